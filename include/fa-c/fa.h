@@ -1,0 +1,135 @@
+/*===- fa.h - C interface of the attention compiler ------------*- C -*-=======*\
+|*                                                                            *|
+|* MLIR text or an attention specification -> compiled artifact -> launch.    *|
+|*                                                                            *|
+|* Every function that can fail returns 0 on success and a code of            *|
+|* fa_status otherwise; *error then holds a message that names the argument,  *|
+|* what it was and what is allowed (release it with fa_free). No function      *|
+|* keeps global mutable state besides the process-wide worker threads.        *|
+|*                                                                            *|
+\*===----------------------------------------------------------------------===*/
+
+#ifndef FA_C_FA_H
+#define FA_C_FA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FA_API __attribute__((visibility("default")))
+
+typedef enum fa_status {
+  FA_OK = 0,
+  FA_INVALID_ARGUMENT = 1, /* the caller's input is wrong */
+  FA_UNSUPPORTED = 2,      /* valid, but not supported on this target */
+  FA_COMPILE_ERROR = 3,    /* a pass, LLVM or ptxas failed; reproducer named */
+  FA_DRIVER_ERROR = 4,     /* no driver, no device, or a driver call failed */
+  FA_IO_ERROR = 5          /* a file could not be read or written */
+} fa_status;
+
+/* Version of the library, "0.1.0", and of the LLVM inside, "22.1.8". */
+FA_API const char *fa_version(void);
+FA_API const char *fa_llvm_version(void);
+FA_API void fa_free(void *pointer);
+
+/*===-- Building a program --------------------------------------------------===*/
+
+typedef enum fa_dtype { FA_F16 = 0, FA_BF16 = 1, FA_F32 = 2, FA_F64 = 3 } fa_dtype;
+
+/* One attention program. Sequence lengths, batch, heads and strides are not
+ * part of it: they are dynamic. */
+typedef struct fa_attention_spec {
+  fa_dtype dtype;
+  int32_t head_dim_qk, head_dim_v; /* 1 to 256 */
+  int32_t causal;                  /* bottom-right aligned */
+  int32_t has_window_left;         /* window sizes are run-time values */
+  int32_t has_window_right;
+  int32_t has_softcap;             /* s = cap * tanh(s / cap), cap at run time */
+  int32_t has_lengths;             /* per-batch int32 lengths of q and k */
+  int32_t has_init_lse;
+  double dead_lse;                 /* lse of a row without a live key */
+  int32_t aligned;                 /* 16-byte aligned pointers and strides of
+                                      q, k, v, o: 1; element access: 0 */
+} fa_attention_spec;
+
+/* The MLIR text of a specification: one function `@attention` whose arguments
+ * are, in this order, each only where the specification has it:
+ *   q, k, v (B, S, H, D), scale f32 (f64 for f64), q_lengths, k_lengths (B),
+ *   init_lse (B, H, Sq), softcap f32, window_left index, window_right index,
+ *   o (B, Sq, H, Dv), lse (B, H, Sq) f32 (f64 for f64).
+ * The head dimension has stride 1, all other strides are dynamic. */
+FA_API int fa_build_attention(const fa_attention_spec *spec, char **mlir,
+                              char **error);
+
+/*===-- Compiling -----------------------------------------------------------===*/
+
+typedef struct fa_artifact fa_artifact;
+
+/* Compiles the one public function of `mlir` that holds an `fa.attention` (or a
+ * tile program) for `chip`: "cpu" (this host), "sm_80", "sm_90a". `options` is
+ * a JSON object or NULL: {"schedule": "#fa.schedule<...>", "dump": "folder",
+ * "ptxas": "path", "cache": "folder" | false, "stop_after": "llvm"|"ptx"}. */
+FA_API int fa_compile(const char *mlir, const char *chip, const char *options,
+                      fa_artifact **artifact, char **error);
+FA_API void fa_artifact_destroy(fa_artifact *artifact);
+
+/* Part of an artifact: "mlir" (the input), "llvm_ir", "ptx", "cubin", "object",
+ * "metadata" (JSON), "ptxas_log", "reproducer". NULL when the artifact does
+ * not have it. Valid as long as the artifact. */
+FA_API const void *fa_artifact_get(const fa_artifact *artifact,
+                                   const char *part, size_t *size);
+
+/* A self-contained, versioned and checksummed file. */
+FA_API int fa_artifact_save(const fa_artifact *artifact, const char *path,
+                            char **error);
+FA_API int fa_artifact_load(const char *path, fa_artifact **artifact,
+                            char **error);
+
+/*===-- Running -------------------------------------------------------------===*/
+
+#define FA_MAX_RANK 8
+
+typedef enum fa_arg_kind {
+  FA_ARG_MEMREF = 0,
+  FA_ARG_F32 = 1,
+  FA_ARG_F64 = 2,
+  FA_ARG_INDEX = 3,
+  FA_ARG_I32 = 4
+} fa_arg_kind;
+
+typedef struct fa_arg {
+  fa_arg_kind kind;
+  int32_t rank;                 /* memref */
+  void *data;                   /* memref: address of element 0 */
+  int64_t sizes[FA_MAX_RANK];   /* memref, in elements */
+  int64_t strides[FA_MAX_RANK]; /* memref, in elements */
+  double real;                  /* f32, f64 */
+  int64_t integer;              /* index, i32 */
+} fa_arg;
+
+/* Runs an artifact on `count` arguments, which must match its function's.
+ * CPU: on the library's worker threads, returns when done; `stream` ignored.
+ * GPU: enqueues on the CUstream `stream` of the current context of the calling
+ * thread, or of the primary context of `device` when there is none; never
+ * synchronises. */
+FA_API int fa_launch(fa_artifact *artifact, const fa_arg *args, int32_t count,
+                     int32_t device, void *stream, char **error);
+
+/* Number of CUDA devices (0 without a driver) and compute capability. */
+FA_API int fa_device_count(void);
+FA_API int fa_device_capability(int32_t device, int32_t *major, int32_t *minor,
+                                char **error);
+
+/* Worker threads of the CPU target; 0 restores the default (the cores that the
+ * process may use). */
+FA_API void fa_set_num_threads(int32_t count);
+FA_API int32_t fa_get_num_threads(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FA_C_FA_H */

@@ -1,0 +1,443 @@
+//===- TileOps.td - The tile dialect -----------------------*- tablegen -*-===//
+//
+// L1: target-neutral programs over static tiles (ranked tensors) of memory.
+// L2: the same programs with layouts, shared buffers, pipes and roles.
+// Nothing here knows attention.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef FA_DIALECT_TILE_IR_TILEOPS
+#define FA_DIALECT_TILE_IR_TILEOPS
+
+include "mlir/IR/OpBase.td"
+include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/BuiltinAttributes.td"
+include "mlir/IR/EnumAttr.td"
+include "mlir/Interfaces/ControlFlowInterfaces.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+//===----------------------------------------------------------------------===//
+// Dialect
+//===----------------------------------------------------------------------===//
+
+def Tile_Dialect : Dialect {
+  let name = "tile";
+  let cppNamespace = "::mlir::tl";
+  let summary = "Programs over tiles of memory";
+  let description = [{
+    A tile is a value of ranked tensor type with a static shape. `tile.load` and
+    `tile.store` move tiles from and to memrefs with bounds checks, `arith` and
+    `math` compute on them elementwise, `tile.contract`, `tile.reduce`,
+    `tile.broadcast` and `tile.iota` do the rest; `scf` carries them around
+    loops. This is the target-neutral level.
+
+    On a GPU, passes then refine the same program: the tensor types get a
+    fragment layout as their encoding, loads become asynchronous copies into
+    shared-memory pipes, loops are split into roles. Every decision stays
+    visible until the program is distributed to threads.
+  }];
+  let useDefaultAttributePrinterParser = 1;
+  let useDefaultTypePrinterParser = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Attributes and types
+//===----------------------------------------------------------------------===//
+
+class Tile_Attr<string name, string attrMnemonic, list<Trait> traits = []>
+    : AttrDef<Tile_Dialect, name, traits> {
+  let mnemonic = attrMnemonic;
+}
+
+def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
+  let summary = "what to do with a tile program on a target";
+  let description = [{
+    The attribute `tile.plan` of a function that holds a tile program.
+
+    - `chip`: `cpu`, `sm_80`, `sm_90a`, …
+    - `mma`: `vector`, `mma_sync` or `wgmma`.
+    - `copy`: `direct` (through registers), `cp_async` or `tma`.
+    - `warps`: warps that compute.
+    - `producers`: warps that only copy; 0 lets all warps copy.
+    - `stages`: slots of a pipe that is filled in a loop.
+
+    ```mlir
+    #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8,
+               producers = 4, stages = 2>
+    ```
+  }];
+  let parameters = (ins "::mlir::StringAttr":$chip, "::mlir::StringAttr":$mma,
+      "::mlir::StringAttr":$copy, "int64_t":$warps, "int64_t":$producers,
+      "int64_t":$stages);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+def Tile_FragmentAttr : Tile_Attr<"Fragment", "frag"> {
+  let summary = "which thread holds which element of a tile";
+  let description = [{
+    The encoding of a tile that lives in registers. A thread's register index,
+    its lane and its warp are each written in mixed radix: a list of modes
+    `extent:dim:stride`, the fastest first. The element that (register, lane,
+    warp) holds has the coordinate `sum(digit * stride)` over the modes of that
+    dimension. A mode of stride 0 replicates.
+
+    The accumulators of `mma.m16n8k16` and of `wgmma` (64 rows per four warps)
+    are the same layout, and the accumulator layout is the A operand layout of
+    16-bit products:
+
+    ```mlir
+    // 128x64 accumulator over 4 warps, 32 rows each
+    #tile.frag<reg = [2:1:1, 2:0:8, 8:1:8, 2:0:16],
+               lane = [4:1:2, 8:0:1], warp = [4:0:32]>
+    ```
+  }];
+  // Flattened (extent, dim, stride) triples.
+  let parameters = (ins ArrayRefParameter<"int64_t">:$reg,
+      ArrayRefParameter<"int64_t">:$lane, ArrayRefParameter<"int64_t">:$warp);
+  let hasCustomAssemblyFormat = 1;
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    struct Mode { int64_t extent, dim, stride; };
+    static SmallVector<Mode> modes(ArrayRef<int64_t> flat);
+    SmallVector<Mode> regModes() const { return modes(getReg()); }
+    SmallVector<Mode> laneModes() const { return modes(getLane()); }
+    SmallVector<Mode> warpModes() const { return modes(getWarp()); }
+    static FragmentAttr get(MLIRContext *context, ArrayRef<Mode> reg,
+                            ArrayRef<Mode> lane, ArrayRef<Mode> warp);
+    /// Elements per thread.
+    int64_t numRegisters() const;
+    /// Coordinate along `dim` that register `index` adds to the thread's own.
+    int64_t registerOffset(int64_t index, int64_t dim) const;
+    /// The register whose offsets are `offsets` (one per dim); -1 if none.
+    int64_t findRegister(ArrayRef<int64_t> offsets) const;
+    /// The layout of this tile with dimension `dim` removed (a row statistic of
+    /// a matrix tile): the same threads, duplicates along `dim` dropped from
+    /// registers and replicated over lanes and warps.
+    FragmentAttr dropDim(int64_t dim) const;
+  }];
+}
+
+class Tile_Type<string name, string typeMnemonic>
+    : TypeDef<Tile_Dialect, name> {
+  let mnemonic = typeMnemonic;
+}
+
+def Tile_BufferType : Tile_Type<"Buffer", "buffer"> {
+  let summary = "a matrix in shared memory";
+  let description = [{
+    `rows x cols` elements stored as panels of `swizzle` bytes per row; the
+    16-byte chunks of a panel are permuted by the row as the TMA and wgmma
+    hardware do: bits 4.. of the byte offset are xor-ed with bits 7.. .
+
+    ```mlir
+    !tile.buffer<64x128xf16, swizzle = 128>
+    ```
+  }];
+  let parameters = (ins ArrayRefParameter<"int64_t">:$shape,
+      "::mlir::Type":$elementType, "int64_t":$swizzle);
+  let hasCustomAssemblyFormat = 1;
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    int64_t getSizeInBytes() const;
+  }];
+}
+
+def Tile_PipeType : Tile_Type<"Pipe", "pipe"> {
+  let summary = "a ring of shared-memory slots";
+  let description = [{
+    `stages` buffers, filled in order by `tile.produce`, waited for by
+    `tile.consume`, given back by `tile.release`. Fill number `i` uses slot
+    `i mod stages`.
+
+    ```mlir
+    !tile.pipe<2, !tile.buffer<64x128xf16, swizzle = 128>>
+    ```
+  }];
+  let parameters = (ins "int64_t":$stages, "::mlir::tl::BufferType":$slot);
+  let assemblyFormat = "`<` $stages `,` $slot `>`";
+  let genVerifyDecl = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// L1
+//===----------------------------------------------------------------------===//
+
+class Tile_Op<string mnemonic, list<Trait> traits = []>
+    : Op<Tile_Dialect, mnemonic, traits>;
+
+def Tile_Tile : StaticShapeTensorOf<[AnyFloat, AnySignlessInteger]>;
+def Tile_TileOrBuffer : AnyTypeOf<[Tile_Tile, Tile_BufferType]>;
+
+def Tile_LoadOp : Tile_Op<"load", [MemoryEffects<[MemRead]>]> {
+  let summary = "read a tile; zero outside the memref";
+  let description = [{
+    Element `x` of the result is `source[offsets + x]`, or zero where that is
+    outside the source. The rank of source, offsets and result is the same.
+    `order` permutes: result dimension `i` runs along source dimension
+    `order[i]` (identity when absent).
+
+    ```mlir
+    %t = tile.load %k[%n0, %c0] : memref<?x64xf16, strided<[?, 1], offset: ?>>
+        -> tensor<64x64xf16>
+    ```
+  }];
+  let arguments = (ins AnyStridedMemRef:$source, Variadic<Index>:$offsets,
+                       OptionalAttr<DenseI64ArrayAttr>:$order);
+  let results = (outs Tile_Tile:$result);
+  let assemblyFormat = [{
+    $source `[` $offsets `]` (`order` $order^)? attr-dict
+    `:` type($source) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_StoreOp : Tile_Op<"store", [MemoryEffects<[MemWrite]>]> {
+  let summary = "write a tile; nothing outside the memref";
+  let description = [{
+    `dest[offsets + x] = value[x]` for every element inside the destination.
+    `order` as in `tile.load`: tile dimension `i` runs along memref dimension
+    `order[i]`.
+
+    ```mlir
+    tile.store %t, %o[%m0, %c0] : tensor<64x64xf16>,
+        memref<?x64xf16, strided<[?, 1], offset: ?>>
+    ```
+  }];
+  let arguments = (ins Tile_Tile:$value, AnyStridedMemRef:$dest,
+                       Variadic<Index>:$offsets,
+                       OptionalAttr<DenseI64ArrayAttr>:$order);
+  let assemblyFormat = [{
+    $value `,` $dest `[` $offsets `]` (`order` $order^)? attr-dict
+    `:` type($value) `,` type($dest)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_GatherOp : Tile_Op<"gather", [MemoryEffects<[MemRead]>]> {
+  let summary = "read elements at computed places";
+  let description = [{
+    `result[x] = source[indices[0][x], indices[1][x], ...]`; an index outside
+    the source is clamped into it.
+
+    ```mlir
+    %t = tile.gather %table[%i] : memref<255xf32>, tensor<64x64xi32>
+        -> tensor<64x64xf32>
+    ```
+  }];
+  let arguments = (ins AnyStridedMemRef:$source, Variadic<Tile_Tile>:$indices);
+  let results = (outs Tile_Tile:$result);
+  let assemblyFormat = [{
+    $source `[` $indices `]` attr-dict
+    `:` type($source) `,` type($indices) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_ContractOp : Tile_Op<"contract", [Pure,
+    AllTypesMatch<["acc", "result"]>]> {
+  let summary = "acc + sum of products";
+  let description = [{
+    A matrix product over a three-dimensional iteration space (m, n, k), where
+    k is the reduced dimension: `result = acc + sum_k lhs * rhs`. `maps` gives
+    the operand maps of lhs, rhs and acc; each is a projected permutation to
+    two dimensions, lhs over {m, k}, rhs over {n, k}, acc over {m, n}. Products
+    and sums are in the type of the accumulator. An operand may be a tile or,
+    at L2, a shared buffer.
+
+    ```mlir
+    #qk = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>,
+           affine_map<(m, n, k) -> (m, n)>]
+    %s = tile.contract %q, %k, %zero {maps = #qk}
+        : tensor<128x64xf16>, tensor<64x64xf16>, tensor<128x64xf32>
+    ```
+  }];
+  let arguments = (ins Tile_TileOrBuffer:$lhs, Tile_TileOrBuffer:$rhs,
+                       Tile_Tile:$acc, AffineMapArrayAttr:$maps);
+  let results = (outs Tile_Tile:$result);
+  let assemblyFormat = [{
+    $lhs `,` $rhs `,` $acc attr-dict `:` type($lhs) `,` type($rhs) `,` type($acc)
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    AffineMap getMap(unsigned operand) {
+      return cast<AffineMapAttr>(getMaps()[operand]).getValue();
+    }
+    /// True when `operand`'s last dimension is the reduced one.
+    bool isReductionMinor(unsigned operand) {
+      return getMap(operand).getDimPosition(1) == 2;
+    }
+    /// Static extents of (m, n, k).
+    SmallVector<int64_t, 3> getExtents();
+  }];
+}
+
+def Tile_ReduceAdd : I32EnumAttrCase<"add", 0>;
+def Tile_ReduceMax : I32EnumAttrCase<"max", 1>;
+def Tile_ReduceKind : I32EnumAttr<"ReduceKind", "how a reduction combines",
+    [Tile_ReduceAdd, Tile_ReduceMax]> {
+  let cppNamespace = "::mlir::tl";
+}
+
+def Tile_ReduceOp : Tile_Op<"reduce", [Pure]> {
+  let summary = "combine the elements along one dimension";
+  let description = [{
+    `max` ignores NaN (IEEE maxNum); its neutral element is -inf.
+
+    ```mlir
+    %m = tile.reduce max %s dim 1 : tensor<128x64xf32> -> tensor<128xf32>
+    ```
+  }];
+  let arguments = (ins Tile_ReduceKind:$kind, Tile_Tile:$source, I64Attr:$dim);
+  let results = (outs Tile_Tile:$result);
+  let assemblyFormat = [{
+    $kind $source `dim` $dim attr-dict `:` type($source) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_BroadcastOp : Tile_Op<"broadcast", [Pure]> {
+  let summary = "repeat a tile along a new dimension";
+  let description = [{
+    The inverse of `tile.reduce`'s shape: inserts dimension `dim`.
+
+    ```mlir
+    %b = tile.broadcast %m dim 1 : tensor<128xf32> -> tensor<128x64xf32>
+    ```
+  }];
+  let arguments = (ins Tile_Tile:$source, I64Attr:$dim);
+  let results = (outs Tile_Tile:$result);
+  let assemblyFormat =
+      "$source `dim` $dim attr-dict `:` type($source) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Tile_SplatOp : Tile_Op<"splat", [Pure]> {
+  let summary = "a tile with one value everywhere";
+  let description = [{
+    ```mlir
+    %t = tile.splat %scale : f32 -> tensor<128x64xf32>
+    ```
+  }];
+  let arguments = (ins AnyType:$value);
+  let results = (outs Tile_Tile:$result);
+  let assemblyFormat = "$value attr-dict `:` type($value) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Tile_IotaOp : Tile_Op<"iota", [Pure]> {
+  let summary = "each element's coordinate along one dimension";
+  let description = [{
+    `result[x] = x[dim]`, an integer tile.
+
+    ```mlir
+    %i = tile.iota dim 1 : tensor<128x64xi32>
+    ```
+  }];
+  let arguments = (ins I64Attr:$dim);
+  let results = (outs Tile_Tile:$result);
+  let assemblyFormat = "`dim` $dim attr-dict `:` type($result)";
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// L2
+//===----------------------------------------------------------------------===//
+
+def Tile_PipeOp : Tile_Op<"pipe", [Pure]> {
+  let summary = "make a pipe";
+  let description = [{
+    A ring of buffers in shared memory, empty at first.
+
+    ```mlir
+    %p = tile.pipe : !tile.pipe<2, !tile.buffer<64x128xf16, swizzle = 128>>
+    ```
+  }];
+  let results = (outs Tile_PipeType:$pipe);
+  let assemblyFormat = "attr-dict `:` type($pipe)";
+}
+
+def Tile_ProduceOp : Tile_Op<"produce",
+    [AttrSizedOperandSegments, MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "start the copy of a tile into a pipe";
+  let description = [{
+    Fill number `ordinal` of the pipe: waits until its slot was released, then
+    starts an asynchronous copy of the slot's shape from `source[offsets]`, zero
+    outside the source. With `if`, a false condition copies nothing but still
+    counts as a fill.
+
+    ```mlir
+    tile.produce %p[%i], %k[%n0, %c0] : !tile.pipe<2, !tile.buffer<64x128xf16, swizzle = 128>>,
+        memref<?x128xf16, strided<[?, 1], offset: ?>>
+    ```
+  }];
+  let arguments = (ins Tile_PipeType:$pipe, Index:$ordinal,
+      AnyStridedMemRef:$source, Variadic<Index>:$offsets,
+      Optional<I1>:$condition);
+  let assemblyFormat = [{
+    $pipe `[` $ordinal `]` `,` $source `[` $offsets `]` (`if` $condition^)?
+    attr-dict `:` type($pipe) `,` type($source)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_ConsumeOp : Tile_Op<"consume",
+    [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "wait for a fill of a pipe";
+  let description = [{
+    Waits until fill `ordinal` has arrived and gives its buffer, readable until
+    `tile.release` of the same ordinal.
+
+    ```mlir
+    %b = tile.consume %p[%i] : !tile.pipe<2, !tile.buffer<64x128xf16, swizzle = 128>>
+        -> !tile.buffer<64x128xf16, swizzle = 128>
+    ```
+  }];
+  let arguments = (ins Tile_PipeType:$pipe, Index:$ordinal);
+  let results = (outs Tile_BufferType:$buffer);
+  let assemblyFormat = [{
+    $pipe `[` $ordinal `]` attr-dict `:` type($pipe) `->` type($buffer)
+  }];
+  let builders = [OpBuilder<(ins "::mlir::Value":$pipe,
+                                 "::mlir::Value":$ordinal)>];
+  let hasVerifier = 1;
+}
+
+def Tile_ReleaseOp : Tile_Op<"release",
+    [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "give a slot of a pipe back";
+  let description = [{
+    The calling warps no longer read fill `ordinal`.
+
+    ```mlir
+    tile.release %p[%i] : !tile.pipe<2, !tile.buffer<64x128xf16, swizzle = 128>>
+    ```
+  }];
+  let arguments = (ins Tile_PipeType:$pipe, Index:$ordinal);
+  let assemblyFormat = "$pipe `[` $ordinal `]` attr-dict `:` type($pipe)";
+}
+
+def Tile_RolesOp : Tile_Op<"roles", [NoTerminator, RecursiveMemoryEffects]> {
+  let summary = "different work for different warps";
+  let description = [{
+    Region `i` is run by the next `warps[i]` warps of the block, with
+    `registers[i]` registers per thread (0 leaves the count as it is). Regions
+    capture only memrefs, pipes and scalars, and yield nothing.
+
+    ```mlir
+    tile.roles warps [4, 8] registers [24, 240] {
+      // copies
+    }, {
+      // products
+    }
+    ```
+  }];
+  let arguments = (ins DenseI64ArrayAttr:$warps, DenseI64ArrayAttr:$registers);
+  let regions = (region VariadicRegion<SizedRegion<1>>:$bodies);
+  let assemblyFormat =
+      "`warps` $warps `registers` $registers attr-dict-with-keyword $bodies";
+  let hasVerifier = 1;
+}
+
+#endif // FA_DIALECT_TILE_IR_TILEOPS

@@ -1,0 +1,219 @@
+//===- TileAttrs.cpp - Layouts, plans and buffer types --------------------===//
+
+#include "fa/Dialect/Tile/IR/Tile.h"
+#include "mlir/IR/DialectImplementation.h"
+
+using namespace mlir;
+using namespace mlir::tl;
+
+//===----------------------------------------------------------------------===//
+// PlanAttr
+//===----------------------------------------------------------------------===//
+
+LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                               StringAttr chip, StringAttr mma, StringAttr copy,
+                               int64_t warps, int64_t producers,
+                               int64_t stages) {
+  if (!llvm::is_contained({"vector", "mma_sync", "wgmma"}, mma.getValue()))
+    return emitError() << "mma is '" << mma.getValue()
+                       << "'; use vector, mma_sync or wgmma";
+  if (!llvm::is_contained({"direct", "cp_async", "tma"}, copy.getValue()))
+    return emitError() << "copy is '" << copy.getValue()
+                       << "'; use direct, cp_async or tma";
+  if (warps < 1 || producers < 0 || warps + producers > 32)
+    return emitError() << "warps is " << warps << " and producers "
+                       << producers
+                       << "; use warps >= 1, producers >= 0 and at most 32 in all";
+  if (stages < 1 || stages > 16)
+    return emitError() << "stages is " << stages << "; use 1 to 16";
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// FragmentAttr
+//===----------------------------------------------------------------------===//
+
+using Mode = FragmentAttr::Mode;
+
+SmallVector<Mode> FragmentAttr::modes(ArrayRef<int64_t> flat) {
+  SmallVector<Mode> modes;
+  for (size_t i = 0; i + 2 < flat.size(); i += 3)
+    modes.push_back({flat[i], flat[i + 1], flat[i + 2]});
+  return modes;
+}
+
+static SmallVector<int64_t> flatten(ArrayRef<Mode> modes) {
+  SmallVector<int64_t> flat;
+  for (const Mode &mode : modes)
+    flat.append({mode.extent, mode.dim, mode.stride});
+  return flat;
+}
+
+FragmentAttr FragmentAttr::get(MLIRContext *context, ArrayRef<Mode> reg,
+                               ArrayRef<Mode> lane, ArrayRef<Mode> warp) {
+  return get(context, flatten(reg), flatten(lane), flatten(warp));
+}
+
+int64_t FragmentAttr::numRegisters() const {
+  int64_t count = 1;
+  for (const Mode &mode : regModes())
+    count *= mode.extent;
+  return count;
+}
+
+int64_t FragmentAttr::registerOffset(int64_t index, int64_t dim) const {
+  int64_t offset = 0;
+  for (const Mode &mode : regModes()) {
+    if (mode.dim == dim)
+      offset += index % mode.extent * mode.stride;
+    index /= mode.extent;
+  }
+  return offset;
+}
+
+int64_t FragmentAttr::findRegister(ArrayRef<int64_t> offsets) const {
+  for (int64_t i = 0, e = numRegisters(); i < e; ++i)
+    if (llvm::all_of(llvm::enumerate(offsets), [&](auto it) {
+          return registerOffset(i, it.index()) == it.value();
+        }))
+      return i;
+  return -1;
+}
+
+FragmentAttr FragmentAttr::dropDim(int64_t dim) const {
+  auto drop = [&](SmallVector<Mode> modes, bool replicate) {
+    SmallVector<Mode> kept;
+    for (Mode mode : modes) {
+      if (mode.dim == dim) {
+        if (replicate)
+          kept.push_back({mode.extent, 0, 0});
+        continue;
+      }
+      if (mode.dim > dim)
+        --mode.dim;
+      kept.push_back(mode);
+    }
+    return kept;
+  };
+  return get(getContext(), drop(regModes(), false), drop(laneModes(), true),
+             drop(warpModes(), true));
+}
+
+LogicalResult
+FragmentAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                     ArrayRef<int64_t> reg, ArrayRef<int64_t> lane,
+                     ArrayRef<int64_t> warp) {
+  for (ArrayRef<int64_t> flat : {reg, lane, warp}) {
+    if (flat.size() % 3)
+      return emitError() << "a mode is a triple extent:dim:stride";
+    for (const Mode &mode : modes(flat))
+      if (mode.extent < 1 || mode.dim < 0 || mode.stride < 0)
+        return emitError() << "mode " << mode.extent << ":" << mode.dim << ":"
+                           << mode.stride
+                           << " needs extent >= 1, dim >= 0 and stride >= 0";
+  }
+  int64_t lanes = 1;
+  for (const Mode &mode : modes(lane))
+    lanes *= mode.extent;
+  if (lanes != 32)
+    return emitError() << "the lane modes span " << lanes
+                       << " lanes; a warp has 32";
+  return success();
+}
+
+Attribute FragmentAttr::parse(AsmParser &parser, Type) {
+  SmallVector<int64_t> lists[3];
+  if (parser.parseLess())
+    return {};
+  static constexpr StringLiteral kNames[3] = {"reg", "lane", "warp"};
+  for (unsigned i = 0; i < 3; ++i) {
+    auto parseMode = [&]() -> ParseResult {
+      for (int part = 0; part < 3; ++part)
+        if ((part && parser.parseColon()) ||
+            parser.parseInteger(lists[i].emplace_back()))
+          return failure();
+      return success();
+    };
+    if ((i && parser.parseComma()) || parser.parseKeyword(kNames[i]) ||
+        parser.parseEqual() ||
+        parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, parseMode))
+      return {};
+  }
+  if (parser.parseGreater())
+    return {};
+  return parser.getChecked<FragmentAttr>(parser.getContext(),
+                                         ArrayRef<int64_t>(lists[0]),
+                                         ArrayRef<int64_t>(lists[1]),
+                                         ArrayRef<int64_t>(lists[2]));
+}
+
+void FragmentAttr::print(AsmPrinter &printer) const {
+  auto list = [&](StringRef name, ArrayRef<Mode> modes) {
+    printer << name << " = [";
+    llvm::interleaveComma(modes, printer, [&](const Mode &mode) {
+      printer << mode.extent << ":" << mode.dim << ":" << mode.stride;
+    });
+    printer << "]";
+  };
+  printer << "<";
+  list("reg", regModes());
+  list(", lane", laneModes());
+  list(", warp", warpModes());
+  printer << ">";
+}
+
+//===----------------------------------------------------------------------===//
+// BufferType and PipeType
+//===----------------------------------------------------------------------===//
+
+int64_t BufferType::getSizeInBytes() const {
+  return getShape()[0] * getShape()[1] * getElementType().getIntOrFloatBitWidth() /
+         8;
+}
+
+LogicalResult BufferType::verify(function_ref<InFlightDiagnostic()> emitError,
+                                 ArrayRef<int64_t> shape, Type elementType,
+                                 int64_t swizzle) {
+  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1)
+    return emitError() << "a buffer is a matrix with positive extents";
+  if (!elementType.isIntOrFloat())
+    return emitError() << "a buffer holds integers or floats, not "
+                       << elementType;
+  if (swizzle != 32 && swizzle != 64 && swizzle != 128)
+    return emitError() << "swizzle is " << swizzle
+                       << "; use the panel width in bytes: 32, 64 or 128";
+  int64_t rowBytes = shape[1] * elementType.getIntOrFloatBitWidth() / 8;
+  if (rowBytes % swizzle)
+    return emitError() << "a row has " << rowBytes
+                       << " bytes; it must be a multiple of the swizzle, "
+                       << swizzle;
+  return success();
+}
+
+Type BufferType::parse(AsmParser &parser) {
+  SmallVector<int64_t> shape;
+  Type elementType;
+  int64_t swizzle;
+  if (parser.parseLess() ||
+      parser.parseDimensionList(shape, /*allowDynamic=*/false) ||
+      parser.parseType(elementType) || parser.parseComma() ||
+      parser.parseKeyword("swizzle") || parser.parseEqual() ||
+      parser.parseInteger(swizzle) || parser.parseGreater())
+    return {};
+  return parser.getChecked<BufferType>(
+      parser.getContext(), ArrayRef<int64_t>(shape), elementType, swizzle);
+}
+
+void BufferType::print(AsmPrinter &printer) const {
+  printer << "<";
+  for (int64_t extent : getShape())
+    printer << extent << "x";
+  printer << getElementType() << ", swizzle = " << getSwizzle() << ">";
+}
+
+LogicalResult PipeType::verify(function_ref<InFlightDiagnostic()> emitError,
+                               int64_t stages, BufferType) {
+  if (stages < 1)
+    return emitError() << "a pipe has " << stages << " stages; use at least 1";
+  return success();
+}

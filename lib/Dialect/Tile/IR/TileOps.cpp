@@ -1,0 +1,222 @@
+//===- TileOps.cpp - Verifiers of the tile dialect ------------------------===//
+
+#include "fa/Dialect/Tile/IR/Tile.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/IR/OpImplementation.h"
+
+using namespace mlir;
+using namespace mlir::tl;
+
+#define GET_OP_CLASSES
+#include "fa/Dialect/Tile/IR/TileOps.cpp.inc"
+
+/// Checks that `offsets` and a tile of `tileRank` address `memref`.
+static LogicalResult verifyAccess(Operation *op, MemRefType memref,
+                                  int64_t tileRank, size_t offsets,
+                                  std::optional<ArrayRef<int64_t>> order) {
+  if (memref.getRank() != tileRank || offsets != size_t(tileRank))
+    return op->emitOpError("the memref has rank ")
+           << memref.getRank() << ", the tile " << tileRank << ", and there are "
+           << offsets << " offsets; all three must agree";
+  if (!order)
+    return success();
+  SmallVector<int64_t> sorted(*order);
+  llvm::sort(sorted);
+  if (sorted != llvm::to_vector(llvm::seq<int64_t>(0, tileRank)))
+    return op->emitOpError("order must be a permutation of 0 to ")
+           << tileRank - 1;
+  return success();
+}
+
+static LogicalResult verifySameElement(Operation *op, Type memory, Type tile) {
+  if (memory == tile)
+    return success();
+  return op->emitOpError("the memref holds ")
+         << memory << " but the tile holds " << tile
+         << "; convert the tile with arith";
+}
+
+LogicalResult LoadOp::verify() {
+  MemRefType source = getSource().getType();
+  auto tile = cast<RankedTensorType>(getResult().getType());
+  if (failed(verifyAccess(*this, source, tile.getRank(), getOffsets().size(),
+                          getOrder())))
+    return failure();
+  return verifySameElement(*this, source.getElementType(),
+                           tile.getElementType());
+}
+
+LogicalResult StoreOp::verify() {
+  MemRefType dest = getDest().getType();
+  auto tile = cast<RankedTensorType>(getValue().getType());
+  if (failed(verifyAccess(*this, dest, tile.getRank(), getOffsets().size(),
+                          getOrder())))
+    return failure();
+  return verifySameElement(*this, dest.getElementType(), tile.getElementType());
+}
+
+LogicalResult GatherOp::verify() {
+  MemRefType source = getSource().getType();
+  auto tile = cast<RankedTensorType>(getResult().getType());
+  if (size_t(source.getRank()) != getIndices().size())
+    return emitOpError("the source has rank ")
+           << source.getRank() << " but there are " << getIndices().size()
+           << " index tiles";
+  for (Value index : getIndices()) {
+    auto type = cast<RankedTensorType>(index.getType());
+    if (type.getShape() != tile.getShape() || !type.getElementType().isInteger())
+      return emitOpError("index tile ")
+             << type << " must be an integer tile of the result's shape";
+  }
+  return verifySameElement(*this, source.getElementType(),
+                           tile.getElementType());
+}
+
+/// Shape and element type of a tile or buffer.
+static std::pair<ArrayRef<int64_t>, Type> shapeAndElement(Type type) {
+  if (auto tensor = dyn_cast<RankedTensorType>(type))
+    return {tensor.getShape(), tensor.getElementType()};
+  auto buffer = cast<BufferType>(type);
+  return {buffer.getShape(), buffer.getElementType()};
+}
+
+SmallVector<int64_t, 3> ContractOp::getExtents() {
+  SmallVector<int64_t, 3> extents(3, 0);
+  for (auto [i, operand] : llvm::enumerate(getOperands())) {
+    auto shape = shapeAndElement(operand.getType()).first;
+    for (auto [pos, extent] : llvm::enumerate(shape))
+      extents[getMap(i).getDimPosition(pos)] = extent;
+  }
+  return extents;
+}
+
+LogicalResult ContractOp::verify() {
+  if (getMaps().size() != 3)
+    return emitOpError("has ") << getMaps().size()
+                               << " maps; it needs one each for lhs, rhs, acc";
+  static constexpr unsigned kAbsent[3] = {1, 0, 2};
+  static constexpr StringLiteral kOver[3] = {"{m, k}", "{n, k}", "{m, n}"};
+  for (unsigned i = 0; i < 3; ++i) {
+    AffineMap map = getMap(i);
+    if (map.getNumDims() != 3 || map.getNumSymbols() ||
+        map.getNumResults() != 2 || !map.isProjectedPermutation() ||
+        map.isFunctionOfDim(kAbsent[i]))
+      return emitOpError("map ")
+             << i << " is " << AffineMapAttr::get(map)
+             << "; it must be a projected permutation of (m, n, k) over "
+             << kOver[i];
+    if (shapeAndElement(getOperand(i).getType()).first.size() != 2)
+      return emitOpError("operand ") << i << " must have rank 2";
+  }
+  SmallVector<int64_t, 3> extents = getExtents();
+  for (auto [i, operand] : llvm::enumerate(getOperands())) {
+    auto shape = shapeAndElement(operand.getType()).first;
+    for (auto [pos, extent] : llvm::enumerate(shape)) {
+      unsigned dim = getMap(i).getDimPosition(pos);
+      if (extents[dim] != extent)
+        return emitOpError("operand ")
+               << i << " has extent " << extent << " along "
+               << StringRef("mnk").substr(dim, 1) << " where another has "
+               << extents[dim];
+    }
+  }
+  if (shapeAndElement(getLhs().getType()).second !=
+      shapeAndElement(getRhs().getType()).second)
+    return emitOpError("lhs and rhs must have one element type");
+  return success();
+}
+
+/// Checks that `large` is `small` with one more dimension, `dim`.
+static LogicalResult verifyDimension(Operation *op, RankedTensorType large,
+                                     RankedTensorType small, int64_t dim) {
+  if (dim < 0 || dim >= large.getRank())
+    return op->emitOpError("dim is ")
+           << dim << "; it must be 0 to " << large.getRank() - 1;
+  SmallVector<int64_t> expected(large.getShape());
+  expected.erase(expected.begin() + dim);
+  if (ArrayRef<int64_t>(expected) != small.getShape() ||
+      large.getElementType() != small.getElementType())
+    return op->emitOpError("expected ")
+           << RankedTensorType::get(expected, large.getElementType())
+           << " beside " << large << ", not " << small;
+  return success();
+}
+
+LogicalResult ReduceOp::verify() {
+  return verifyDimension(*this, cast<RankedTensorType>(getSource().getType()),
+                         cast<RankedTensorType>(getResult().getType()),
+                         getDim());
+}
+
+LogicalResult BroadcastOp::verify() {
+  return verifyDimension(*this, cast<RankedTensorType>(getResult().getType()),
+                         cast<RankedTensorType>(getSource().getType()),
+                         getDim());
+}
+
+LogicalResult SplatOp::verify() {
+  return verifySameElement(
+      *this, getValue().getType(),
+      cast<RankedTensorType>(getResult().getType()).getElementType());
+}
+
+LogicalResult IotaOp::verify() {
+  auto type = cast<RankedTensorType>(getResult().getType());
+  if (!type.getElementType().isInteger())
+    return emitOpError("the result holds ")
+           << type.getElementType() << "; it must hold integers";
+  if (int64_t(getDim()) >= type.getRank())
+    return emitOpError("dim is ")
+           << getDim() << "; it must be 0 to " << type.getRank() - 1;
+  return success();
+}
+
+LogicalResult ProduceOp::verify() {
+  BufferType slot = getPipe().getType().getSlot();
+  MemRefType source = getSource().getType();
+  if (source.getRank() != 2 || getOffsets().size() != 2)
+    return emitOpError("copies a matrix: the source has rank ")
+           << source.getRank() << " and there are " << getOffsets().size()
+           << " offsets; both must be 2";
+  if (source.getElementType() != slot.getElementType())
+    return emitOpError("the source holds ")
+           << source.getElementType() << " but the pipe holds "
+           << slot.getElementType();
+  return success();
+}
+
+void ConsumeOp::build(OpBuilder &builder, OperationState &state, Value pipe,
+                      Value ordinal) {
+  build(builder, state, cast<PipeType>(pipe.getType()).getSlot(), pipe, ordinal);
+}
+
+LogicalResult ConsumeOp::verify() {
+  if (getBuffer().getType() != getPipe().getType().getSlot())
+    return emitOpError("gives ")
+           << getBuffer().getType() << " but the pipe's slots are "
+           << getPipe().getType().getSlot();
+  return success();
+}
+
+LogicalResult RolesOp::verify() {
+  size_t count = getBodies().size();
+  if (getWarps().size() != count || getRegisters().size() != count)
+    return emitOpError("has ")
+           << count << " regions, " << getWarps().size() << " warp counts and "
+           << getRegisters().size() << " register counts; one each is needed";
+  for (Region &body : getBodies()) {
+    WalkResult result = body.walk([&](Operation *op) {
+      for (Value operand : op->getOperands())
+        if (isa<RankedTensorType>(operand.getType()) &&
+            !body.isAncestor(operand.getParentRegion())) {
+          op->emitOpError("uses a tile from outside its role; a role captures "
+                          "only memrefs, pipes and scalars");
+          return WalkResult::interrupt();
+        }
+      return WalkResult::advance();
+    });
+    if (result.wasInterrupted())
+      return failure();
+  }
+  return success();
+}
