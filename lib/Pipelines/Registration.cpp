@@ -6,12 +6,9 @@
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "fa/Dialect/Tile/Transforms/Passes.h"
 #include "fa/Pipelines/Pipelines.h"
-#include "mlir/Conversion/Passes.h"
-#include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/InitAllDialects.h"
-#include "mlir/InitAllPasses.h"
 #include "mlir/InitAllExtensions.h"
-#include "mlir/Transforms/Passes.h"
+#include "mlir/InitAllPasses.h"
 
 using namespace mlir;
 
@@ -23,4 +20,5 @@ void fa::registerAllDialects(DialectRegistry &registry) {
 
 void fa::registerAllPasses() {
   mlir::registerAllPasses();
+  tl::registerTilePasses();
 }
