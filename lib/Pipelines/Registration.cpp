@@ -21,4 +21,5 @@ void fa::registerAllDialects(DialectRegistry &registry) {
 void fa::registerAllPasses() {
   mlir::registerAllPasses();
   tl::registerTilePasses();
+  registerFAConversionPasses();
 }
