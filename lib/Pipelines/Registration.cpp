@@ -21,22 +21,6 @@ void fa::registerAllDialects(DialectRegistry &registry) {
   registry.insert<FADialect, tl::TileDialect>();
 }
 
-void fa::buildLowerToTilePipeline(OpPassManager &manager, StringRef chip,
-                                  StringRef schedule) {
-  FASelectScheduleOptions options;
-  options.chip = chip.str();
-  options.overrideSchedule = schedule.str();
-  manager.addNestedPass<func::FuncOp>(createFASelectSchedule(options));
-  auto add = [&](std::unique_ptr<Pass> pass) {
-    manager.addNestedPass<func::FuncOp>(std::move(pass));
-    manager.addNestedPass<func::FuncOp>(createCanonicalizerPass());
-    manager.addNestedPass<func::FuncOp>(createCSEPass());
-  };
-  add(createFATile());
-  add(createFAOnlineSoftmax());
-  add(createFASplitMaskLoops());
-}
-
 namespace {
 struct LowerToTileOptions : PassPipelineOptions<LowerToTileOptions> {
   Option<std::string> chip{*this, "chip", llvm::cl::init("cpu"),

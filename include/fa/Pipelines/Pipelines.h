@@ -3,7 +3,7 @@
 #ifndef FA_PIPELINES_PIPELINES_H
 #define FA_PIPELINES_PIPELINES_H
 
-#include "llvm/ADT/StringRef.h"
+#include "mlir/Support/LLVM.h"
 
 namespace mlir {
 class DialectRegistry;
@@ -32,6 +32,13 @@ void registerNVVMPipelines();
 void registerAllDialects(DialectRegistry &registry);
 /// Every pass of the project, those of MLIR that it uses, named pipelines.
 void registerAllPasses();
+
+/// The dialects, interfaces and translations that the lowering pipelines need,
+/// and no more: what libfa registers.
+void registerCompilerDialects(DialectRegistry &registry);
+/// Adds the pipeline from `fa.attention` (or a tile program) to the LLVM
+/// dialect for `chip`. Fails for an unknown chip.
+LogicalResult buildLoweringPipeline(OpPassManager &manager, StringRef chip);
 } // namespace fa
 } // namespace mlir
 
