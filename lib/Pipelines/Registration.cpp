@@ -41,4 +41,5 @@ void fa::registerAllPasses() {
       [](OpPassManager &manager, const LowerToTileOptions &options) {
         buildLowerToTilePipeline(manager, options.chip, options.schedule);
       });
+  registerNVVMPipelines();
 }
