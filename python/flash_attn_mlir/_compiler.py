@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
+import sys
 
 from . import _arrays, _fa
 
@@ -197,7 +198,7 @@ def compile(
     mlir: str | None = None,
     chip: str | None = None,
     schedule: str | None = None,
-    ptxas: str | None = None,
+    ptxas: str | bool | None = None,
     cache: str | bool | None = None,
     dump: str | None = None,
     stop_after: str | None = None,
@@ -218,9 +219,10 @@ def compile(
     [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq).
 
     `chip` is "cpu", "sm_80" or "sm_90a" (default: that of this machine's device,
-    else "cpu"); `schedule` the text of a `#fa.schedule`; `ptxas` its path;
-    `cache` a folder, or False for none; `dump` a folder for the IR after each
-    pass; `stop_after` "llvm" or "ptx". No GPU is needed to compile for one.
+    else "cpu"); `schedule` the text of a `#fa.schedule`; `ptxas` its path, or
+    False to leave the PTX to the driver; `cache` a folder, or False for none;
+    `dump` a folder for the IR after each pass; `stop_after` "llvm" or "ptx". No
+    GPU is needed to compile for one.
     """
     if mlir is None:
         if "head_dim" not in specification:
@@ -228,15 +230,18 @@ def compile(
         mlir = build(**specification)
     elif specification:
         raise TypeError(f"compile(mlir=...) takes no {', '.join(specification)}")
+    # Python's folders are searched for the ptxas of NVIDIA's and Triton's wheels.
+    folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     options = {
         "schedule": schedule,
+        "site_packages": folders or None,
         "ptxas": ptxas,
         "cache": cache,
         "dump": dump,
         "stop_after": stop_after,
     }
     options = {name: value for name, value in options.items() if value is not None}
-    if options.get("cache") is True:
-        del options["cache"]
-    text = json.dumps(options) if options else ""
-    return Kernel(_fa.compile(mlir, chip or default_chip(), text))
+    for name in ("cache", "ptxas"):
+        if options.get(name) is True:
+            del options[name]
+    return Kernel(_fa.compile(mlir, chip or default_chip(), json.dumps(options)))
