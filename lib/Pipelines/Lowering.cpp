@@ -1,11 +1,15 @@
 //===- Lowering.cpp - The pipeline of a chip ------------------------------===//
 
 #include "fa/Pipelines/Pipelines.h"
+#include "fa/Target/Chip.h"
 #include "mlir/Pass/PassManager.h"
 
 using namespace mlir;
 
 LogicalResult fa::buildLoweringPipeline(OpPassManager &manager,
                                         StringRef chip) {
-  return failure();
+  if (!findChip(chip))
+    return failure();
+  buildLowerToNVVMPipeline(manager, {chip, /*schedule=*/""});
+  return success();
 }

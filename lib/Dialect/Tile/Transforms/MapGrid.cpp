@@ -17,17 +17,17 @@ namespace mlir::tl {
 namespace {
 struct TileMapGrid : tl::impl::TileMapGridBase<TileMapGrid> {
   void runOnOperation() override {
-    auto loops = llvm::to_vector(getOperation().getOps<scf::ForallOp>());
-    if (loops.size() != 1) {
-      getOperation().emitError("a tile program has one scf.forall over its grid; "
-                               "this function has ")
-          << loops.size();
+    func::FuncOp func = getOperation();
+    FailureOr<scf::ForallOp> loop = fa::getGridLoop(func);
+    if (failed(loop))
       return signalPassFailure();
-    }
-    scf::ForallOp forall = loops.front();
-    if (failed(fa::attachLaunchInfo(getOperation(), forall)))
+    FailureOr<fa::LaunchGrid> grid = fa::computeLaunchGrid(func);
+    if (failed(grid))
       return signalPassFailure();
+    func->setAttr(fa::kArgsAttrName, fa::getArgsAttr(func));
+    func->setAttr(fa::kLaunchAttrName, grid->getAttr(&getContext()));
 
+    scf::ForallOp forall = *loop;
     OpBuilder builder(forall);
     Location loc = forall.getLoc();
     Type i32 = builder.getI32Type();

@@ -79,7 +79,8 @@ struct TileRoles : tl::impl::TileRolesBase<TileRoles> {
     for (Operation &op : body->without_terminator()) {
       if (&op == roles)
         break;
-      bool common = split.empty() ? isScalarComputation(&op) : isa<PipeOp>(op);
+      bool common = isa<PipeOp>(op) ||
+                    (split.empty() && isScalarComputation(&op));
       (common ? shared : split).push_back(&op);
     }
     for (Operation *op : split)

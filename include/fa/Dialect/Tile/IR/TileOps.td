@@ -345,7 +345,7 @@ def Tile_IotaOp : Tile_Op<"iota", [Pure]> {
 // L2
 //===----------------------------------------------------------------------===//
 
-def Tile_PipeOp : Tile_Op<"pipe", [Pure]> {
+def Tile_PipeOp : Tile_Op<"pipe", [MemoryEffects<[MemAlloc]>]> {
   let summary = "make a pipe";
   let description = [{
     A ring of buffers in shared memory, empty at first. `tile-plan-resources`
