@@ -14,6 +14,8 @@ namespace fa {
 /// In fa-opt: `--fa-lower-to-tile="chip=... override=..."`.
 void buildLowerToTilePipeline(OpPassManager &manager, llvm::StringRef chip,
                               llvm::StringRef schedule = "");
+void registerLowerToTilePipeline();
+
 /// Every dialect, interface and translation that the compiler uses.
 void registerAllDialects(DialectRegistry &registry);
 /// Every pass of the project, those of MLIR that it uses, named pipelines.
