@@ -28,6 +28,7 @@ struct NVVMOptions {
 void buildLowerToNVVMPipeline(OpPassManager &manager,
                               const NVVMOptions &options);
 void registerNVVMPipelines();
+void registerLowerToTilePipeline();
 
 /// Every dialect, interface and translation that the compiler uses.
 void registerAllDialects(DialectRegistry &registry);
