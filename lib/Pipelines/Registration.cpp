@@ -5,6 +5,7 @@
 #include "fa/Dialect/FA/Transforms/Passes.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "fa/Dialect/Tile/Transforms/Passes.h"
+#include "fa/Pipelines/CPU.h"
 #include "fa/Pipelines/Pipelines.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Linalg/Passes.h"
@@ -23,4 +24,7 @@ void fa::registerAllDialects(DialectRegistry &registry) {
 
 void fa::registerAllPasses() {
   mlir::registerAllPasses();
+  tl::registerTilePasses();
+  registerFAConversionPasses();
+  registerCPUPipelines();
 }
