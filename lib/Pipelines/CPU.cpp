@@ -34,6 +34,8 @@ void fa::buildLowerTilesToCPU(OpPassManager &pm,
   func.addPass(createLowerAffinePass());
   func.addPass(createCSEPass());
   func.addPass(createSCFToControlFlowPass());
+  // What LLVM has no intrinsic for is called from the C library.
+  pm.addNestedPass<func::FuncOp>(createConvertMathToLLVMPass());
   pm.addPass(createConvertMathToLibmPass());
   pm.addPass(createConvertToLLVMPass());
   pm.addPass(createReconcileUnrealizedCastsPass());

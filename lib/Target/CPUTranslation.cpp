@@ -1,8 +1,7 @@
 //===- CPUTranslation.cpp - cpu-to-object, cpu-to-llvmir ------------------===//
 
 #include "fa/Target/CPU.h"
-#include "mlir/Dialect/DLTI/DLTI.h"
-#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "fa/Pipelines/Pipelines.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/Tools/mlir-translate/Translation.h"
 
@@ -22,7 +21,8 @@ static LogicalResult write(Operation *op, raw_ostream &output,
 
 void fa::registerCPUTranslations() {
   auto dialects = [](DialectRegistry &registry) {
-    registry.insert<DLTIDialect, LLVM::LLVMDialect>();
+    // Discardable attributes may be of any dialect.
+    registerAllDialects(registry);
   };
   // Lives as long as the registry it adds to.
   static TranslateFromMLIRRegistration object(
