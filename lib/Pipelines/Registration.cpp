@@ -5,6 +5,7 @@
 #include "fa/Dialect/FA/Transforms/Passes.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "fa/Dialect/Tile/Transforms/Passes.h"
+#include "fa/Pipelines/CPU.h"
 #include "fa/Pipelines/Pipelines.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
@@ -25,4 +26,5 @@ void fa::registerAllPasses() {
   registerNVVMPipelines();
   tl::registerTilePasses();
   registerFAConversionPasses();
+  registerCPUPipelines();
 }
