@@ -7,12 +7,9 @@
 #include "fa/Dialect/Tile/Transforms/Passes.h"
 #include "fa/Pipelines/CPU.h"
 #include "fa/Pipelines/Pipelines.h"
-#include "mlir/Conversion/Passes.h"
-#include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/InitAllDialects.h"
-#include "mlir/InitAllPasses.h"
 #include "mlir/InitAllExtensions.h"
-#include "mlir/Transforms/Passes.h"
+#include "mlir/InitAllPasses.h"
 
 using namespace mlir;
 
@@ -24,6 +21,9 @@ void fa::registerAllDialects(DialectRegistry &registry) {
 
 void fa::registerAllPasses() {
   mlir::registerAllPasses();
+  registerFAPasses();
+  registerLowerToTilePipeline();
+  registerNVVMPipelines();
   tl::registerTilePasses();
   registerFAConversionPasses();
   registerCPUPipelines();

@@ -6,6 +6,52 @@
 include "mlir/Pass/PassBase.td"
 
 //===----------------------------------------------------------------------===//
+// GPU
+//===----------------------------------------------------------------------===//
+
+def ConvertTileToThreads : Pass<"convert-tile-to-threads", "::mlir::func::FuncOp"> {
+  let summary = "Distribute a tile program to the threads of a block";
+  let description = [{
+    Every tile becomes the registers that its layout gives one thread, one
+    scalar each; elementwise operations are repeated per register, reductions
+    combine registers and then lanes, products become `mma.sync` or `wgmma`
+    instructions on fragments and shared buffers, fills become asynchronous
+    copies with their waits, roles become branches on the warp number. After
+    this pass no tile type is left.
+
+    Input:
+    ```mlir
+    %y = arith.mulf %x, %x : tensor<64x8xf32, #tile.frag<reg = [2:1:1, 2:0:8], ...>>
+    ```
+    Output:
+    ```mlir
+    %y0 = arith.mulf %x0, %x0 : f32
+    %y1 = arith.mulf %x1, %x1 : f32
+    %y2 = arith.mulf %x2, %x2 : f32
+    %y3 = arith.mulf %x3, %x3 : f32
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::gpu::GPUDialect", "::mlir::LLVM::LLVMDialect",
+                           "::mlir::memref::MemRefDialect",
+                           "::mlir::NVVM::NVVMDialect", "::mlir::scf::SCFDialect",
+                           "::mlir::vector::VectorDialect"];
+}
+
+def ConvertThreadsToNVVM : Pass<"convert-threads-to-nvvm", "::mlir::ModuleOp"> {
+  let summary = "Turn thread programs into kernels of the LLVM dialect";
+  let description = [{
+    Each function with `tile.launch` moves into a `gpu.module` as an `llvm.func`
+    with `nvvm.kernel`; its body is converted to the LLVM and NVVM dialects with
+    the approximations that the GPU computes natively (`ex2`, `lg2`, `rcp`).
+  }];
+  let dependentDialects = ["::mlir::cf::ControlFlowDialect",
+                           "::mlir::gpu::GPUDialect",
+                           "::mlir::LLVM::LLVMDialect",
+                           "::mlir::NVVM::NVVMDialect"];
+}
+
+//===----------------------------------------------------------------------===//
 // CPU
 //===----------------------------------------------------------------------===//
 

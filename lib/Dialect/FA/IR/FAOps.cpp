@@ -1,6 +1,9 @@
 //===- FAOps.cpp - Verifiers of the attention dialect ---------------------===//
 
 #include "fa/Dialect/FA/IR/FA.h"
+#include "mlir/Dialect/Arith/Utils/Utils.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/OpImplementation.h"
 
 using namespace mlir;
@@ -20,6 +23,75 @@ APFloat AttentionOp::getDeadLseValue() {
   if (std::optional<APFloat> value = getDeadLse())
     return *value;
   return APFloat::getInf(APFloat::IEEEdouble(), /*Negative=*/true);
+}
+
+TypedValue<ShapedType> AttentionOp::getShaped(Operand operand) {
+  Value values[] = {getQ(), getK(), getV(), getO(), getLse()};
+  return cast<TypedValue<ShapedType>>(values[operand]);
+}
+
+std::optional<unsigned> AttentionOp::findDim(Operand operand, Dim dim) {
+  for (auto [pos, expr] : llvm::enumerate(getMap(operand).getResults()))
+    if (expr.isFunctionOfDim(dim))
+      return pos;
+  return std::nullopt;
+}
+
+/// Extent of dimension `pos` of `shaped`.
+static OpFoldResult getDimSize(OpBuilder &builder, Location loc, Value shaped,
+                               unsigned pos) {
+  if (isa<RankedTensorType>(shaped.getType()))
+    return tensor::getMixedSize(builder, loc, shaped, pos);
+  return memref::getMixedSize(builder, loc, shaped, pos);
+}
+
+OpFoldResult AttentionOp::getExtent(OpBuilder &builder, Dim dim) {
+  // q first: it has the query heads, k and v only the key heads.
+  for (Operand operand : {Q, O, LSE, K, V}) {
+    bool isKey = operand == K || operand == V;
+    if (dim == H && isKey)
+      continue;
+    if (std::optional<unsigned> pos = findDim(operand, dim))
+      return getDimSize(builder, getLoc(), getShaped(operand), *pos);
+  }
+  return builder.getIndexAttr(1);
+}
+
+Value AttentionOp::getKeyHead(OpBuilder &builder, Value head) {
+  Location loc = getLoc();
+  for (Operand operand : {K, V}) {
+    std::optional<unsigned> pos = findDim(operand, H);
+    if (!pos)
+      continue;
+    AffineExpr expr = getMap(operand).getResult(*pos);
+    if (isa<AffineDimExpr>(expr))
+      return head;
+    AffineExpr divisor = cast<AffineBinaryOpExpr>(expr).getRHS();
+    OpFoldResult group;
+    if (auto constant = dyn_cast<AffineConstantExpr>(divisor)) {
+      group = builder.getIndexAttr(constant.getValue());
+    } else {
+      OpFoldResult heads = getExtent(builder, H);
+      OpFoldResult keyHeads =
+          getDimSize(builder, loc, getShaped(operand), *pos);
+      auto staticHeads = getConstantIntValue(heads);
+      auto staticKeyHeads = getConstantIntValue(keyHeads);
+      if (staticHeads && staticKeyHeads)
+        group = builder.getIndexAttr(*staticHeads / *staticKeyHeads);
+      else
+        group = arith::DivUIOp::create(
+                    builder, loc,
+                    getValueOrCreateConstantIndexOp(builder, loc, heads),
+                    getValueOrCreateConstantIndexOp(builder, loc, keyHeads))
+                    .getResult();
+    }
+    if (isConstantIntValue(group, 1))
+      return head;
+    return arith::DivUIOp::create(
+        builder, loc, head,
+        getValueOrCreateConstantIndexOp(builder, loc, group));
+  }
+  return head;
 }
 
 void AttentionOp::getEffects(

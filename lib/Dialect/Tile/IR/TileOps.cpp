@@ -187,7 +187,8 @@ LogicalResult ProduceOp::verify() {
 
 void ConsumeOp::build(OpBuilder &builder, OperationState &state, Value pipe,
                       Value ordinal) {
-  build(builder, state, cast<PipeType>(pipe.getType()).getSlot(), pipe, ordinal);
+  build(builder, state, cast<PipeType>(pipe.getType()).getSlot(), pipe, ordinal,
+        /*pending=*/IntegerAttr());
 }
 
 LogicalResult ConsumeOp::verify() {

@@ -29,6 +29,8 @@ def FA_Dialect : Dialect {
     attribute (`fa.schedule`) whose removal never changes a result.
   }];
   let useDefaultAttributePrinterParser = 1;
+  // The schedule attribute holds a #tile.plan.
+  let dependentDialects = ["::mlir::tl::TileDialect"];
 }
 
 //===----------------------------------------------------------------------===//
@@ -214,6 +216,14 @@ def FA_AttentionOp : FA_Op<"attention",
     /// The value of lse in a row without a live key (-inf unless stated).
     APFloat getDeadLseValue();
     bool hasTensorSemantics() { return isa<RankedTensorType>(getQ().getType()); }
+    /// The operand that `operand` names.
+    TypedValue<ShapedType> getShaped(Operand operand);
+    /// The dimension of `operand` that runs along `dim`, if there is one.
+    std::optional<unsigned> findDim(Operand operand, Dim dim);
+    /// Extent of `dim` for queries; 1 when no operand has it.
+    OpFoldResult getExtent(OpBuilder &builder, Dim dim);
+    /// The head of k and v that query head `head` reads.
+    Value getKeyHead(OpBuilder &builder, Value head);
   }];
 }
 

@@ -5,4 +5,157 @@
 
 include "mlir/Pass/PassBase.td"
 
+def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
+  let summary = "choose tiles and instructions of each attention for a chip";
+  let description = [{
+    Attaches `fa.schedule` to every `fa.attention` that has none, from a fixed
+    table over chip, head sizes and element type. An attribute that is already
+    there wins over the table; `override` wins over both.
+
+    Input:
+    ```mlir
+    fa.attention ins(%q, %k, %v : ...) ...
+    ```
+    Output, `chip=sm_80`, head size 64:
+    ```mlir
+    fa.attention ins(%q, %k, %v : ...) ... {fa.schedule = #fa.schedule<
+      tile_m = 128, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync",
+      copy = "cp_async", warps = 4, producers = 0, stages = 2>>}
+    ```
+  }];
+  let options = [
+    Option<"chip", "chip", "std::string", "\"cpu\"",
+           "cpu, or sm_NN with an optional a or f suffix">,
+    Option<"overrideSchedule", "override", "std::string", "\"\"",
+           "a #fa.schedule<...> used in place of the table">,
+  ];
+}
+
+def FATile : Pass<"fa-tile", "::mlir::func::FuncOp"> {
+  let summary = "one attention window per batch, head and block of query rows";
+  let description = [{
+    Rewrites an `fa.attention` on memrefs as an `scf.forall` over (batch, query
+    head, block of `tile_m` rows) around an `fa.attention` on two-dimensional
+    windows, and moves the schedule's plan to the function as `tile.plan`. The
+    windows of q, o, lse and init_lse are taken from subviews that hold all rows
+    of the batch and head; k and v hold the `lk` keys of the sequence.
+    Per-batch lengths are read here and clamped to the extents.
+
+    Input:
+    ```mlir
+    fa.attention ins(%q, %k, %v : memref<?x?x?x64xf16, ...>, ...) ...
+      {fa.schedule = #fa.schedule<tile_m = 128, ...>}
+    ```
+    Output:
+    ```mlir
+    scf.forall (%b, %h, %i) in (%batch, %heads, %blocks) {
+      %m0 = affine.apply affine_map<(d0) -> (d0 * 128)>(%i)
+      %qs = memref.subview %q[%b, 0, %h, 0] [1, %lq, 1, 64] [1, 1, 1, 1] ...
+      %qw = memref.subview %qs[%m0, 0] [%rows, 64] [1, 1] ...
+      fa.attention ins(%qw, %ks, %vs : ...) origin(%b, %h, %m0)
+        lengths(%lq, %lk : index, index) ...
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::affine::AffineDialect",
+      "::mlir::arith::ArithDialect", "::mlir::memref::MemRefDialect",
+      "::mlir::scf::SCFDialect"];
+}
+
+def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
+  let summary = "attention windows to tile programs with a loop over key blocks";
+  let description = [{
+    Rewrites each `fa.attention` window of `fa-tile` as a loop over blocks of
+    `tile_n` keys that carries the unnormalised output, the maximum so far and
+    the sum so far. The loop runs over the blocks in which the mask keeps
+    something; blocks in which it keeps everything are recognised by a scalar
+    comparison that `fa-split-mask-loops` turns into loop bounds.
+
+    The running maximum is exact. Without a score region and with a scale that
+    is known not to be negative (a constant, or a function argument with the
+    attribute `fa.nonnegative`), scale and base change cost one multiply-subtract
+    per element.
+
+    Input:
+    ```mlir
+    fa.attention ins(%qw, %ks, %vs : memref<?x64xf16, ...>, ...)
+      scale(%scale : f32) origin(%b, %h, %m0) lengths(%lq, %lk : index, index) ...
+    ```
+    Output:
+    ```mlir
+    %qt = tile.load %qs[%m0, %c0] : memref<?x64xf16, ...> -> tensor<128x64xf16>
+    %r:3 = scf.for %j = %lo to %hi step %c1 iter_args(%acc, %max, %sum) {
+      %kt = tile.load %ks[%n0, %c0] : ... -> tensor<64x64xf16>
+      %s = tile.contract %qt, %kt, %zero ...
+      ...
+      %keep = arith.cmpi sle, %columns, %rows : tensor<128x64xi32>
+      %masked = arith.select %keep, %s, %ninf : tensor<128x64xi1>, tensor<128x64xf32>
+      %full = arith.cmpi slt, %j, %end : index
+      %s1 = arith.select %full, %s, %masked : tensor<128x64xf32>
+      ...
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::affine::AffineDialect",
+      "::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+      "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect",
+      "::mlir::tl::TileDialect"];
+}
+
+def FASplitMaskLoops : Pass<"fa-split-mask-loops", "::mlir::func::FuncOp"> {
+  let summary = "split loops where a comparison of their variable changes";
+  let description = [{
+    Splits an `scf.for` of step 1 whose body compares the loop variable with
+    loop-invariant bounds (`bound <= j`, `j < bound`) into consecutive loops
+    in each of which the comparisons are constants, and folds what follows from
+    them. A later loop begins at the value at which the earlier one ends. After
+    `fa-online-softmax` these are the masked, the unmasked and again the masked
+    blocks of keys; the unmasked loop holds no mask comparison.
+
+    Input:
+    ```mlir
+    %r = scf.for %j = %lo to %hi step %c1 iter_args(%x = %init) {
+      %full = arith.cmpi slt, %j, %end : index
+      %s1 = arith.select %full, %s, %masked
+      ...
+    ```
+    Output:
+    ```mlir
+    %mid = affine.max(%lo, affine.min(%end, %hi))
+    %r0 = scf.for %j = %lo to %mid step %c1 iter_args(%x = %init)  // uses %s
+    %r = scf.for %j = %mid to %hi step %c1 iter_args(%x = %r0)     // %masked
+    ```
+  }];
+  let dependentDialects = ["::mlir::affine::AffineDialect",
+      "::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect"];
+}
+
+def FADecompose : Pass<"fa-decompose", "::mlir::func::FuncOp"> {
+  let summary = "the executable meaning of attention, as linalg.generic";
+  let description = [{
+    Rewrites each `fa.attention`, on tensors or memrefs and windows included, as
+    a sequence of `linalg.generic` that follows its documentation step by step.
+    Scores are materialised: this is the definition to compare with, not a way
+    to run.
+
+    Input:
+    ```mlir
+    fa.attention ins(%q, %k, %v : ...) scale(%scale : f32) ... outs(%o, %lse ...)
+    ```
+    Output:
+    ```mlir
+    %s = linalg.generic ... // scale, score region, mask; -inf where not kept
+    %max = linalg.generic ... arith.maxnumf
+    %sum = linalg.generic ... math.exp
+    %acc = linalg.generic ... // the sum of p * v
+    %o = linalg.generic ... arith.divf
+    %lse = linalg.generic ... math.log
+    ```
+  }];
+  let dependentDialects = ["::mlir::affine::AffineDialect",
+      "::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",
+      "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
+      "::mlir::tensor::TensorDialect"];
+}
+
 #endif // FA_DIALECT_FA_TRANSFORMS_PASSES

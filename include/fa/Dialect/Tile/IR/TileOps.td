@@ -345,15 +345,19 @@ def Tile_IotaOp : Tile_Op<"iota", [Pure]> {
 // L2
 //===----------------------------------------------------------------------===//
 
-def Tile_PipeOp : Tile_Op<"pipe", [Pure]> {
+def Tile_PipeOp : Tile_Op<"pipe", [MemoryEffects<[MemAlloc]>]> {
   let summary = "make a pipe";
   let description = [{
-    A ring of buffers in shared memory, empty at first.
+    A ring of buffers in shared memory, empty at first. `tile-plan-resources`
+    gives it its place: `offset` of slot 0 and `barriers` of its full and empty
+    barriers (roles only), in bytes from the start of shared memory.
 
     ```mlir
     %p = tile.pipe : !tile.pipe<2, !tile.buffer<64x128xf16, swizzle = 128>>
     ```
   }];
+  let arguments = (ins OptionalAttr<I64Attr>:$offset,
+                       OptionalAttr<I64Attr>:$barriers);
   let results = (outs Tile_PipeType:$pipe);
   let assemblyFormat = "attr-dict `:` type($pipe)";
 }
@@ -387,14 +391,16 @@ def Tile_ConsumeOp : Tile_Op<"consume",
   let summary = "wait for a fill of a pipe";
   let description = [{
     Waits until fill `ordinal` has arrived and gives its buffer, readable until
-    `tile.release` of the same ordinal.
+    `tile.release` of the same ordinal. Without roles, `pending` is the number
+    of younger fills that may still be under way, over all pipes.
 
     ```mlir
     %b = tile.consume %p[%i] : !tile.pipe<2, !tile.buffer<64x128xf16, swizzle = 128>>
         -> !tile.buffer<64x128xf16, swizzle = 128>
     ```
   }];
-  let arguments = (ins Tile_PipeType:$pipe, Index:$ordinal);
+  let arguments = (ins Tile_PipeType:$pipe, Index:$ordinal,
+                       OptionalAttr<I64Attr>:$pending);
   let results = (outs Tile_BufferType:$buffer);
   let assemblyFormat = [{
     $pipe `[` $ordinal `]` attr-dict `:` type($pipe) `->` type($buffer)

@@ -6,6 +6,130 @@
 include "mlir/Pass/PassBase.td"
 
 //===----------------------------------------------------------------------===//
+// GPU
+//===----------------------------------------------------------------------===//
+
+def TileMapGrid : Pass<"tile-map-grid", "::mlir::func::FuncOp"> {
+  let summary = "Run one iteration of the outer scf.forall per thread block";
+  let description = [{
+    Replaces the function's `scf.forall` by its body at the coordinates of the
+    thread block, and notes the grid for the launcher in `tile.launch`. Blocks
+    start in row-major order with the last dimension running backwards: where
+    the work of a tile grows with its index (triangular loops), the longest
+    start first and the tail of the launch is short.
+
+    Input:
+    ```mlir
+    scf.forall (%h, %i) in (%heads, %blocks) { ... }
+    ```
+    Output:
+    ```mlir
+    %id = gpu.block_id x
+    // %h = id / blocks, %i = blocks - 1 - id mod blocks
+    ...
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::gpu::GPUDialect"];
+}
+
+def TileAsyncCopy : Pass<"tile-async-copy", "::mlir::func::FuncOp"> {
+  let summary = "Turn loads that feed products into copies through pipes";
+  let description = [{
+    A `tile.load` whose users are all factors of `tile.contract` need not pass
+    through registers: it becomes `tile.produce` into a shared-memory pipe and
+    `tile.consume` before the first user, `tile.release` after the last. Loads
+    in a loop get the plan's number of stages, others one. Loops that continue
+    each other (the lower bound of one is the upper bound of the one before)
+    share their pipes; the fill number is the trip count since the first.
+
+    Input:
+    ```mlir
+    %k = tile.load %ks[%n0, %c0] : memref<?x64xf16> -> tensor<64x64xf16>
+    %s = tile.contract %q, %k, %zero ...
+    ```
+    Output:
+    ```mlir
+    tile.produce %pipe[%i], %ks[%n0, %c0] : ...
+    %k = tile.consume %pipe[%i] : ...
+    %s = tile.contract %q, %k, %zero ...
+    tile.release %pipe[%i] : ...
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect"];
+}
+
+def TileRoles : Pass<"tile-roles", "::mlir::func::FuncOp"> {
+  let summary = "Give copies to producer warps";
+  let description = [{
+    With `producers > 0` in the plan, splits the program into two roles: the
+    first keeps the loops and the `tile.produce`s, the second everything else.
+    Without producers the pass does nothing.
+
+    Output:
+    ```mlir
+    tile.roles warps [4, 8] registers [24, 240] {
+      scf.for ... { tile.produce ... }
+    }, {
+      scf.for ... { tile.consume ... tile.contract ... tile.release ... }
+    }
+    ```
+  }];
+}
+
+def TilePipeline : Pass<"tile-pipeline", "::mlir::func::FuncOp"> {
+  let summary = "Start copies ahead of their use in the same threads";
+  let description = [{
+    For programs without producer warps. A slot that was released may be filled
+    again after the next `tile.consume`, which is a barrier; the pass moves each
+    `tile.produce` there, as many fills ahead as the pipe has slots free at that
+    point, puts the first fills before the loop, and counts for each
+    `tile.consume` how many younger fills may be `pending`. A pipe that cannot
+    be refilled in time with one slot gets two.
+
+    Output (one slot each for %pk and %pv):
+    ```mlir
+    tile.produce %pk[%c0], ...
+    scf.for %i ... {
+      %k = tile.consume %pk[%i] {pending = 0}
+      tile.produce %pv[%i], ...
+      %s = tile.contract %q, %k, ...
+      %v = tile.consume %pv[%i] {pending = 0}
+      tile.produce %pk[%i + 1], ... if %more
+      %o = tile.contract %p, %v, ...
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect"];
+}
+
+def TileAssignLayouts : Pass<"tile-assign-layouts", "::mlir::func::FuncOp"> {
+  let summary = "Decide which thread holds which element of each tile";
+  let description = [{
+    Accumulators get the accumulator layout of the plan's product instruction
+    over its warps, left factors in registers the same (it is the operand
+    layout of 16-bit products); the layouts spread through elementwise
+    operations, reductions, broadcasts and loops. Constants, splats and iotas
+    are copied per use first.
+
+    Output:
+    ```mlir
+    #acc = #tile.frag<reg = [2:1:1, 2:0:8, 8:1:8, 2:0:16],
+                      lane = [4:1:2, 8:0:1], warp = [4:0:32]>
+    %s = tile.contract %q, %k, %zero : ..., tensor<128x64xf32, #acc>
+    ```
+  }];
+}
+
+def TilePlanResources : Pass<"tile-plan-resources", "::mlir::func::FuncOp"> {
+  let summary = "Place pipes and barriers in shared memory";
+  let description = [{
+    Gives each `tile.pipe` its offset, and with roles its barriers, and notes
+    the total as `tile.shared_bytes`. Refuses a total above the chip's limit.
+  }];
+}
+
+//===----------------------------------------------------------------------===//
 // CPU
 //===----------------------------------------------------------------------===//
 

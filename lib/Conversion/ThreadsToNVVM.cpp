@@ -1,0 +1,205 @@
+//===- ThreadsToNVVM.cpp - Thread programs become kernels -----------------===//
+
+#include "fa/Conversion/Launch.h"
+#include "fa/Conversion/Passes.h"
+#include "fa/Dialect/Tile/IR/Tile.h"
+#include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
+#include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
+#include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
+#include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVM.h"
+#include "mlir/Conversion/LLVMCommon/ConversionTarget.h"
+#include "mlir/Conversion/LLVMCommon/TypeConverter.h"
+#include "mlir/Conversion/MathToLLVM/MathToLLVM.h"
+#include "mlir/Conversion/MemRefToLLVM/MemRefToLLVM.h"
+#include "mlir/Conversion/VectorToLLVM/ConvertVectorToLLVM.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/Math/Transforms/Passes.h"
+#include "mlir/Transforms/DialectConversion.h"
+
+using namespace mlir;
+
+namespace mlir::fa {
+#define GEN_PASS_DEF_CONVERTTHREADSTONVVM
+#include "fa/Conversion/Passes.h.inc"
+} // namespace mlir::fa
+
+static Value intrinsic(OpBuilder &builder, Location loc, StringRef name,
+                       Value operand) {
+  return LLVM::CallIntrinsicOp::create(builder, loc, operand.getType(),
+                                       builder.getStringAttr(name), operand)
+      .getResult(0);
+}
+
+static Value constantF32(OpBuilder &builder, Location loc, double value) {
+  return LLVM::ConstantOp::create(builder, loc, builder.getF32Type(),
+                                  builder.getF32FloatAttr(value));
+}
+
+namespace {
+
+/// `exp2` is one instruction with the flush-to-zero form of ex2.
+struct Exp2Pattern : OpConversionPattern<math::Exp2Op> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(math::Exp2Op op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!op.getType().isF32())
+      return failure();
+    rewriter.replaceOp(op, intrinsic(rewriter, op.getLoc(),
+                                     "llvm.nvvm.ex2.approx.ftz",
+                                     adaptor.getOperand()));
+    return success();
+  }
+};
+
+struct ExpPattern : OpConversionPattern<math::ExpOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(math::ExpOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!op.getType().isF32())
+      return failure();
+    Location loc = op.getLoc();
+    Value scaled = LLVM::FMulOp::create(rewriter, loc, adaptor.getOperand(),
+                                        constantF32(rewriter, loc,
+                                                    1.4426950408889634));
+    rewriter.replaceOp(
+        op, intrinsic(rewriter, loc, "llvm.nvvm.ex2.approx.ftz", scaled));
+    return success();
+  }
+};
+
+template <typename OpT>
+struct LogPattern : OpConversionPattern<OpT> {
+  using OpConversionPattern<OpT>::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(OpT op, typename OpT::Adaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!op.getType().isF32())
+      return failure();
+    Location loc = op.getLoc();
+    Value result = intrinsic(rewriter, loc, "llvm.nvvm.lg2.approx.ftz.f",
+                             adaptor.getOperand());
+    if (std::is_same_v<OpT, math::LogOp>)
+      result = LLVM::FMulOp::create(
+          rewriter, loc, result, constantF32(rewriter, loc, 0.6931471805599453));
+    rewriter.replaceOp(op, result);
+    return success();
+  }
+};
+
+/// tanh(x) = 1 - 2 / (exp(2 x) + 1): saturates correctly and keeps the absolute
+/// error near one f32 ulp, which tanh.approx (11 bits) does not; near zero,
+/// where the difference cancels, a polynomial.
+struct TanhPattern : OpConversionPattern<math::TanhOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(math::TanhOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!op.getType().isF32())
+      return failure();
+    Location loc = op.getLoc();
+    Value x = adaptor.getOperand();
+    auto constant = [&](double value) {
+      return constantF32(rewriter, loc, value);
+    };
+    auto mul = [&](Value a, Value b) -> Value {
+      return LLVM::FMulOp::create(rewriter, loc, a, b);
+    };
+    auto add = [&](Value a, Value b) -> Value {
+      return LLVM::FAddOp::create(rewriter, loc, a, b);
+    };
+    auto fma = [&](Value a, Value b, Value c) -> Value {
+      return LLVM::FMAOp::create(rewriter, loc, a, b, c);
+    };
+    Value e = intrinsic(rewriter, loc, "llvm.nvvm.ex2.approx.ftz",
+                        mul(x, constant(2 * 1.4426950408889634)));
+    Value r = intrinsic(rewriter, loc, "llvm.nvvm.rcp.approx.ftz.f",
+                        add(e, constant(1.0)));
+    Value large = fma(constant(-2.0), r, constant(1.0));
+    // Taylor series to x^9: below 1e-7 relative for |x| < 0.25.
+    Value y = mul(x, x);
+    Value p = fma(y, constant(62.0 / 2835), constant(-17.0 / 315));
+    p = fma(y, p, constant(2.0 / 15));
+    p = fma(y, p, constant(-1.0 / 3));
+    Value small = fma(mul(x, y), p, x);
+    Value magnitude = LLVM::FAbsOp::create(rewriter, loc, x);
+    Value isSmall =
+        LLVM::FCmpOp::create(rewriter, loc, LLVM::FCmpPredicate::olt, magnitude,
+                             constant(0.25));
+    rewriter.replaceOpWithNewOp<LLVM::SelectOp>(op, isSmall, small, large);
+    return success();
+  }
+};
+
+struct BlockIdPattern : OpConversionPattern<gpu::BlockIdOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(gpu::BlockIdOp op, OpAdaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (op.getDimension() != gpu::Dimension::x)
+      return failure();
+    Location loc = op.getLoc();
+    Value id = NVVM::BlockIdXOp::create(rewriter, loc, rewriter.getI32Type());
+    rewriter.replaceOpWithNewOp<LLVM::ZExtOp>(op, rewriter.getI64Type(), id);
+    return success();
+  }
+};
+
+struct ConvertThreadsToNVVM
+    : fa::impl::ConvertThreadsToNVVMBase<ConvertThreadsToNVVM> {
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    MLIRContext *context = &getContext();
+    LowerToLLVMOptions options(context);
+    LLVMTypeConverter converter(context, options);
+    LLVMConversionTarget target(*context);
+    target.addLegalDialect<NVVM::NVVMDialect>();
+    target.addLegalOp<ModuleOp>();
+    RewritePatternSet patterns(context);
+    patterns.add<Exp2Pattern, ExpPattern, LogPattern<math::LogOp>,
+                 LogPattern<math::Log2Op>, TanhPattern>(converter, context,
+                                                        /*benefit=*/2);
+    patterns.add<BlockIdPattern>(converter, context);
+    populateAffineToStdConversionPatterns(patterns);
+    arith::populateArithToLLVMConversionPatterns(converter, patterns);
+    cf::populateControlFlowToLLVMConversionPatterns(converter, patterns);
+    populateFinalizeMemRefToLLVMConversionPatterns(converter, patterns);
+    populateFuncToLLVMConversionPatterns(converter, patterns);
+    populateMathToLLVMConversionPatterns(converter, patterns);
+    populateVectorToLLVMConversionPatterns(converter, patterns);
+    if (failed(applyFullConversion(module, target, std::move(patterns))))
+      return signalPassFailure();
+    moveKernels(module);
+  }
+
+  void moveKernels(ModuleOp module) {
+    auto kernels = llvm::to_vector(llvm::make_filter_range(
+        module.getOps<LLVM::LLVMFuncOp>(), [](LLVM::LLVMFuncOp func) {
+          return func->hasAttr(fa::kLaunchAttrName);
+        }));
+    if (kernels.empty())
+      return;
+    OpBuilder builder = OpBuilder::atBlockBegin(module.getBody());
+    auto gpuModule =
+        gpu::GPUModuleOp::create(builder, module.getLoc(), "kernels");
+    Block *body = gpuModule.getBody();
+    for (LLVM::GlobalOp global :
+         llvm::make_early_inc_range(module.getOps<LLVM::GlobalOp>()))
+      global->moveBefore(body, body->end());
+    for (LLVM::LLVMFuncOp kernel : kernels) {
+      kernel->moveBefore(body, body->end());
+      kernel->setAttr("nvvm.kernel", builder.getUnitAttr());
+      auto launch =
+          kernel->getAttrOfType<DictionaryAttr>(fa::kLaunchAttrName);
+      int64_t threads = cast<IntegerAttr>(launch.get("threads")).getInt();
+      kernel->setAttr("nvvm.reqntid",
+                      builder.getDenseI32ArrayAttr({int32_t(threads), 1, 1}));
+      kernel->setAttr("nvvm.minctasm", builder.getI32IntegerAttr(1));
+    }
+  }
+};
+} // namespace

@@ -1,0 +1,375 @@
+//===- Contract.cpp - Products on tensor cores ----------------------------===//
+
+#include "PTX.h"
+#include "Patterns.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/Matchers.h"
+
+using namespace mlir;
+using namespace mlir::tl;
+
+/// Registers of a 16-bit tile, two neighbours per 32-bit word.
+static Value packPair(OpBuilder &builder, Location loc, Value low, Value high) {
+  auto type = VectorType::get(2, low.getType());
+  Value pair =
+      vector::FromElementsOp::create(builder, loc, type, ValueRange{low, high});
+  return LLVM::BitcastOp::create(builder, loc, builder.getI32Type(), pair);
+}
+
+/// The four words of the 16x16 block of a left factor in registers whose first
+/// element is (row, col) of this thread.
+static SmallVector<Value> leftFragment(OpBuilder &builder, Location loc,
+                                       FragmentAttr layout, ValueRange registers,
+                                       int64_t row, int64_t col) {
+  SmallVector<Value> words;
+  for (int64_t dc : {0, 8})
+    for (int64_t dr : {0, 8}) {
+      int64_t index = layout.findRegister({row + dr, col + dc});
+      words.push_back(packPair(builder, loc, registers[index],
+                               registers[index + 1]));
+    }
+  return words;
+}
+
+namespace {
+
+//===----------------------------------------------------------------------===//
+// mma.sync
+//===----------------------------------------------------------------------===//
+
+/// A buffer seen through `ldmatrix`: 16x16 blocks as four 8x8 matrices.
+class MatrixLoader {
+public:
+  /// With `transpose`, a block is read transposed: the instruction's rows run
+  /// along the buffer's columns. `colsFirst` orders the four matrices along
+  /// the buffer's columns first (B operands with k along the columns).
+  MatrixLoader(OpBuilder &builder, Location loc, KernelContext &kernel,
+               Value buffer, BufferType type, bool transpose, bool colsFirst)
+      : builder(builder), loc(loc), type(type), transpose(transpose) {
+    // Lane l gives the address of row l % 8 of matrix l / 8.
+    Value lane = kernel.lane;
+    auto bit = [&](int64_t position) -> Value {
+      Value shifted = arith::ShRUIOp::create(
+          builder, loc, lane, constantI32(builder, loc, position));
+      return arith::AndIOp::create(builder, loc, shifted,
+                                   constantI32(builder, loc, 1));
+    };
+    Value within = arith::AndIOp::create(builder, loc, lane,
+                                         constantI32(builder, loc, 7));
+    Value rowHalf = bit(colsFirst ? 4 : 3);
+    colHalf = bit(colsFirst ? 3 : 4);
+    Value row = arith::OrIOp::create(
+        builder, loc, within,
+        arith::ShLIOp::create(builder, loc, rowHalf,
+                              constantI32(builder, loc, 3)));
+    int64_t swizzle = type.getSwizzle();
+    Value rowBytes = arith::MulIOp::create(builder, loc, row,
+                                           constantI32(builder, loc, swizzle));
+    base = arith::AddIOp::create(builder, loc, buffer, rowBytes);
+    // Blocks start at multiples of 8 rows, so the swizzle depends on the lane's
+    // own row only.
+    phase = arith::AndIOp::create(
+        builder, loc,
+        arith::ShRUIOp::create(builder, loc, rowBytes,
+                               constantI32(builder, loc, 7)),
+        constantI32(builder, loc, swizzle / 16 - 1));
+    shared = kernel.shared;
+  }
+
+  /// The block that starts at (row, col): four words.
+  SmallVector<Value> load(int64_t row, int64_t col) {
+    int64_t swizzle = type.getSwizzle();
+    int64_t panel = col * 2 / swizzle;
+    int64_t chunk = col * 2 % swizzle / 16;
+    Value &laneChunk = chunks[chunk];
+    if (!laneChunk) {
+      Value logical = arith::OrIOp::create(builder, loc, colHalf,
+                                           constantI32(builder, loc, chunk));
+      Value physical = arith::XOrIOp::create(builder, loc, logical, phase);
+      Value bytes = arith::ShLIOp::create(builder, loc, physical,
+                                          constantI32(builder, loc, 4));
+      laneChunk = sharedPointer(
+          builder, loc, shared,
+          arith::AddIOp::create(builder, loc, base, bytes));
+    }
+    int64_t bytes = panel * type.getShape()[0] * swizzle + row * swizzle;
+    Value pointer = LLVM::GEPOp::create(
+        builder, loc, laneChunk.getType(), builder.getI8Type(), laneChunk,
+        ArrayRef<LLVM::GEPArg>{int32_t(bytes)});
+    SmallVector<Type> words(4, builder.getI32Type());
+    MLIRContext *context = builder.getContext();
+    Value loaded = NVVM::LdMatrixOp::create(
+        builder, loc, LLVM::LLVMStructType::getLiteral(context, words), pointer,
+        4, transpose ? NVVM::MMALayout::col : NVVM::MMALayout::row,
+        NVVM::LdStMatrixShapeAttr::get(context, 8, 8),
+        NVVM::LdStMatrixEltType::B16);
+    SmallVector<Value> result;
+    for (int64_t i = 0; i < 4; ++i)
+      result.push_back(
+          LLVM::ExtractValueOp::create(builder, loc, loaded, i));
+    return result;
+  }
+
+private:
+  OpBuilder &builder;
+  Location loc;
+  BufferType type;
+  bool transpose;
+  Value colHalf, base, phase, shared;
+  DenseMap<int64_t, Value> chunks;
+};
+
+struct MmaSyncPattern : OpConversionPattern<ContractOp> {
+  MmaSyncPattern(const TypeConverter &converter, MLIRContext *context,
+                 KernelContext &kernel)
+      : OpConversionPattern(converter, context), kernel(kernel) {}
+
+  LogicalResult
+  matchAndRewrite(ContractOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (kernel.plan.getMma() != "mma_sync")
+      return failure();
+    Location loc = op.getLoc();
+    auto [m, n, k] = std::tuple(op.getExtents()[0], op.getExtents()[1],
+                                op.getExtents()[2]);
+    auto rhsType = cast<BufferType>(op.getRhs().getType());
+    Type element = rhsType.getElementType();
+    FragmentAttr accLayout = layoutOf(op.getResult().getType());
+    int64_t warps = kernel.plan.getWarps();
+    int64_t blocks = m / (16 * warps);
+
+    bool rhsKMinor = op.isReductionMinor(1);
+    MatrixLoader rhs(rewriter, loc, kernel, adaptor.getRhs()[0], rhsType,
+                     /*transpose=*/!rhsKMinor, /*colsFirst=*/rhsKMinor);
+    std::optional<MatrixLoader> lhs;
+    bool lhsKMinor = op.isReductionMinor(0);
+    if (auto type = dyn_cast<BufferType>(op.getLhs().getType())) {
+      // The warp's rows: its first row is part of the lane address.
+      Value rows = arith::MulIOp::create(
+          rewriter, loc, kernel.teamOf(op).warp,
+          constantI32(rewriter, loc, 16 * blocks));
+      Value first = adaptor.getLhs()[0];
+      if (lhsKMinor)
+        first = arith::AddIOp::create(
+            rewriter, loc, first,
+            arith::MulIOp::create(rewriter, loc, rows,
+                                  constantI32(rewriter, loc,
+                                              type.getSwizzle())));
+      else
+        return rewriter.notifyMatchFailure(
+            op, "a left factor stored with k as its rows");
+      lhs.emplace(rewriter, loc, kernel, first, type, /*transpose=*/false,
+                  /*colsFirst=*/false);
+    }
+
+    SmallVector<Value> acc(adaptor.getAcc());
+    for (int64_t kk = 0; kk < k; kk += 16) {
+      SmallVector<SmallVector<Value>> a;
+      for (int64_t block = 0; block < blocks; ++block)
+        a.push_back(lhs ? lhs->load(16 * block, kk)
+                        : leftFragment(rewriter, loc,
+                                       layoutOf(op.getLhs().getType()),
+                                       adaptor.getLhs(), 16 * block, kk));
+      for (int64_t nn = 0; nn < n; nn += 16) {
+        SmallVector<Value> b =
+            rhsKMinor ? rhs.load(nn, kk) : rhs.load(kk, nn);
+        for (int64_t half = 0; half < 2 && nn + 8 * half < n; ++half)
+          for (int64_t block = 0; block < blocks; ++block) {
+            int64_t first =
+                accLayout.findRegister({16 * block, nn + 8 * half});
+            multiply(rewriter, loc, element, a[block],
+                     ArrayRef(b).slice(2 * half, 2),
+                     MutableArrayRef(acc).slice(first, 4));
+          }
+      }
+    }
+    rewriter.replaceOpWithMultiple(op, {acc});
+    return success();
+  }
+
+  /// acc += a * b by one mma.m16n8k16.
+  static void multiply(OpBuilder &builder, Location loc, Type element,
+                       ArrayRef<Value> a, ArrayRef<Value> b,
+                       MutableArrayRef<Value> acc) {
+    Type f32 = builder.getF32Type();
+    Type pairType = VectorType::get(2, element);
+    bool bf16 = element.isBF16();
+    auto factor = [&](ArrayRef<Value> words) {
+      SmallVector<Value> values;
+      for (Value word : words)
+        values.push_back(
+            bf16 ? word
+                 : LLVM::BitcastOp::create(builder, loc, pairType, word));
+      return values;
+    };
+    auto type = bf16 ? NVVM::MMATypes::bf16 : NVVM::MMATypes::f16;
+    auto result = NVVM::MmaOp::create(
+        builder, loc,
+        LLVM::LLVMStructType::getLiteral(builder.getContext(),
+                                         {f32, f32, f32, f32}),
+        factor(a), factor(b), acc, ArrayRef<int64_t>{16, 8, 16},
+        /*b1Op=*/std::nullopt, /*intOverflow=*/std::nullopt,
+        std::array<NVVM::MMATypes, 2>{type, type},
+        std::array<NVVM::MMALayout, 2>{NVVM::MMALayout::row,
+                                       NVVM::MMALayout::col});
+    for (int64_t i = 0; i < 4; ++i)
+      acc[i] = LLVM::ExtractValueOp::create(builder, loc, result, i);
+  }
+
+  KernelContext &kernel;
+};
+
+//===----------------------------------------------------------------------===//
+// wgmma
+//===----------------------------------------------------------------------===//
+
+struct WgmmaPattern : OpConversionPattern<ContractOp> {
+  WgmmaPattern(const TypeConverter &converter, MLIRContext *context,
+               KernelContext &kernel)
+      : OpConversionPattern(converter, context), kernel(kernel) {}
+
+  LogicalResult
+  matchAndRewrite(ContractOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (kernel.plan.getMma() != "wgmma")
+      return failure();
+    Location loc = op.getLoc();
+    auto [m, n, k] = std::tuple(op.getExtents()[0], op.getExtents()[1],
+                                op.getExtents()[2]);
+    auto rhsType = cast<BufferType>(op.getRhs().getType());
+    Value group = arith::ShRUIOp::create(rewriter, loc, kernel.teamOf(op).warp,
+                                         constantI32(rewriter, loc, 2));
+    int64_t groups = kernel.plan.getWarps() / 4;
+    FragmentAttr accLayout = layoutOf(op.getResult().getType());
+    bool fromZero = matchPattern(op.getAcc(), m_AnyZeroFloat());
+
+    SmallVector<Value> acc(adaptor.getAcc());
+    SmallVector<Value> left(adaptor.getLhs());
+    bool lhsInRegisters = isa<RankedTensorType>(op.getLhs().getType());
+    // Everything that the instructions read from registers is defined before
+    // the fence.
+    SmallVector<SmallVector<Value>> words;
+    for (int64_t block = 0; lhsInRegisters && block < m / (64 * groups);
+         ++block)
+      for (int64_t kk = 0; kk < k; kk += 16)
+        words.push_back(leftFragment(rewriter, loc,
+                                     layoutOf(op.getLhs().getType()), left,
+                                     64 * groups * block, kk));
+    SmallVector<Value> inputs;
+    if (!fromZero)
+      inputs = acc;
+    for (SmallVector<Value> &step : words)
+      inputs.append(step);
+    inputs = ptx::wgmmaFence(rewriter, loc, inputs);
+
+    SmallVector<Value> results(acc.size());
+    SmallVector<SmallVector<int64_t>> places;
+    SmallVector<Value> outputs;
+    for (int64_t block = 0; block < m / (64 * groups); ++block) {
+      ptx::Wgmma product;
+      product.n = n;
+      product.elementType = rhsType.getElementType();
+      product.transposeA = false;
+      product.transposeB = !op.isReductionMinor(1);
+      product.descB = descriptor(rewriter, loc, adaptor.getRhs()[0], rhsType,
+                                 product.transposeB);
+      product.stepsB = kSteps(rhsType, k, product.transposeB);
+      size_t accCount = fromZero ? 0 : acc.size();
+      if (lhsInRegisters) {
+        size_t perBlock = k / 16 * 4;
+        auto begin = inputs.begin() + accCount + block * perBlock;
+        product.registersA.assign(begin, begin + perBlock);
+      } else {
+        auto lhsType = cast<BufferType>(op.getLhs().getType());
+        if (!op.isReductionMinor(0))
+          return rewriter.notifyMatchFailure(
+              op, "a left factor stored with k as its rows");
+        Value row = arith::AddIOp::create(
+            rewriter, loc, group,
+            constantI32(rewriter, loc, block * groups));
+        Value bytes = arith::MulIOp::create(
+            rewriter, loc, row,
+            constantI32(rewriter, loc, 64 * lhsType.getSwizzle()));
+        Value first =
+            arith::AddIOp::create(rewriter, loc, left[0], bytes);
+        product.descA = descriptor(rewriter, loc, first, lhsType, false);
+        product.stepsA = kSteps(lhsType, k, false);
+      }
+      // The instruction's accumulators: pairs of rows, then columns.
+      SmallVector<int64_t> &order = places.emplace_back();
+      SmallVector<Value> accumulators;
+      for (int64_t col = 0; col < n; col += 8)
+        for (int64_t row : {0, 8})
+          for (int64_t next : {0, 1}) {
+            int64_t reg = accLayout.findRegister(
+                {64 * groups * block + row, col + next});
+            order.push_back(reg);
+            if (!fromZero)
+              accumulators.push_back(inputs[reg]);
+          }
+      outputs.append(ptx::wgmma(rewriter, loc, product, accumulators));
+    }
+    outputs = ptx::wgmmaWait(rewriter, loc, 0, outputs);
+    size_t next = 0;
+    for (SmallVector<int64_t> &order : places)
+      for (int64_t reg : order)
+        results[reg] = outputs[next++];
+    rewriter.replaceOpWithMultiple(op, {results});
+    return success();
+  }
+
+  /// The matrix descriptor of a buffer at byte offset `offset` (PTX ISA,
+  /// "Asynchronous warpgroup level matrix shared memory layout").
+  Value descriptor(OpBuilder &builder, Location loc, Value offset,
+                   BufferType type, bool kRows) const {
+    int64_t swizzle = type.getSwizzle();
+    int64_t mode = swizzle == 128 ? 1 : swizzle == 64 ? 2 : 3;
+    // Strides in 16-byte units: of eight rows, and of a panel where the panels
+    // lie along m or n (it is not used where they lie along k).
+    int64_t strideBytes = 8 * swizzle / 16;
+    int64_t leadingBytes = kRows ? type.getShape()[0] * swizzle / 16 : 1;
+    uint64_t fixed = uint64_t(mode) << 62 | uint64_t(strideBytes) << 32 |
+                     uint64_t(leadingBytes) << 16;
+    Value pointer = sharedPointer(builder, loc, kernel.shared, offset);
+    Value address =
+        LLVM::PtrToIntOp::create(builder, loc, builder.getI32Type(), pointer);
+    address = arith::ShRUIOp::create(
+        builder, loc,
+        arith::AndIOp::create(builder, loc, address,
+                              constantI32(builder, loc, 0x3FFFF)),
+        constantI32(builder, loc, 4));
+    Value wide = arith::ExtUIOp::create(builder, loc, builder.getI64Type(),
+                                        address);
+    return arith::OrIOp::create(
+        builder, loc, wide,
+        arith::ConstantIntOp::create(builder, loc, builder.getI64Type(),
+                                     int64_t(fixed)));
+  }
+
+  /// Where each step of 16 along k begins, in 16-byte units.
+  static SmallVector<int64_t> kSteps(BufferType type, int64_t k, bool kRows) {
+    SmallVector<int64_t> steps;
+    int64_t swizzle = type.getSwizzle();
+    for (int64_t kk = 0; kk < k; kk += 16) {
+      int64_t bytes = kRows ? kk * swizzle
+                            : kk * 2 / swizzle * type.getShape()[0] * swizzle +
+                                  kk * 2 % swizzle;
+      steps.push_back(bytes / 16);
+    }
+    return steps;
+  }
+
+  KernelContext &kernel;
+};
+
+} // namespace
+
+void tl::populateContractPatterns(const TypeConverter &converter,
+                                  RewritePatternSet &patterns,
+                                  KernelContext &kernel) {
+  patterns.add<MmaSyncPattern, WgmmaPattern>(converter, patterns.getContext(),
+                                             kernel);
+}

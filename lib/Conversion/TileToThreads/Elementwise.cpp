@@ -1,0 +1,221 @@
+//===- Elementwise.cpp - Elementwise tile operations, per register --------===//
+
+#include "Patterns.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace mlir::tl;
+
+namespace {
+
+/// Any operation with the Elementwise trait: once per register.
+struct ElementwisePattern : ConversionPattern {
+  ElementwisePattern(const TypeConverter &converter, MLIRContext *context)
+      : ConversionPattern(converter, MatchAnyOpTypeTag(), 1, context) {}
+
+  LogicalResult
+  matchAndRewrite(Operation *op, ArrayRef<ValueRange> operands,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!op->hasTrait<OpTrait::Elementwise>() || op->getNumResults() != 1)
+      return failure();
+    auto type = dyn_cast<RankedTensorType>(op->getResult(0).getType());
+    if (!type)
+      return failure();
+    size_t count = layoutOf(type).numRegisters();
+    SmallVector<Value> results;
+    for (size_t i = 0; i < count; ++i) {
+      SmallVector<Value> scalars;
+      for (ValueRange registers : operands)
+        scalars.push_back(registers.size() == 1 ? registers[0] : registers[i]);
+      OperationState state(op->getLoc(), op->getName(), scalars,
+                           type.getElementType(), op->getAttrs());
+      results.push_back(rewriter.create(state)->getResult(0));
+    }
+    rewriter.replaceOpWithMultiple(op, {results});
+    return success();
+  }
+};
+
+/// Two f32 registers round to 16 bits in one instruction, if asked as a vector.
+struct TruncFPattern : OpConversionPattern<arith::TruncFOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(arith::TruncFOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    auto type = dyn_cast<RankedTensorType>(op.getType());
+    ValueRange in = adaptor.getIn();
+    if (!type || type.getElementTypeBitWidth() != 16 || in.size() % 2 ||
+        !in[0].getType().isF32())
+      return failure();
+    Location loc = op.getLoc();
+    auto wide = VectorType::get(2, in[0].getType());
+    auto narrow = VectorType::get(2, type.getElementType());
+    SmallVector<Value> results;
+    for (size_t i = 0; i < in.size(); i += 2) {
+      Value pair = vector::FromElementsOp::create(rewriter, loc, wide,
+                                                  ValueRange{in[i], in[i + 1]});
+      pair = arith::TruncFOp::create(rewriter, loc, narrow, pair);
+      for (int64_t lane : {0, 1})
+        results.push_back(
+            vector::ExtractOp::create(rewriter, loc, pair, lane));
+    }
+    rewriter.replaceOpWithMultiple(op, {results});
+    return success();
+  }
+};
+
+struct ConstantPattern : OpConversionPattern<arith::ConstantOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(arith::ConstantOp op, OpAdaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    auto type = dyn_cast<RankedTensorType>(op.getType());
+    auto value = dyn_cast<SplatElementsAttr>(op.getValue());
+    if (!type || !value)
+      return failure();
+    Value scalar = arith::ConstantOp::create(
+        rewriter, op.getLoc(),
+        cast<TypedAttr>(value.getSplatValue<Attribute>()));
+    SmallVector<Value> results(layoutOf(type).numRegisters(), scalar);
+    rewriter.replaceOpWithMultiple(op, {results});
+    return success();
+  }
+};
+
+struct SplatPattern : OpConversionPattern<SplatOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(SplatOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    SmallVector<Value> results(layoutOf(op.getType()).numRegisters(),
+                               adaptor.getValue());
+    rewriter.replaceOpWithMultiple(op, {results});
+    return success();
+  }
+};
+
+struct IotaPattern : OpConversionPattern<IotaOp> {
+  IotaPattern(const TypeConverter &converter, MLIRContext *context,
+              KernelContext &kernel)
+      : OpConversionPattern(converter, context), kernel(kernel) {}
+  LogicalResult
+  matchAndRewrite(IotaOp op, OpAdaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    FragmentAttr layout = layoutOf(op.getType());
+    Type element = cast<RankedTensorType>(op.getType()).getElementType();
+    if (!element.isInteger(32))
+      return rewriter.notifyMatchFailure(op, "coordinates are i32 on threads");
+    Value base = threadOffset(rewriter, loc, kernel, kernel.teamOf(op), layout,
+                              op.getDim());
+    SmallVector<Value> results;
+    for (int64_t i = 0, e = layout.numRegisters(); i < e; ++i)
+      results.push_back(arith::AddIOp::create(
+          rewriter, loc, base,
+          constantI32(rewriter, loc, layout.registerOffset(i, op.getDim()))));
+    rewriter.replaceOpWithMultiple(op, {results});
+    return success();
+  }
+  KernelContext &kernel;
+};
+
+/// Offsets of a register along all dims but `dropped`, as a key.
+static SmallVector<int64_t> offsetsOf(FragmentAttr layout, int64_t index,
+                                      int64_t rank, int64_t dropped = -1) {
+  SmallVector<int64_t> offsets;
+  for (int64_t dim = 0; dim < rank; ++dim)
+    if (dim != dropped)
+      offsets.push_back(layout.registerOffset(index, dim));
+  return offsets;
+}
+
+struct BroadcastPattern : OpConversionPattern<BroadcastOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(BroadcastOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    FragmentAttr large = layoutOf(op.getResult().getType());
+    FragmentAttr small = layoutOf(op.getSource().getType());
+    if (small != large.dropDim(op.getDim()))
+      return op.emitError("the source is not laid out as a slice of the result");
+    int64_t rank = cast<RankedTensorType>(op.getResult().getType()).getRank();
+    SmallVector<Value> results;
+    for (int64_t i = 0, e = large.numRegisters(); i < e; ++i)
+      results.push_back(adaptor.getSource()[small.findRegister(
+          offsetsOf(large, i, rank, op.getDim()))]);
+    rewriter.replaceOpWithMultiple(op, {results});
+    return success();
+  }
+};
+
+struct ReducePattern : OpConversionPattern<ReduceOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(ReduceOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    FragmentAttr large = layoutOf(op.getSource().getType());
+    FragmentAttr small = layoutOf(op.getResult().getType());
+    if (small != large.dropDim(op.getDim()))
+      return op.emitError("the result is not laid out as a slice of the source");
+    for (const FragmentAttr::Mode &mode : large.warpModes())
+      if (mode.dim == int64_t(op.getDim()) && mode.stride && mode.extent > 1)
+        return op.emitError("reduces along a dimension that is spread over "
+                            "warps; give each warp whole rows");
+    int64_t rank = cast<RankedTensorType>(op.getSource().getType()).getRank();
+    auto combine = [&](Value a, Value b) -> Value {
+      if (op.getKind() == ReduceKind::max)
+        return arith::MaxNumFOp::create(rewriter, loc, a, b);
+      return arith::AddFOp::create(rewriter, loc, a, b);
+    };
+    // Registers first: a balanced tree keeps the dependent chain short.
+    SmallVector<SmallVector<Value>> groups(small.numRegisters());
+    for (int64_t i = 0, e = large.numRegisters(); i < e; ++i)
+      groups[small.findRegister(offsetsOf(large, i, rank, op.getDim()))]
+          .push_back(adaptor.getSource()[i]);
+    SmallVector<Value> results;
+    for (SmallVector<Value> &group : groups) {
+      while (group.size() > 1) {
+        SmallVector<Value> next;
+        for (size_t i = 0; i + 1 < group.size(); i += 2)
+          next.push_back(combine(group[i], group[i + 1]));
+        if (group.size() % 2)
+          next.push_back(group.back());
+        group = std::move(next);
+      }
+      Value value = group.front();
+      int64_t below = 1;
+      for (const FragmentAttr::Mode &mode : large.laneModes()) {
+        if (mode.dim == int64_t(op.getDim()) && mode.stride)
+          for (int64_t bit = 1; bit < mode.extent; bit *= 2) {
+            Value other = NVVM::ShflOp::create(
+                rewriter, loc, value.getType(), constantI32(rewriter, loc, -1),
+                value, constantI32(rewriter, loc, below * bit),
+                constantI32(rewriter, loc, 31), NVVM::ShflKind::bfly,
+                UnitAttr());
+            value = combine(value, other);
+          }
+        below *= mode.extent;
+      }
+      results.push_back(value);
+    }
+    rewriter.replaceOpWithMultiple(op, {results});
+    return success();
+  }
+};
+
+} // namespace
+
+void tl::populateElementwisePatterns(const TypeConverter &converter,
+                                     RewritePatternSet &patterns,
+                                     KernelContext &kernel) {
+  MLIRContext *context = patterns.getContext();
+  patterns.add<ElementwisePattern>(converter, context);
+  patterns.add<TruncFPattern>(converter, context, /*benefit=*/2);
+  patterns.add<ConstantPattern, SplatPattern, BroadcastPattern, ReducePattern>(
+      converter, context);
+  patterns.add<IotaPattern>(converter, context, kernel);
+}

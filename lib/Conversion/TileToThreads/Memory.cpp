@@ -1,0 +1,304 @@
+//===- Memory.cpp - Tiles between registers and global memory -------------===//
+
+#include "Patterns.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace mlir::tl;
+
+Value tl::globalPointer(OpBuilder &builder, Location loc, Value memref,
+                        ValueRange indices) {
+  auto type = cast<MemRefType>(memref.getType());
+  auto metadata =
+      memref::ExtractStridedMetadataOp::create(builder, loc, memref);
+  Value element = metadata.getOffset();
+  for (auto [index, stride] : llvm::zip(indices, metadata.getStrides())) {
+    Value step = arith::MulIOp::create(builder, loc, index, stride);
+    element = arith::AddIOp::create(builder, loc, element, step);
+  }
+  Value base = memref::ExtractAlignedPointerAsIndexOp::create(builder, loc,
+                                                              memref);
+  Value bytes = arith::MulIOp::create(
+      builder, loc, element,
+      arith::ConstantIndexOp::create(
+          builder, loc, type.getElementTypeBitWidth() / 8));
+  Value address = arith::AddIOp::create(builder, loc, base, bytes);
+  address = arith::IndexCastOp::create(builder, loc, builder.getI64Type(),
+                                       address);
+  return LLVM::IntToPtrOp::create(
+      builder, loc, LLVM::LLVMPointerType::get(builder.getContext(), 1),
+      address);
+}
+
+/// True when the pointer and all strides of the function argument behind
+/// `memref` are multiples of 16 bytes.
+static bool isAligned(Value memref) {
+  while (auto view = memref.getDefiningOp<memref::SubViewOp>())
+    memref = view.getSource();
+  auto arg = dyn_cast<BlockArgument>(memref);
+  if (!arg)
+    return false;
+  auto func = dyn_cast<func::FuncOp>(arg.getOwner()->getParentOp());
+  return func && func.getArgAttr(arg.getArgNumber(), "tile.align");
+}
+
+namespace {
+
+/// The places in memory of the registers of a tile.
+class Access {
+public:
+  Access(OpBuilder &builder, Location loc, KernelContext &kernel,
+         const Team &team, FragmentAttr layout, RankedTensorType tile,
+         Value memref, ValueRange offsets,
+         std::optional<ArrayRef<int64_t>> order)
+      : builder(builder), loc(loc), layout(layout), memref(memref) {
+    auto type = cast<MemRefType>(memref.getType());
+    for (int64_t dim = 0; dim < tile.getRank(); ++dim) {
+      int64_t memDim = order ? (*order)[dim] : dim;
+      memDims.push_back(memDim);
+      Value base = arith::IndexCastOp::create(
+          builder, loc, builder.getIndexType(),
+          threadOffset(builder, loc, kernel, team, layout, dim));
+      bases.push_back(
+          arith::AddIOp::create(builder, loc, offsets[memDim], base));
+      // Constant offset and static extent: nothing to check at run time.
+      auto offset = getConstantIntValue(offsets[memDim]);
+      bool inside = offset && !type.isDynamicDim(memDim) &&
+                    *offset + tile.getDimSize(dim) <= type.getDimSize(memDim);
+      extents.push_back(inside ? Value()
+                               : memref::DimOp::create(builder, loc, memref,
+                                                       memDim));
+    }
+  }
+
+  /// Index of register `reg` along tile dimension `dim`.
+  Value index(int64_t reg, int64_t dim) {
+    int64_t offset = layout.registerOffset(reg, dim);
+    if (offset == 0)
+      return bases[dim];
+    return arith::AddIOp::create(
+        builder, loc, bases[dim],
+        arith::ConstantIndexOp::create(builder, loc, offset));
+  }
+
+  /// Indices in the order of the memref.
+  SmallVector<Value> indices(int64_t reg) {
+    SmallVector<Value> result(memDims.size());
+    for (auto [dim, memDim] : llvm::enumerate(memDims))
+      result[memDim] = index(reg, dim);
+    return result;
+  }
+
+  /// Whether register `reg` is inside, looking at dimensions [first, end);
+  /// null when it always is.
+  Value inside(int64_t reg, int64_t first, int64_t end) {
+    Value result;
+    for (int64_t dim = first; dim < end; ++dim) {
+      if (!extents[dim])
+        continue;
+      Value check =
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::slt,
+                                index(reg, dim), extents[dim]);
+      result = result ? Value(arith::AndIOp::create(builder, loc, result, check))
+                      : check;
+    }
+    return result;
+  }
+
+  /// True when the innermost memory dimension may be checked per register.
+  bool checks(int64_t dim) { return bool(extents[dim]); }
+
+private:
+  OpBuilder &builder;
+  Location loc;
+  FragmentAttr layout;
+  Value memref;
+  SmallVector<int64_t> memDims;
+  SmallVector<Value> bases, extents;
+};
+
+struct LoadPattern : OpConversionPattern<LoadOp> {
+  LoadPattern(const TypeConverter &converter, MLIRContext *context,
+              KernelContext &kernel)
+      : OpConversionPattern(converter, context), kernel(kernel) {}
+  LogicalResult
+  matchAndRewrite(LoadOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    auto type = cast<RankedTensorType>(op.getResult().getType());
+    FragmentAttr layout = layoutOf(type);
+    Value source = op.getSource();
+    Access access(rewriter, loc, kernel, kernel.teamOf(op), layout, type,
+                  source, op.getOffsets(), op.getOrder());
+    Value zero = arith::ConstantOp::create(
+        rewriter, loc, rewriter.getZeroAttr(type.getElementType()));
+    SmallVector<Value> results;
+    for (int64_t reg = 0, e = layout.numRegisters(); reg < e; ++reg) {
+      SmallVector<Value> indices = access.indices(reg);
+      Value inside = access.inside(reg, 0, type.getRank());
+      if (!inside) {
+        results.push_back(
+            memref::LoadOp::create(rewriter, loc, source, indices));
+        continue;
+      }
+      auto branch = scf::IfOp::create(
+          rewriter, loc, inside,
+          [&](OpBuilder &builder, Location loc) {
+            Value value = memref::LoadOp::create(builder, loc, source, indices);
+            scf::YieldOp::create(builder, loc, value);
+          },
+          [&](OpBuilder &builder, Location loc) {
+            scf::YieldOp::create(builder, loc, zero);
+          });
+      results.push_back(branch.getResult(0));
+    }
+    rewriter.replaceOpWithMultiple(op, {results});
+    return success();
+  }
+  KernelContext &kernel;
+};
+
+struct GatherPattern : OpConversionPattern<GatherOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(GatherOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    SmallVector<Value> results;
+    Value zero = arith::ConstantIndexOp::create(rewriter, loc, 0);
+    Value one = arith::ConstantIndexOp::create(rewriter, loc, 1);
+    SmallVector<Value> last;
+    for (int64_t dim = 0; dim < op.getSource().getType().getRank(); ++dim) {
+      Value extent = memref::DimOp::create(rewriter, loc, op.getSource(), dim);
+      last.push_back(arith::SubIOp::create(rewriter, loc, extent, one));
+    }
+    for (int64_t reg = 0, e = layoutOf(op.getType()).numRegisters(); reg < e;
+         ++reg) {
+      SmallVector<Value> indices;
+      for (auto [registers, end] : llvm::zip(adaptor.getIndices(), last)) {
+        Value index = arith::IndexCastOp::create(
+            rewriter, loc, rewriter.getIndexType(), registers[reg]);
+        index = arith::MaxSIOp::create(rewriter, loc, index, zero);
+        indices.push_back(arith::MinSIOp::create(rewriter, loc, index, end));
+      }
+      results.push_back(
+          memref::LoadOp::create(rewriter, loc, op.getSource(), indices));
+    }
+    rewriter.replaceOpWithMultiple(op, {results});
+    return success();
+  }
+};
+
+struct StorePattern : OpConversionPattern<StoreOp> {
+  StorePattern(const TypeConverter &converter, MLIRContext *context,
+               KernelContext &kernel)
+      : OpConversionPattern(converter, context), kernel(kernel) {}
+  LogicalResult
+  matchAndRewrite(StoreOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    auto type = cast<RankedTensorType>(op.getValue().getType());
+    FragmentAttr layout = layoutOf(type);
+    Value dest = op.getDest();
+    const Team &team = kernel.teamOf(op);
+    int64_t rank = type.getRank();
+    Access access(rewriter, loc, kernel, team, layout, type, dest,
+                  op.getOffsets(), op.getOrder());
+
+    // Threads that hold copies of the same element: one of them stores.
+    Value owner = ownsElements(rewriter, loc, team, layout);
+
+    SmallVector<FragmentAttr::Mode> modes = layout.regModes();
+    bool pairs = rank == 2 && !modes.empty() && modes[0].extent == 2 &&
+                 modes[0].dim == 1 && modes[0].stride == 1 && !op.getOrder() &&
+                 isAligned(dest) && !access.checks(1);
+    int64_t width = pairs ? 2 : 1;
+
+    // Registers of one row share its check.
+    DenseMap<int64_t, SmallVector<int64_t>> rows;
+    SmallVector<int64_t> order;
+    for (int64_t reg = 0, e = layout.numRegisters(); reg < e; reg += width) {
+      int64_t row = layout.registerOffset(reg, 0);
+      if (!rows.contains(row))
+        order.push_back(row);
+      rows[row].push_back(reg);
+    }
+    for (int64_t row : order) {
+      OpBuilder::InsertionGuard guard(rewriter);
+      guarded(rewriter, loc, owner);
+      guarded(rewriter, loc, access.inside(rows[row].front(), 0, 1));
+      for (int64_t reg : rows[row]) {
+        OpBuilder::InsertionGuard inner(rewriter);
+        guarded(rewriter, loc, access.inside(reg, 1, rank));
+        SmallVector<Value> indices = access.indices(reg);
+        if (pairs) {
+          auto pairType = VectorType::get(2, type.getElementType());
+          Value pair = vector::FromElementsOp::create(
+              rewriter, loc, pairType,
+              ValueRange{adaptor.getValue()[reg], adaptor.getValue()[reg + 1]});
+          Value pointer = globalPointer(rewriter, loc, dest, indices);
+          LLVM::StoreOp::create(rewriter, loc, pair, pointer,
+                                type.getElementTypeBitWidth() / 4);
+        } else {
+          memref::StoreOp::create(rewriter, loc, adaptor.getValue()[reg], dest,
+                                  indices);
+        }
+      }
+    }
+    rewriter.eraseOp(op);
+    return success();
+  }
+
+  /// Moves the builder into a branch on `condition`, if there is one.
+  static void guarded(OpBuilder &builder, Location loc, Value condition) {
+    if (!condition)
+      return;
+    auto branch = scf::IfOp::create(builder, loc, condition, false);
+    builder.setInsertionPointToStart(branch.thenBlock());
+  }
+
+  /// Whether all replicated lane and warp digits of this thread are zero; null
+  /// when nothing is replicated.
+  Value ownsElements(OpBuilder &builder, Location loc, const Team &team,
+                     FragmentAttr layout) const {
+    Value result;
+    auto check = [&](Value index, ArrayRef<FragmentAttr::Mode> modes) {
+      int64_t below = 1;
+      for (const FragmentAttr::Mode &mode : modes) {
+        if (mode.stride == 0 && mode.extent > 1) {
+          Value digit = arith::DivUIOp::create(
+              builder, loc, index, constantI32(builder, loc, below));
+          digit = arith::RemUIOp::create(
+              builder, loc, digit, constantI32(builder, loc, mode.extent));
+          Value zero =
+              arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq,
+                                    digit, constantI32(builder, loc, 0));
+          result = result
+                       ? Value(arith::AndIOp::create(builder, loc, result, zero))
+                       : zero;
+        }
+        below *= mode.extent;
+      }
+    };
+    check(kernel.lane, layout.laneModes());
+    check(team.warp, layout.warpModes());
+    return result;
+  }
+
+  KernelContext &kernel;
+};
+
+} // namespace
+
+void tl::populateMemoryPatterns(const TypeConverter &converter,
+                                RewritePatternSet &patterns,
+                                KernelContext &kernel) {
+  patterns.add<LoadPattern, StorePattern>(converter, patterns.getContext(),
+                                          kernel);
+  patterns.add<GatherPattern>(converter, patterns.getContext());
+}

@@ -1,0 +1,62 @@
+//===- Patterns.h - Distribution of tile operations to threads --*- C++ -*-===//
+
+#ifndef FA_CONVERSION_TILETOTHREADS_PATTERNS_H
+#define FA_CONVERSION_TILETOTHREADS_PATTERNS_H
+
+#include "fa/Dialect/Tile/IR/Tile.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Transforms/DialectConversion.h"
+
+namespace mlir::tl {
+
+/// Who executes a region: the threads of its role, or of the whole block.
+struct Team {
+  Value warp;     // i32, first warp of the team is 0, uniform
+  Value thread;   // i32, first thread of the team is 0
+  int64_t warps;  // how many
+};
+
+/// What the patterns know about the kernel they convert.
+struct KernelContext {
+  PlanAttr plan;
+  Value lane;      // i32
+  Value shared;    // !llvm.ptr<3>, start of dynamic shared memory
+  Team block;
+  DenseMap<Region *, Team> roles;
+  /// Tensor maps in the order of the kernel's extra arguments: the operand of
+  /// `tile.produce` that each describes and its attribute for the launcher.
+  SmallVector<Value> tensorMaps;
+  bool hasRoles() const { return !roles.empty(); }
+  /// The team that executes `op`.
+  const Team &teamOf(Operation *op) const;
+};
+
+FragmentAttr layoutOf(Type type);
+
+/// i32 coordinate of this thread along `dim` (what its lane and warp add).
+Value threadOffset(OpBuilder &builder, Location loc, KernelContext &kernel,
+                   const Team &team, FragmentAttr layout, int64_t dim);
+
+Value constantI32(OpBuilder &builder, Location loc, int64_t value);
+
+/// Pointer in global memory to `memref[indices]` (index values).
+Value globalPointer(OpBuilder &builder, Location loc, Value memref,
+                    ValueRange indices);
+
+/// Pointer `bytes` (i32) after the shared-memory pointer `base`.
+Value sharedPointer(OpBuilder &builder, Location loc, Value base, Value bytes);
+
+void populateElementwisePatterns(const TypeConverter &converter,
+                                 RewritePatternSet &patterns,
+                                 KernelContext &kernel);
+void populateMemoryPatterns(const TypeConverter &converter,
+                            RewritePatternSet &patterns, KernelContext &kernel);
+void populateContractPatterns(const TypeConverter &converter,
+                              RewritePatternSet &patterns,
+                              KernelContext &kernel);
+void populatePipePatterns(const TypeConverter &converter,
+                          RewritePatternSet &patterns, KernelContext &kernel);
+
+} // namespace mlir::tl
+
+#endif // FA_CONVERSION_TILETOTHREADS_PATTERNS_H

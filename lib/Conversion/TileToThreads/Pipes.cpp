@@ -1,0 +1,449 @@
+//===- Pipes.cpp - Fills, waits and releases of pipes ---------------------===//
+
+#include "PTX.h"
+#include "Patterns.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
+
+using namespace mlir;
+using namespace mlir::tl;
+
+namespace {
+
+constexpr int64_t kSlotAlignment = 1024;
+
+template <typename OpT>
+struct PipePattern : OpConversionPattern<OpT> {
+  PipePattern(const TypeConverter &converter, MLIRContext *context,
+              KernelContext &kernel)
+      : OpConversionPattern<OpT>(converter, context), kernel(kernel) {}
+
+  /// Byte offset of the slot of fill `ordinal`.
+  static Value slotOffset(OpBuilder &builder, Location loc, Value pipe,
+                          PipeType type, Value ordinal) {
+    int64_t bytes =
+        llvm::alignTo(type.getSlot().getSizeInBytes(), kSlotAlignment);
+    if (type.getStages() == 1)
+      return pipe;
+    Value slot = arith::RemUIOp::create(
+        builder, loc, toI32(builder, loc, ordinal),
+        constantI32(builder, loc, type.getStages()));
+    return arith::AddIOp::create(
+        builder, loc, pipe,
+        arith::MulIOp::create(builder, loc, slot,
+                              constantI32(builder, loc, bytes)));
+  }
+
+  /// Pointer to the full (`which` = 0) or empty (1) barrier of fill `ordinal`.
+  Value barrier(OpBuilder &builder, Location loc, PipeOp pipe, Value ordinal,
+                int64_t which) const {
+    int64_t stages = pipe.getPipe().getType().getStages();
+    Value slot =
+        arith::RemUIOp::create(builder, loc, toI32(builder, loc, ordinal),
+                               constantI32(builder, loc, stages));
+    Value bytes = arith::MulIOp::create(builder, loc, slot,
+                                        constantI32(builder, loc, 16));
+    bytes = arith::AddIOp::create(
+        builder, loc, bytes,
+        constantI32(builder, loc, *pipe.getBarriers() + 8 * which));
+    return sharedPointer(builder, loc, kernel.shared, bytes);
+  }
+
+  /// Parity of the barrier phase that fill `ordinal` completes.
+  static Value parity(OpBuilder &builder, Location loc, PipeOp pipe,
+                      Value ordinal) {
+    int64_t stages = pipe.getPipe().getType().getStages();
+    Value round =
+        arith::DivUIOp::create(builder, loc, toI32(builder, loc, ordinal),
+                               constantI32(builder, loc, stages));
+    return arith::AndIOp::create(builder, loc, round,
+                                 constantI32(builder, loc, 1));
+  }
+
+  static Value toI32(OpBuilder &builder, Location loc, Value index) {
+    return arith::IndexCastOp::create(builder, loc, builder.getI32Type(),
+                                      index);
+  }
+
+  KernelContext &kernel;
+};
+
+/// A pipe is the byte offset of its first slot; with roles, thread 0 makes its
+/// barriers (the block waits for them before the roles begin).
+struct MakePattern : PipePattern<PipeOp> {
+  using PipePattern::PipePattern;
+  LogicalResult
+  matchAndRewrite(PipeOp op, OpAdaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Value offset = constantI32(rewriter, op.getLoc(), *op.getOffset());
+    rewriter.replaceOp(op, offset);
+    return success();
+  }
+};
+
+struct ProducePattern : PipePattern<ProduceOp> {
+  using PipePattern::PipePattern;
+  LogicalResult
+  matchAndRewrite(ProduceOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    PipeType type = op.getPipe().getType();
+    Value slot = slotOffset(rewriter, loc, adaptor.getPipe(), type,
+                            op.getOrdinal());
+    if (kernel.hasRoles()) {
+      if (kernel.plan.getCopy() != "tma")
+        return op.emitError("producer warps copy by tma only; the plan says '")
+               << kernel.plan.getCopy() << "'";
+      if (failed(copyByTensorMap(op, slot, rewriter)))
+        return failure();
+      rewriter.eraseOp(op);
+      return success();
+    }
+    bool async = kernel.plan.getCopy() == "cp_async";
+    {
+      OpBuilder::InsertionGuard guard(rewriter);
+      if (Value condition = adaptor.getCondition()) {
+        auto branch = scf::IfOp::create(rewriter, loc, condition, false);
+        rewriter.setInsertionPointToStart(branch.thenBlock());
+      }
+      copyByThreads(op, slot, async, rewriter);
+    }
+    // Also for a fill that does not happen: waits count groups.
+    if (async)
+      NVVM::CpAsyncCommitGroupOp::create(rewriter, loc);
+    rewriter.eraseOp(op);
+    return success();
+  }
+
+  /// Every thread copies chunks of 16 bytes, or their elements one by one.
+  void copyByThreads(ProduceOp op, Value slot, bool async,
+                     ConversionPatternRewriter &rewriter) const {
+    Location loc = op.getLoc();
+    BufferType type = op.getPipe().getType().getSlot();
+    auto source = op.getSource();
+    const Team &team = kernel.teamOf(op);
+    int64_t rows = type.getShape()[0], cols = type.getShape()[1];
+    int64_t chunks = cols / 8, threads = 32 * team.warps;
+    int64_t swizzle = type.getSwizzle();
+    Value rowExtent = memref::DimOp::create(rewriter, loc, source, 0);
+    Value colExtent = memref::DimOp::create(rewriter, loc, source, 1);
+    auto constant = [&](int64_t value) {
+      return constantI32(rewriter, loc, value);
+    };
+    auto toIndex = [&](Value value) -> Value {
+      return arith::IndexCastOp::create(rewriter, loc, rewriter.getIndexType(),
+                                        value);
+    };
+    for (int64_t first = 0; first < rows * chunks; first += threads) {
+      OpBuilder::InsertionGuard guard(rewriter);
+      Value id = arith::AddIOp::create(rewriter, loc, team.thread,
+                                       constant(first));
+      if (first + threads > rows * chunks) {
+        Value has = arith::CmpIOp::create(rewriter, loc,
+                                          arith::CmpIPredicate::slt, id,
+                                          constant(rows * chunks));
+        auto branch = scf::IfOp::create(rewriter, loc, has, false);
+        rewriter.setInsertionPointToStart(branch.thenBlock());
+      }
+      Value row = arith::DivUIOp::create(rewriter, loc, id, constant(chunks));
+      Value chunk = arith::RemUIOp::create(rewriter, loc, id, constant(chunks));
+      // Place in the swizzled buffer.
+      int64_t perPanel = swizzle / 16;
+      Value panel =
+          arith::DivUIOp::create(rewriter, loc, chunk, constant(perPanel));
+      Value inPanel =
+          arith::RemUIOp::create(rewriter, loc, chunk, constant(perPanel));
+      Value rowBytes =
+          arith::MulIOp::create(rewriter, loc, row, constant(swizzle));
+      Value phase = arith::AndIOp::create(
+          rewriter, loc,
+          arith::ShRUIOp::create(rewriter, loc, rowBytes, constant(7)),
+          constant(perPanel - 1));
+      Value place = arith::ShLIOp::create(
+          rewriter, loc,
+          arith::XOrIOp::create(rewriter, loc, inPanel, phase), constant(4));
+      place = arith::AddIOp::create(rewriter, loc, place, rowBytes);
+      place = arith::AddIOp::create(
+          rewriter, loc, place,
+          arith::MulIOp::create(rewriter, loc, panel,
+                                constant(rows * swizzle)));
+      Value dest = sharedPointer(
+          rewriter, loc, kernel.shared,
+          arith::AddIOp::create(rewriter, loc, slot, place));
+      // Place in memory.
+      Value r = arith::AddIOp::create(rewriter, loc, toIndex(row),
+                                      op.getOffsets()[0]);
+      Value c = arith::AddIOp::create(
+          rewriter, loc,
+          toIndex(arith::ShLIOp::create(rewriter, loc, chunk, constant(3))),
+          op.getOffsets()[1]);
+      Value rowInside = arith::CmpIOp::create(
+          rewriter, loc, arith::CmpIPredicate::slt, r, rowExtent);
+      if (async)
+        copyChunk(op, dest, r, c, rowInside, colExtent, rewriter);
+      else
+        copyElements(op, dest, r, c, rowInside, colExtent, rewriter);
+    }
+  }
+
+  /// One cp.async of 16 bytes; what lies outside the source becomes zero.
+  void copyChunk(ProduceOp op, Value dest, Value r, Value c, Value rowInside,
+                 Value colExtent, ConversionPatternRewriter &rewriter) const {
+    Location loc = op.getLoc();
+    MemRefType source = op.getSource().getType();
+    int64_t cols = op.getPipe().getType().getSlot().getShape()[1];
+    Value zero = arith::ConstantIndexOp::create(rewriter, loc, 0);
+    Value bytes;
+    auto colOffset = getConstantIntValue(op.getOffsets()[1]);
+    if (colOffset && !source.isDynamicDim(1) &&
+        *colOffset + cols <= source.getDimSize(1)) {
+      bytes = arith::ConstantIndexOp::create(rewriter, loc, 16);
+    } else {
+      // 2 * min(8, columns left), at least 0.
+      Value left = arith::SubIOp::create(rewriter, loc, colExtent, c);
+      left = arith::MaxSIOp::create(rewriter, loc, left, zero);
+      left = arith::MinSIOp::create(
+          rewriter, loc, left,
+          arith::ConstantIndexOp::create(rewriter, loc, 8));
+      bytes = arith::ShLIOp::create(
+          rewriter, loc, left, arith::ConstantIndexOp::create(rewriter, loc, 1));
+    }
+    bytes = arith::SelectOp::create(rewriter, loc, rowInside, bytes, zero);
+    // The address of a copy of no bytes must still be one of the source.
+    Value row = arith::SelectOp::create(rewriter, loc, rowInside, r, zero);
+    Value pointer =
+        globalPointer(rewriter, loc, op.getSource(), ValueRange{row, c});
+    NVVM::CpAsyncOp::create(rewriter, loc, dest, pointer,
+                            rewriter.getI32IntegerAttr(16),
+                            NVVM::LoadCacheModifierKindAttr::get(
+                                rewriter.getContext(),
+                                NVVM::LoadCacheModifierKind::CG),
+                            toI32(rewriter, loc, bytes));
+  }
+
+  void copyElements(ProduceOp op, Value dest, Value r, Value c, Value rowInside,
+                    Value colExtent, ConversionPatternRewriter &rewriter) const {
+    Location loc = op.getLoc();
+    Type element = op.getSource().getType().getElementType();
+    Value zero = arith::ConstantOp::create(rewriter, loc,
+                                           rewriter.getZeroAttr(element));
+    for (int64_t i = 0; i < 8; ++i) {
+      Value col = arith::AddIOp::create(
+          rewriter, loc, c, arith::ConstantIndexOp::create(rewriter, loc, i));
+      Value inside = arith::CmpIOp::create(
+          rewriter, loc, arith::CmpIPredicate::slt, col, colExtent);
+      inside = arith::AndIOp::create(rewriter, loc, inside, rowInside);
+      auto branch = scf::IfOp::create(
+          rewriter, loc, inside,
+          [&](OpBuilder &builder, Location loc) {
+            Value value = memref::LoadOp::create(builder, loc, op.getSource(),
+                                                 ValueRange{r, col});
+            scf::YieldOp::create(builder, loc, value);
+          },
+          [&](OpBuilder &builder, Location loc) {
+            scf::YieldOp::create(builder, loc, zero);
+          });
+      Value pointer = LLVM::GEPOp::create(rewriter, loc, dest.getType(), element,
+                                          dest,
+                                          ArrayRef<LLVM::GEPArg>{int32_t(i)});
+      LLVM::StoreOp::create(rewriter, loc, branch.getResult(0), pointer);
+    }
+  }
+
+  /// One thread waits for the slot, announces the bytes and starts one tensor
+  /// copy per panel.
+  LogicalResult copyByTensorMap(ProduceOp op, Value slot,
+                                ConversionPatternRewriter &rewriter) const {
+    Location loc = op.getLoc();
+    auto pipe = op.getPipe().getDefiningOp<PipeOp>();
+    BufferType type = op.getPipe().getType().getSlot();
+    int64_t panel = type.getSwizzle() / 2;
+
+    // The operation's source is a chain of views of a function argument; the
+    // tensor map describes the argument.
+    Value memref = op.getSource();
+    SmallVector<Value> offsets(op.getOffsets());
+    SmallVector<int64_t> kept = {0, 1};
+    while (auto view = memref.getDefiningOp<memref::SubViewOp>()) {
+      llvm::SmallBitVector dropped = view.getDroppedDims();
+      SmallVector<OpFoldResult> viewOffsets = view.getMixedOffsets();
+      SmallVector<Value> all;
+      SmallVector<int64_t> position;
+      size_t next = 0;
+      for (size_t dim = 0; dim < viewOffsets.size(); ++dim) {
+        Value offset = getValueOrCreateConstantIndexOp(rewriter, loc,
+                                                       viewOffsets[dim]);
+        if (!dropped[dim]) {
+          if (!coversSource(view, dim))
+            return op.emitError("the source is a part of dimension ")
+                   << dim
+                   << " of its tensor, which a tensor map cannot bound; use "
+                      "copy = \"cp_async\"";
+          offset = arith::AddIOp::create(rewriter, loc, offset, offsets[next]);
+          position.push_back(dim);
+          ++next;
+        }
+        all.push_back(offset);
+      }
+      for (int64_t &dim : kept)
+        dim = position[dim];
+      offsets = all;
+      memref = view.getSource();
+    }
+    auto arg = dyn_cast<BlockArgument>(memref);
+    auto func = op->getParentOfType<func::FuncOp>();
+    if (!arg || arg.getOwner() != &func.getBody().front())
+      return op.emitError("tensor copies read views of function arguments");
+
+    SmallVector<int64_t> dims = {kept[1], kept[0]};
+    for (int64_t dim = offsets.size() - 1; dim >= 0; --dim)
+      if (!llvm::is_contained(kept, dim))
+        dims.push_back(dim);
+    SmallVector<int64_t> box(dims.size(), 1);
+    box[0] = panel;
+    box[1] = type.getShape()[0];
+    if (box[1] > 256)
+      return op.emitError("a tensor copy has at most 256 rows, this one ")
+             << box[1];
+    Value map = tensorMap(func, arg.getArgNumber(), dims, box,
+                          type.getSwizzle(), rewriter);
+
+    const Team &team = kernel.teamOf(op);
+    Value first =
+        arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::eq,
+                              team.thread, constantI32(rewriter, loc, 0));
+    auto branch = scf::IfOp::create(rewriter, loc, first, false);
+    OpBuilder::InsertionGuard guard(rewriter);
+    rewriter.setInsertionPointToStart(branch.thenBlock());
+    // The slot is empty at first: the phase before the first one counts as
+    // complete, so the producer waits for the opposite parity.
+    Value odd = arith::XOrIOp::create(
+        rewriter, loc, parity(rewriter, loc, pipe, op.getOrdinal()),
+        constantI32(rewriter, loc, 1));
+    ptx::barrierWait(rewriter, loc,
+                     barrier(rewriter, loc, pipe, op.getOrdinal(), 1), odd);
+    Value full = barrier(rewriter, loc, pipe, op.getOrdinal(), 0);
+    ptx::barrierExpect(rewriter, loc, full, type.getSizeInBytes());
+    for (int64_t col = 0; col < type.getShape()[1]; col += panel) {
+      SmallVector<Value> coordinates;
+      for (int64_t dim : dims) {
+        Value coordinate = toI32(rewriter, loc, offsets[dim]);
+        if (dim == kept[1] && col)
+          coordinate = arith::AddIOp::create(rewriter, loc, coordinate,
+                                             constantI32(rewriter, loc, col));
+        coordinates.push_back(coordinate);
+      }
+      Value dest = sharedPointer(
+          rewriter, loc, kernel.shared,
+          arith::AddIOp::create(
+              rewriter, loc, slot,
+              constantI32(rewriter, loc, col * 2 * type.getShape()[0])));
+      ptx::tensorLoad(rewriter, loc, dest, map, coordinates, full);
+    }
+    return success();
+  }
+
+  /// True when `view` keeps all of dimension `dim` of its source.
+  static bool coversSource(memref::SubViewOp view, int64_t dim) {
+    OpFoldResult size = view.getMixedSizes()[dim];
+    MemRefType source = view.getSourceType();
+    if (!isZeroInteger(view.getMixedOffsets()[dim]) ||
+        !isOneInteger(view.getMixedStrides()[dim]))
+      return false;
+    if (auto fixed = getConstantIntValue(size))
+      return !source.isDynamicDim(dim) && source.getDimSize(dim) == *fixed;
+    auto extent = cast<Value>(size).getDefiningOp<memref::DimOp>();
+    return extent && extent.getSource() == view.getSource() &&
+           extent.getConstantIndex() == dim;
+  }
+
+  /// The kernel argument that holds the tensor map; made on first use.
+  Value tensorMap(func::FuncOp func, int64_t arg, ArrayRef<int64_t> dims,
+                  ArrayRef<int64_t> box, int64_t swizzle,
+                  ConversionPatternRewriter &rewriter) const {
+    MLIRContext *context = rewriter.getContext();
+    DictionaryAttr entry = rewriter.getDictionaryAttr(
+        {rewriter.getNamedAttr("arg", rewriter.getI64IntegerAttr(arg)),
+         rewriter.getNamedAttr("dims", rewriter.getDenseI64ArrayAttr(dims)),
+         rewriter.getNamedAttr("box", rewriter.getDenseI64ArrayAttr(box)),
+         rewriter.getNamedAttr("swizzle",
+                               rewriter.getI64IntegerAttr(swizzle))});
+    SmallVector<Attribute> entries;
+    if (auto known = func->getAttrOfType<ArrayAttr>("tile.tensor_maps"))
+      entries.assign(known.begin(), known.end());
+    for (auto [i, known] : llvm::enumerate(entries))
+      if (known == entry)
+        return kernel.tensorMaps[i];
+    entries.push_back(entry);
+    func->setAttr("tile.tensor_maps", rewriter.getArrayAttr(entries));
+    // A tensor map travels by value in parameter space, 64-byte aligned.
+    auto pointer = LLVM::LLVMPointerType::get(context);
+    unsigned index = func.getNumArguments();
+    auto mapType = LLVM::LLVMArrayType::get(rewriter.getI8Type(), 128);
+    DictionaryAttr attrs = rewriter.getDictionaryAttr(
+        {rewriter.getNamedAttr("llvm.byval", TypeAttr::get(mapType)),
+         rewriter.getNamedAttr("llvm.align", rewriter.getI64IntegerAttr(64)),
+         rewriter.getNamedAttr("nvvm.grid_constant", rewriter.getUnitAttr())});
+    (void)func.insertArgument(index, pointer, attrs, func.getLoc());
+    kernel.tensorMaps.push_back(func.getArgument(index));
+    return kernel.tensorMaps.back();
+  }
+};
+
+struct ConsumePattern : PipePattern<ConsumeOp> {
+  using PipePattern::PipePattern;
+  LogicalResult
+  matchAndRewrite(ConsumeOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    if (kernel.hasRoles()) {
+      auto pipe = op.getPipe().getDefiningOp<PipeOp>();
+      ptx::barrierWait(rewriter, loc,
+                       barrier(rewriter, loc, pipe, op.getOrdinal(), 0),
+                       parity(rewriter, loc, pipe, op.getOrdinal()));
+    } else {
+      if (kernel.plan.getCopy() == "cp_async")
+        NVVM::CpAsyncWaitGroupOp::create(rewriter, loc,
+                                         op.getPending().value_or(0));
+      NVVM::Barrier0Op::create(rewriter, loc);
+    }
+    rewriter.replaceOp(op, slotOffset(rewriter, loc, adaptor.getPipe(),
+                                      op.getPipe().getType(),
+                                      op.getOrdinal()));
+    return success();
+  }
+};
+
+struct ReleasePattern : PipePattern<ReleaseOp> {
+  using PipePattern::PipePattern;
+  LogicalResult
+  matchAndRewrite(ReleaseOp op, OpAdaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    if (kernel.hasRoles()) {
+      auto pipe = op.getPipe().getDefiningOp<PipeOp>();
+      Value first =
+          arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::eq,
+                                kernel.lane, constantI32(rewriter, loc, 0));
+      ptx::barrierArrive(rewriter, loc,
+                         barrier(rewriter, loc, pipe, op.getOrdinal(), 1),
+                         first);
+    }
+    // Without roles the barrier of the next consume orders reads and refills.
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+} // namespace
+
+void tl::populatePipePatterns(const TypeConverter &converter,
+                              RewritePatternSet &patterns,
+                              KernelContext &kernel) {
+  patterns.add<MakePattern, ProducePattern, ConsumePattern, ReleasePattern>(
+      converter, patterns.getContext(), kernel);
+}

@@ -1,0 +1,256 @@
+//===- TileToThreads.cpp - Tile programs become thread programs -----------===//
+
+#include "Patterns.h"
+#include "fa/Conversion/Passes.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/SCF/Transforms/Patterns.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace mlir::tl;
+
+namespace mlir::fa {
+#define GEN_PASS_DEF_CONVERTTILETOTHREADS
+#include "fa/Conversion/Passes.h.inc"
+} // namespace mlir::fa
+
+/// Name of the symbol that stands for dynamic shared memory.
+static constexpr StringLiteral kSharedMemory = "fa_shared";
+
+const Team &KernelContext::teamOf(Operation *op) const {
+  for (Region *region = op->getParentRegion(); region;
+       region = region->getParentRegion())
+    if (auto it = roles.find(region); it != roles.end())
+      return it->second;
+  return block;
+}
+
+FragmentAttr tl::layoutOf(Type type) {
+  return cast<FragmentAttr>(cast<RankedTensorType>(type).getEncoding());
+}
+
+Value tl::constantI32(OpBuilder &builder, Location loc, int64_t value) {
+  return arith::ConstantIntOp::create(builder, loc, value, 32);
+}
+
+Value tl::threadOffset(OpBuilder &builder, Location loc, KernelContext &kernel,
+                       const Team &team, FragmentAttr layout, int64_t dim) {
+  Value offset = constantI32(builder, loc, 0);
+  auto addDigits = [&](Value index, ArrayRef<FragmentAttr::Mode> modes) {
+    int64_t below = 1;
+    for (const FragmentAttr::Mode &mode : modes) {
+      if (mode.dim == dim && mode.stride != 0 && mode.extent > 1) {
+        Value digit = arith::DivUIOp::create(
+            builder, loc, index, constantI32(builder, loc, below));
+        digit = arith::RemUIOp::create(builder, loc, digit,
+                                       constantI32(builder, loc, mode.extent));
+        digit = arith::MulIOp::create(builder, loc, digit,
+                                      constantI32(builder, loc, mode.stride));
+        offset = arith::AddIOp::create(builder, loc, offset, digit);
+      }
+      below *= mode.extent;
+    }
+  };
+  addDigits(kernel.lane, layout.laneModes());
+  addDigits(team.warp, layout.warpModes());
+  return offset;
+}
+
+Value tl::sharedPointer(OpBuilder &builder, Location loc, Value base,
+                        Value bytes) {
+  return LLVM::GEPOp::create(builder, loc, base.getType(), builder.getI8Type(),
+                             base, ArrayRef<LLVM::GEPArg>{bytes});
+}
+
+namespace {
+struct ConvertTileToThreads
+    : fa::impl::ConvertTileToThreadsBase<ConvertTileToThreads> {
+  void runOnOperation() override {
+    func::FuncOp func = getOperation();
+    KernelContext kernel;
+    kernel.plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
+    if (!kernel.plan || !func->hasAttr("tile.shared_bytes")) {
+      func.emitError("is not ready to be distributed: run tile-map-grid, "
+                     "tile-assign-layouts and tile-plan-resources first");
+      return signalPassFailure();
+    }
+    prepare(func, kernel);
+
+    TypeConverter converter;
+    converter.addConversion([](Type type) { return type; });
+    converter.addConversion(
+        [](RankedTensorType type,
+           SmallVectorImpl<Type> &types) -> std::optional<LogicalResult> {
+          auto layout = dyn_cast_or_null<FragmentAttr>(type.getEncoding());
+          if (!layout)
+            return failure();
+          types.append(layout.numRegisters(), type.getElementType());
+          return success();
+        });
+    // A buffer or pipe is its byte offset in shared memory.
+    converter.addConversion([](BufferType type) -> Type {
+      return IntegerType::get(type.getContext(), 32);
+    });
+    converter.addConversion([](PipeType type) -> Type {
+      return IntegerType::get(type.getContext(), 32);
+    });
+
+    RewritePatternSet patterns(&getContext());
+    ConversionTarget target(getContext());
+    scf::populateSCFStructuralTypeConversionsAndLegality(converter, patterns,
+                                                         target);
+    populateElementwisePatterns(converter, patterns, kernel);
+    populateMemoryPatterns(converter, patterns, kernel);
+    populateContractPatterns(converter, patterns, kernel);
+    populatePipePatterns(converter, patterns, kernel);
+    target.markUnknownOpDynamicallyLegal([&](Operation *op) {
+      if (isa<RolesOp>(op))
+        return true;
+      return !isa<TileDialect>(op->getDialect()) && converter.isLegal(op);
+    });
+    if (failed(applyPartialConversion(func, target, std::move(patterns))))
+      return signalPassFailure();
+    lowerRoles(func, kernel);
+    finish(func, kernel);
+  }
+
+  /// Thread and warp numbers, shared memory, the teams of the roles, and the
+  /// barriers of the pipes.
+  void prepare(func::FuncOp func, KernelContext &kernel) {
+    auto module = func->getParentOfType<ModuleOp>();
+    OpBuilder builder = OpBuilder::atBlockBegin(&func.getBody().front());
+    Location loc = func.getLoc();
+    Type i32 = builder.getI32Type();
+    auto sharedType = LLVM::LLVMPointerType::get(&getContext(), 3);
+    if (!module.lookupSymbol(kSharedMemory)) {
+      OpBuilder moduleBuilder = OpBuilder::atBlockBegin(module.getBody());
+      LLVM::GlobalOp::create(
+          moduleBuilder, loc,
+          LLVM::LLVMArrayType::get(builder.getI8Type(), 0),
+          /*isConstant=*/false, LLVM::Linkage::External, kSharedMemory,
+          Attribute(), /*alignment=*/1024, /*addrSpace=*/3);
+    }
+    kernel.shared =
+        LLVM::AddressOfOp::create(builder, loc, sharedType, kSharedMemory);
+    Value thread = NVVM::ThreadIdXOp::create(builder, loc, i32);
+    kernel.lane =
+        arith::AndIOp::create(builder, loc, thread, constantI32(builder, loc, 31));
+    Value warp =
+        arith::ShRUIOp::create(builder, loc, thread, constantI32(builder, loc, 5));
+    // Broadcast from lane 0 so that ptxas knows that it is uniform in a warp.
+    warp = NVVM::ShflOp::create(builder, loc, i32, constantI32(builder, loc, -1),
+                                warp, constantI32(builder, loc, 0),
+                                constantI32(builder, loc, 31),
+                                NVVM::ShflKind::idx, UnitAttr());
+    int64_t warps = kernel.plan.getWarps() + kernel.plan.getProducers();
+    kernel.block = {warp, thread, warps};
+    for (RolesOp roles : func.getOps<RolesOp>()) {
+      int64_t first = 0;
+      for (auto [body, count] : llvm::zip(roles.getBodies(), roles.getWarps())) {
+        OpBuilder inner = OpBuilder::atBlockBegin(&body.front());
+        Team team;
+        team.warps = count;
+        team.warp = arith::SubIOp::create(inner, loc, warp,
+                                          constantI32(inner, loc, first));
+        team.thread = arith::SubIOp::create(inner, loc, thread,
+                                            constantI32(inner, loc, 32 * first));
+        kernel.roles[&body] = team;
+        first += count;
+      }
+      initBarriers(func, kernel, builder);
+    }
+  }
+
+  /// With roles, thread 0 makes the barriers of every pipe: a full barrier
+  /// completes by one arrival and its bytes, an empty one when every consumer
+  /// warp has arrived.
+  void initBarriers(func::FuncOp func, KernelContext &kernel,
+                    OpBuilder &builder) {
+    Location loc = func.getLoc();
+    Value first =
+        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq,
+                              kernel.block.thread, constantI32(builder, loc, 0));
+    auto branch = scf::IfOp::create(builder, loc, first, false);
+    OpBuilder inner = branch.getThenBodyBuilder();
+    for (PipeOp pipe : func.getOps<PipeOp>())
+      for (int64_t slot = 0; slot < pipe.getPipe().getType().getStages(); ++slot)
+        for (auto [which, arrivals] :
+             llvm::enumerate(ArrayRef<int64_t>{1, kernel.plan.getWarps()})) {
+          Value pointer = sharedPointer(
+              inner, loc, kernel.shared,
+              constantI32(inner, loc,
+                          *pipe.getBarriers() + 16 * slot + 8 * which));
+          NVVM::MBarrierInitOp::create(inner, loc, pointer,
+                                       constantI32(inner, loc, arrivals),
+                                       Value());
+        }
+    NVVM::FenceMbarrierInitOp::create(inner, loc);
+    NVVM::Barrier0Op::create(builder, loc);
+  }
+
+  /// Roles become nested branches on the warp number, each with its share of
+  /// the register file.
+  void lowerRoles(func::FuncOp func, KernelContext &kernel) {
+    for (RolesOp roles :
+         llvm::make_early_inc_range(func.getOps<RolesOp>())) {
+      OpBuilder builder(roles);
+      Location loc = roles.getLoc();
+      int64_t first = 0;
+      size_t count = roles.getBodies().size();
+      for (size_t i = 0; i < count; ++i) {
+        Region &body = roles.getBodies()[i];
+        first += roles.getWarps()[i];
+        Block *place;
+        if (i + 1 < count) {
+          Value mine = arith::CmpIOp::create(
+              builder, loc, arith::CmpIPredicate::slt, kernel.block.warp,
+              constantI32(builder, loc, first));
+          auto branch = scf::IfOp::create(builder, loc, mine, true);
+          place = branch.thenBlock();
+          builder.setInsertionPoint(branch.elseBlock()->getTerminator());
+        } else {
+          place = builder.getInsertionBlock();
+        }
+        Operation *before = place == builder.getInsertionBlock()
+                                ? &*builder.getInsertionPoint()
+                                : place->getTerminator();
+        if (int64_t registers = roles.getRegisters()[i]) {
+          OpBuilder inner(before);
+          // Roles whose share is below an even split give registers back.
+          int64_t total = 0;
+          for (int64_t warps : roles.getWarps())
+            total += warps;
+          bool increase = registers > 65536 / (total * 32) / 8 * 8;
+          NVVM::SetMaxRegisterOp::create(
+              inner, loc, registers,
+              increase ? NVVM::SetMaxRegisterAction::increase
+                       : NVVM::SetMaxRegisterAction::decrease);
+        }
+        before->getBlock()->getOperations().splice(
+            Block::iterator(before), body.front().getOperations());
+      }
+      roles.erase();
+    }
+  }
+
+  /// Kernel attributes that the launcher and ptxas need.
+  void finish(func::FuncOp func, KernelContext &kernel) {
+    Builder builder(&getContext());
+    auto launch = func->getAttrOfType<DictionaryAttr>("tile.launch");
+    NamedAttrList entries(launch);
+    entries.set("threads",
+                builder.getI64IntegerAttr(32 * kernel.block.warps));
+    entries.set("shared_bytes", func->getAttr("tile.shared_bytes"));
+    func->removeAttr("tile.shared_bytes");
+    if (Attribute maps = func->getAttr("tile.tensor_maps")) {
+      entries.set("tensor_maps", maps);
+      func->removeAttr("tile.tensor_maps");
+    }
+    func->setAttr("tile.launch", entries.getDictionary(&getContext()));
+  }
+};
+} // namespace

@@ -1,0 +1,135 @@
+//===- SelectSchedule.cpp - fa-select-schedule ----------------------------===//
+
+#include "fa/Dialect/FA/Transforms/Passes.h"
+#include "mlir/AsmParser/AsmParser.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+namespace mlir::fa {
+#define GEN_PASS_DEF_FASELECTSCHEDULE
+#include "fa/Dialect/FA/Transforms/Passes.h.inc"
+} // namespace mlir::fa
+
+using namespace mlir;
+using namespace mlir::fa;
+
+namespace {
+/// One row of the table: the first whose chip is not newer than the target and
+/// whose head size is not exceeded applies.
+struct Choice {
+  int chip;         // Compute capability times 10; 0: cpu.
+  bool exact;       // Applies to this chip's architecture-specific target only.
+  int64_t headSize; // Largest of d and e.
+  int64_t tileM, tileN;
+  StringLiteral mma, copy;
+  int64_t warps, producers, stages;
+};
+} // namespace
+
+static constexpr Choice kTable[] = {
+    {90, true, 64, 128, 128, "wgmma", "tma", 8, 4, 2},
+    {90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2},
+    {90, true, 256, 128, 64, "wgmma", "tma", 8, 4, 2},
+    {80, false, 96, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
+    {80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {80, false, 256, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {0, false, 64, 64, 128, "vector", "direct", 1, 0, 1},
+    {0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+};
+
+/// The chip as a number, "sm_90a" -> (90, specific); "cpu" -> (0, false).
+static LogicalResult parseChip(StringRef chip, int &number, bool &specific) {
+  number = 0;
+  specific = false;
+  if (chip == "cpu")
+    return success();
+  if (!chip.consume_front("sm_"))
+    return failure();
+  specific = chip.consume_back("a") || chip.consume_back("f");
+  return failure(chip.getAsInteger(10, number));
+}
+
+namespace {
+struct SelectSchedule
+    : public fa::impl::FASelectScheduleBase<SelectSchedule> {
+  using FASelectScheduleBase::FASelectScheduleBase;
+
+  /// The largest of the head sizes of q and v; failure when not static.
+  FailureOr<int64_t> headSize(AttentionOp op) {
+    int64_t size = 0;
+    for (auto [operand, dim] :
+         {std::pair(AttentionOp::Q, AttentionOp::D),
+          std::pair(AttentionOp::V, AttentionOp::E)}) {
+      int64_t extent = op.getShaped(operand).getType().getDimSize(
+          *op.findDim(operand, dim));
+      if (ShapedType::isDynamic(extent))
+        return op.emitOpError(
+            "has a dynamic head size; head sizes must be static, cast q, k, v "
+            "and o to memrefs with a static head dimension");
+      size = std::max(size, extent);
+    }
+    return size;
+  }
+
+  LogicalResult select(AttentionOp op, int chipNumber, bool specific) {
+    FailureOr<int64_t> size = headSize(op);
+    if (failed(size))
+      return failure();
+    Type element = op.getShaped(AttentionOp::Q).getType().getElementType();
+    if (chipNumber && !element.isF16() && !element.isBF16())
+      return op.emitOpError("has element type ")
+             << element << ", which chip " << chip
+             << " has no schedule for; use f16 or bf16, or chip cpu";
+    for (const Choice &row : kTable) {
+      bool sameChip = row.exact ? (specific && chipNumber == row.chip)
+                      : row.chip ? chipNumber >= row.chip
+                                 : chipNumber == 0;
+      if (!sameChip || *size > row.headSize)
+        continue;
+      MLIRContext *context = &getContext();
+      auto plan = tl::PlanAttr::get(
+          context, StringAttr::get(context, chip),
+          StringAttr::get(context, row.mma), StringAttr::get(context, row.copy),
+          row.warps, row.producers, row.stages);
+      op->setAttr(kScheduleAttrName,
+                  ScheduleAttr::get(context, row.tileM, row.tileN, plan));
+      return success();
+    }
+    return op.emitOpError("has head size ")
+           << *size << " on chip " << chip
+           << ", which has no schedule; head sizes up to 256 and chips cpu or "
+              "sm_80 and newer are supported";
+  }
+
+  void runOnOperation() override {
+    int chipNumber;
+    bool specific;
+    if (failed(parseChip(chip, chipNumber, specific))) {
+      getOperation().emitError("unknown chip '")
+          << chip << "'; use cpu or sm_NN, for example sm_80 or sm_90a";
+      return signalPassFailure();
+    }
+    ScheduleAttr given;
+    if (!overrideSchedule.empty()) {
+      given = dyn_cast_or_null<ScheduleAttr>(
+          parseAttribute(overrideSchedule, &getContext()));
+      if (!given) {
+        getOperation().emitError("override is '")
+            << overrideSchedule << "'; it must be a #fa.schedule<...>";
+        return signalPassFailure();
+      }
+    }
+    WalkResult result = getOperation().walk([&](AttentionOp op) {
+      if (given) {
+        op->setAttr(kScheduleAttrName, given);
+        return WalkResult::advance();
+      }
+      if (op->hasAttr(kScheduleAttrName))
+        return WalkResult::advance();
+      return failed(select(op, chipNumber, specific)) ? WalkResult::interrupt()
+                                                      : WalkResult::advance();
+    });
+    if (result.wasInterrupted())
+      signalPassFailure();
+  }
+};
+} // namespace

@@ -1,0 +1,244 @@
+//===- AssignLayouts.cpp - Which thread holds which element ---------------===//
+
+#include "fa/Dialect/Tile/Transforms/Passes.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+
+using namespace mlir;
+using namespace mlir::tl;
+
+namespace mlir::tl {
+#define GEN_PASS_DEF_TILEASSIGNLAYOUTS
+#include "fa/Dialect/Tile/Transforms/Passes.h.inc"
+} // namespace mlir::tl
+
+using Mode = FragmentAttr::Mode;
+
+/// The accumulator layout of a `rows` x `cols` product over `warps` warps: each
+/// 16x8 block of mma.m16n8k16 spreads over a warp; wgmma holds 64 rows per four
+/// warps the same way.
+static FailureOr<FragmentAttr> accumulatorLayout(Operation *op, PlanAttr plan,
+                                                 int64_t rows, int64_t cols) {
+  int64_t warps = plan.getWarps();
+  if (rows % (16 * warps) || cols % 8)
+    return op->emitError("a tile of ")
+           << rows << "x" << cols << " does not divide over " << warps
+           << " warps of 16 rows and blocks of 8 columns";
+  int64_t blocks = rows / (16 * warps);
+  SmallVector<Mode> reg = {{2, 1, 1}, {2, 0, 8}, {cols / 8, 1, 8}};
+  SmallVector<Mode> warp;
+  if (plan.getMma() == "wgmma") {
+    if (warps % 4)
+      return op->emitError("wgmma needs a multiple of 4 warps, the plan has ")
+             << warps;
+    // A warp group owns 64 neighbouring rows per block of instructions.
+    warp = {{4, 0, 16}, {warps / 4, 0, 64}};
+    if (blocks > 1)
+      reg.push_back({blocks, 0, 16 * warps});
+  } else {
+    warp = {{warps, 0, 16 * blocks}};
+    if (blocks > 1)
+      reg.push_back({blocks, 0, 16});
+  }
+  return FragmentAttr::get(op->getContext(), reg, {{4, 1, 2}, {8, 0, 1}}, warp);
+}
+
+static bool isTile(Value value) {
+  return isa<RankedTensorType>(value.getType());
+}
+
+/// The same for every element or computed from its coordinates: cheaper to
+/// make again in each layout than to convert.
+static bool isFree(Operation *op) {
+  return isa_and_present<arith::ConstantOp, SplatOp, IotaOp>(op) &&
+         isTile(op->getResult(0));
+}
+
+namespace {
+struct TileAssignLayouts
+    : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
+  DenseMap<Value, FragmentAttr> layouts;
+  SmallVector<Value> worklist;
+  bool failed_ = false;
+
+  void runOnOperation() override {
+    func::FuncOp func = getOperation();
+    layouts.clear();
+    worklist.clear();
+    failed_ = false;
+    auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
+    if (!plan) {
+      func.emitError("has no 'tile.plan' attribute; run fa-tile or set one");
+      return signalPassFailure();
+    }
+    copyFreeValues(func);
+
+    func.walk([&](ContractOp contract) {
+      auto acc = cast<RankedTensorType>(contract.getResult().getType());
+      auto layout = accumulatorLayout(contract, plan, acc.getDimSize(0),
+                                      acc.getDimSize(1));
+      if (failed(layout)) {
+        failed_ = true;
+        return;
+      }
+      set(contract.getResult(), *layout);
+      set(contract.getAcc(), *layout);
+      if (auto lhs = dyn_cast<RankedTensorType>(contract.getLhs().getType())) {
+        auto operand = accumulatorLayout(contract, plan, lhs.getDimSize(0),
+                                         lhs.getDimSize(1));
+        if (failed(operand))
+          failed_ = true;
+        else
+          set(contract.getLhs(), *operand);
+      }
+      if (isTile(contract.getRhs())) {
+        contract.emitError("the right factor must be in a shared buffer; it is "
+                           "a tile that products alone do not read");
+        failed_ = true;
+      }
+    });
+    while (!worklist.empty() && !failed_)
+      propagate(worklist.pop_back_val());
+    // Matrices that no product reaches (plain elementwise programs).
+    func.walk([&](Operation *op) {
+      for (Value result : op->getResults())
+        if (auto type = dyn_cast<RankedTensorType>(result.getType());
+            type && !failed_ && !layouts.contains(result) &&
+            type.getRank() == 2) {
+          auto layout = accumulatorLayout(op, plan, type.getDimSize(0),
+                                          type.getDimSize(1));
+          if (failed(layout)) {
+            failed_ = true;
+            return;
+          }
+          set(result, *layout);
+          while (!worklist.empty() && !failed_)
+            propagate(worklist.pop_back_val());
+        }
+    });
+    if (failed_)
+      return signalPassFailure();
+    func.walk([&](Operation *op) { retype(op); });
+  }
+
+  void copyFreeValues(func::FuncOp func) {
+    SmallVector<Operation *> frees;
+    func.walk([&](Operation *op) {
+      if (isFree(op))
+        frees.push_back(op);
+    });
+    for (Operation *op : frees) {
+      for (OpOperand &use :
+           llvm::make_early_inc_range(op->getResult(0).getUses())) {
+        OpBuilder builder(use.getOwner());
+        use.set(builder.clone(*op)->getResult(0));
+      }
+      op->erase();
+    }
+  }
+
+  void set(Value value, FragmentAttr layout) {
+    if (!isTile(value))
+      return;
+    auto [it, isNew] = layouts.try_emplace(value, layout);
+    if (isNew) {
+      worklist.push_back(value);
+    } else if (it->second != layout && !failed_) {
+      failed_ = true;
+      emitError(value.getLoc())
+          << "this tile is needed in two layouts, " << it->second << " and "
+          << layout << "; a conversion between them is not supported";
+    }
+  }
+
+  /// Carries the layout of `value` to everything that must agree with it.
+  void propagate(Value value) {
+    FragmentAttr layout = layouts.lookup(value);
+    if (Operation *def = value.getDefiningOp())
+      propagateThrough(def, value, layout);
+    else if (auto loop =
+                 dyn_cast<scf::ForOp>(value.getParentBlock()->getParentOp()))
+      if (auto arg = cast<BlockArgument>(value); arg.getArgNumber() > 0)
+        setLoopValue(loop, arg.getArgNumber() - 1, layout);
+    for (Operation *user : value.getUsers())
+      propagateThrough(user, value, layout);
+  }
+
+  void setLoopValue(scf::ForOp loop, unsigned index, FragmentAttr layout) {
+    set(loop.getInitArgs()[index], layout);
+    set(loop.getRegionIterArg(index), layout);
+    set(loop.getResult(index), layout);
+    set(loop.getYieldedValues()[index], layout);
+  }
+
+  void propagateThrough(Operation *op, Value value, FragmentAttr layout) {
+    if (auto reduce = dyn_cast<ReduceOp>(op))
+      return relate(reduce.getSource(), reduce.getResult(), reduce.getDim());
+    if (auto broadcast = dyn_cast<BroadcastOp>(op))
+      return relate(broadcast.getResult(), broadcast.getSource(),
+                    broadcast.getDim());
+    if (auto loop = dyn_cast<scf::ForOp>(op)) {
+      for (unsigned i = 0; i < loop.getNumResults(); ++i)
+        if (loop.getInitArgs()[i] == value || loop.getResult(i) == value)
+          setLoopValue(loop, i, layout);
+      return;
+    }
+    if (auto yield = dyn_cast<scf::YieldOp>(op)) {
+      for (auto [i, operand] : llvm::enumerate(yield.getOperands())) {
+        if (operand != value)
+          continue;
+        if (auto loop = dyn_cast<scf::ForOp>(yield->getParentOp()))
+          setLoopValue(loop, i, layout);
+        else
+          set(yield->getParentOp()->getResult(i), layout);
+      }
+      return;
+    }
+    if (auto branch = dyn_cast<scf::IfOp>(op)) {
+      for (unsigned i = 0; i < branch.getNumResults(); ++i)
+        if (branch.getResult(i) == value) {
+          set(branch.thenYield().getOperand(i), layout);
+          set(branch.elseYield().getOperand(i), layout);
+        }
+      return;
+    }
+    if (isa<ContractOp, StoreOp, LoadOp>(op) || isFree(op))
+      return;
+    // Elementwise: every tile has the same layout.
+    for (Value operand : op->getOperands())
+      set(operand, layout);
+    for (Value result : op->getResults())
+      set(result, layout);
+  }
+
+  /// `small` is `large` without dimension `dim`.
+  void relate(Value large, Value small, int64_t dim) {
+    auto it = layouts.find(large);
+    if (it != layouts.end())
+      set(small, FragmentAttr(it->second).dropDim(dim));
+  }
+
+  void retype(Operation *op) {
+    auto withLayout = [&](Value value) {
+      auto it = layouts.find(value);
+      if (it == layouts.end())
+        return;
+      auto type = cast<RankedTensorType>(value.getType());
+      value.setType(RankedTensorType::get(type.getShape(),
+                                          type.getElementType(), it->second));
+    };
+    for (Value result : op->getResults())
+      withLayout(result);
+    for (Region &region : op->getRegions())
+      for (Block &block : region)
+        for (BlockArgument arg : block.getArguments())
+          withLayout(arg);
+    if (auto constant = dyn_cast<arith::ConstantOp>(op))
+      if (auto type = dyn_cast<RankedTensorType>(constant.getType())) {
+        auto value = cast<DenseElementsAttr>(constant.getValue());
+        constant.setValueAttr(value.reshape(type));
+      }
+  }
+};
+} // namespace

@@ -1,0 +1,114 @@
+//===- AsyncCopy.cpp - Loads of factors become copies through pipes -------===//
+
+#include "fa/Dialect/Tile/Transforms/LoopChain.h"
+#include "fa/Dialect/Tile/Transforms/Passes.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+using namespace mlir;
+using namespace mlir::tl;
+
+namespace mlir::tl {
+#define GEN_PASS_DEF_TILEASYNCCOPY
+#include "fa/Dialect/Tile/Transforms/Passes.h.inc"
+} // namespace mlir::tl
+
+/// A load can bypass registers when products are all that reads it.
+static bool feedsOnlyProducts(LoadOp load) {
+  auto type = cast<RankedTensorType>(load.getResult().getType());
+  return type.getRank() == 2 && type.getElementTypeBitWidth() == 16 &&
+         !load.getOrder() && !load->use_empty() &&
+         llvm::all_of(load->getUses(), [](OpOperand &use) {
+           return isa<ContractOp>(use.getOwner()) && use.getOperandNumber() < 2;
+         });
+}
+
+/// The widest swizzle whose panels divide a row.
+static int64_t chooseSwizzle(RankedTensorType type) {
+  int64_t rowBytes = type.getDimSize(1) * type.getElementTypeBitWidth() / 8;
+  return rowBytes % 128 == 0 ? 128 : rowBytes % 64 == 0 ? 64 : 32;
+}
+
+namespace {
+struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
+  void runOnOperation() override {
+    func::FuncOp func = getOperation();
+    auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
+    if (!plan) {
+      func.emitError("has no 'tile.plan' attribute; run fa-tile or set one");
+      return signalPassFailure();
+    }
+    Block *body = &func.getBody().front();
+    SmallVector<LoopChain> chains = findLoopChains(body);
+    DenseSet<Operation *> chained;
+    for (LoopChain &chain : chains) {
+      // Load number i of each loop of the chain fills the same pipe.
+      SmallVector<SmallVector<LoadOp>> sites;
+      for (scf::ForOp loop : chain.loops) {
+        auto loads = llvm::to_vector(llvm::make_filter_range(
+            loop.getBody()->getOps<LoadOp>(), feedsOnlyProducts));
+        if (!sites.empty() && loads.size() != sites.front().size()) {
+          loop.emitError("loops that continue each other must load the same "
+                         "tiles: this one has ")
+              << loads.size() << " loads of factors, the first "
+              << sites.front().size();
+          return signalPassFailure();
+        }
+        sites.push_back(std::move(loads));
+      }
+      for (size_t i = 0; i < sites.front().size(); ++i) {
+        Value pipe = createPipe(body, sites.front()[i], plan.getStages());
+        for (auto [loop, loads] : llvm::zip(chain.loops, sites)) {
+          OpBuilder builder(loads[i]);
+          Value ordinal =
+              arith::SubIOp::create(builder, loads[i].getLoc(),
+                                    loop.getInductionVar(), chain.lowerBound());
+          replaceLoad(loads[i], pipe, ordinal);
+        }
+      }
+    }
+    for (LoadOp load : llvm::make_early_inc_range(body->getOps<LoadOp>()))
+      if (feedsOnlyProducts(load)) {
+        Value pipe = createPipe(body, load, /*stages=*/1);
+        OpBuilder builder(load);
+        Value zero =
+            arith::ConstantIndexOp::create(builder, load.getLoc(), 0);
+        replaceLoad(load, pipe, zero);
+      }
+  }
+
+  Value createPipe(Block *body, LoadOp load, int64_t stages) {
+    auto type = cast<RankedTensorType>(load.getResult().getType());
+    auto slot = BufferType::get(load.getContext(), type.getShape(),
+                                type.getElementType(), chooseSwizzle(type));
+    OpBuilder builder = OpBuilder::atBlockBegin(body);
+    return PipeOp::create(builder, load.getLoc(),
+                          PipeType::get(load.getContext(), stages, slot),
+                          IntegerAttr(), IntegerAttr());
+  }
+
+  void replaceLoad(LoadOp load, Value pipe, Value ordinal) {
+    OpBuilder builder(load);
+    Location loc = load.getLoc();
+    ProduceOp::create(builder, loc, pipe, ordinal, load.getSource(),
+                      load.getOffsets(), Value());
+    Operation *first = nullptr, *last = nullptr;
+    for (Operation *user : load->getUsers()) {
+      Operation *inBlock = load->getBlock()->findAncestorOpInBlock(*user);
+      if (!first || inBlock->isBeforeInBlock(first))
+        first = inBlock;
+      if (!last || last->isBeforeInBlock(inBlock))
+        last = inBlock;
+    }
+    builder.setInsertionPoint(first);
+    Value buffer = ConsumeOp::create(builder, loc, pipe, ordinal);
+    builder.setInsertionPointAfter(last);
+    ReleaseOp::create(builder, loc, pipe, ordinal);
+    // Not replaceAllUsesWith on a tensor-typed value: the buffer has its own
+    // type, which tile.contract accepts in place of a tile.
+    for (OpOperand &use : llvm::make_early_inc_range(load->getUses()))
+      use.set(buffer);
+    load.erase();
+  }
+};
+} // namespace

@@ -1,0 +1,204 @@
+//===- Pipeline.cpp - Copies start ahead of their use ---------------------===//
+
+#include "fa/Dialect/Tile/Transforms/LoopChain.h"
+#include "fa/Dialect/Tile/Transforms/Passes.h"
+#include "mlir/Analysis/SliceAnalysis.h"
+#include "mlir/Analysis/TopologicalSortUtils.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/IRMapping.h"
+
+using namespace mlir;
+using namespace mlir::tl;
+
+namespace mlir::tl {
+#define GEN_PASS_DEF_TILEPIPELINE
+#include "fa/Dialect/Tile/Transforms/Passes.h.inc"
+} // namespace mlir::tl
+
+namespace {
+/// One pipe that a loop fills and empties once per iteration.
+struct Traffic {
+  PipeOp pipe;
+  /// Position of its consume among the loop's consumes.
+  size_t consume;
+  /// Position of the consume after which its slot can be filled again, and
+  /// whether that is one of the next iteration.
+  size_t refill;
+  bool nextIteration;
+  int64_t stages() { return pipe.getPipe().getType().getStages(); }
+  /// How many fills ahead of the iteration the refill is.
+  int64_t ahead() { return nextIteration ? stages() - 1 : stages(); }
+};
+
+struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
+  void runOnOperation() override {
+    func::FuncOp func = getOperation();
+    auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
+    if (!plan || plan.getProducers() > 0)
+      return;
+    Block *body = &func.getBody().front();
+    for (LoopChain &chain : findLoopChains(body))
+      pipelineChain(chain);
+    // What is left outside loops waits for everything that came before it.
+    func.walk([&](ConsumeOp consume) {
+      if (!consume.getPending())
+        consume.setPending(0);
+    });
+  }
+
+  template <typename OpT>
+  static SmallVector<OpT> opsOf(scf::ForOp loop) {
+    return llvm::to_vector(loop.getBody()->getOps<OpT>());
+  }
+
+  template <typename OpT>
+  static OpT onPipe(scf::ForOp loop, PipeOp pipe) {
+    for (OpT op : loop.getBody()->getOps<OpT>())
+      if (op.getPipe() == pipe.getPipe())
+        return op;
+    return {};
+  }
+
+  /// What the first loop of a chain does with each of its pipes; the others do
+  /// the same (they are pieces of one loop).
+  SmallVector<Traffic> analyze(scf::ForOp loop) {
+    SmallVector<Traffic> traffic;
+    auto consumes = opsOf<ConsumeOp>(loop);
+    for (auto [position, consume] : llvm::enumerate(consumes)) {
+      auto pipe = consume.getPipe().getDefiningOp<PipeOp>();
+      if (!onPipe<ProduceOp>(loop, pipe))
+        continue;
+      auto release = onPipe<ReleaseOp>(loop, pipe);
+      auto *next = llvm::find_if(consumes, [&](ConsumeOp other) {
+        return release->isBeforeInBlock(other);
+      });
+      Traffic entry{pipe, position, 0, next == consumes.end()};
+      entry.refill = entry.nextIteration ? 0 : next - consumes.begin();
+      // Refilled only after its own wait: one slot would never be full.
+      if (entry.nextIteration && entry.consume == 0 && entry.stages() < 2)
+        setStages(pipe, 2);
+      traffic.push_back(entry);
+    }
+    return traffic;
+  }
+
+  void setStages(PipeOp pipe, int64_t stages) {
+    PipeType type = pipe.getPipe().getType();
+    pipe.getPipe().setType(
+        PipeType::get(type.getContext(), stages, type.getSlot()));
+  }
+
+  /// Clones `produce` at the builder's place for the iteration `iv`, whose fill
+  /// number is `ordinal`, when `iv` is below the chain's end.
+  void cloneProduce(OpBuilder &builder, ProduceOp produce, scf::ForOp loop,
+                    Value iv, Value ordinal, Value end) {
+    SetVector<Operation *> slice;
+    BackwardSliceOptions options;
+    options.filter = [&](Operation *op) {
+      return op->getBlock() == loop.getBody();
+    };
+    options.omitBlockArguments = true;
+    for (Value offset : produce.getOffsets())
+      (void)getBackwardSlice(offset, &slice, options);
+    for (Value offset : produce.getOffsets())
+      if (Operation *def = offset.getDefiningOp();
+          def && def->getBlock() == loop.getBody())
+        slice.insert(def);
+    IRMapping map;
+    map.map(loop.getInductionVar(), iv);
+    for (Operation *op : topologicalSort(slice))
+      builder.clone(*op, map);
+    Location loc = produce.getLoc();
+    Value more = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::slt,
+                                       iv, end);
+    SmallVector<Value> offsets;
+    for (Value offset : produce.getOffsets())
+      offsets.push_back(map.lookupOrDefault(offset));
+    ProduceOp::create(builder, loc, produce.getPipe(), ordinal,
+                      produce.getSource(), offsets, more);
+  }
+
+  void pipelineChain(LoopChain &chain) {
+    scf::ForOp first = chain.loops.front();
+    SmallVector<Traffic> traffic = analyze(first);
+    if (traffic.empty())
+      return;
+    int64_t deepest = 0;
+    for (Traffic &entry : traffic)
+      deepest = std::max(deepest, entry.ahead());
+
+    // The fills that no iteration starts: before the first loop.
+    OpBuilder builder(first);
+    Location loc = first.getLoc();
+    // Waits outside the loops (for tiles that stay) come after these fills.
+    SmallVector<std::pair<size_t, int64_t>> prologue; // (pipe, ordinal)
+    for (int64_t ordinal = 0; ordinal < deepest; ++ordinal) {
+      Value step = arith::ConstantIndexOp::create(builder, loc, ordinal);
+      Value iv =
+          arith::AddIOp::create(builder, loc, chain.lowerBound(), step);
+      for (auto [index, entry] : llvm::enumerate(traffic))
+        if (ordinal < entry.ahead()) {
+          cloneProduce(builder, onPipe<ProduceOp>(first, entry.pipe), first, iv,
+                       step, chain.upperBound());
+          prologue.push_back({index, ordinal});
+        }
+    }
+    for (ConsumeOp consume :
+         llvm::make_early_inc_range(first->getBlock()->getOps<ConsumeOp>()))
+      if (consume->isBeforeInBlock(first) && !consume.getPending()) {
+        consume->moveBefore(first);
+        consume.setPending(prologue.size());
+      }
+
+    SmallVector<int64_t> pending = countPending(traffic, prologue);
+    for (scf::ForOp loop : chain.loops) {
+      auto consumes = opsOf<ConsumeOp>(loop);
+      for (auto [index, entry] : llvm::enumerate(traffic)) {
+        onPipe<ConsumeOp>(loop, entry.pipe).setPending(pending[index]);
+        auto produce = onPipe<ProduceOp>(loop, entry.pipe);
+        // Refills after one wait keep the order of the pipes.
+        Operation *after = consumes[entry.refill];
+        while (isa_and_present<ProduceOp>(after->getNextNode()) &&
+               cast<ProduceOp>(after->getNextNode()).getCondition())
+          after = after->getNextNode();
+        builder.setInsertionPointAfter(after);
+        Value ahead =
+            arith::ConstantIndexOp::create(builder, loc, entry.ahead());
+        Value iv = arith::AddIOp::create(builder, loc, loop.getInductionVar(),
+                                         ahead);
+        Value ordinal = arith::SubIOp::create(builder, loc, iv,
+                                              chain.lowerBound());
+        cloneProduce(builder, produce, loop, iv, ordinal, chain.upperBound());
+        produce.erase();
+      }
+    }
+  }
+
+  /// Plays fills and waits in program order and counts, for each pipe, the
+  /// fewest younger fills that are ever under way at its wait.
+  SmallVector<int64_t>
+  countPending(SmallVector<Traffic> &traffic,
+               ArrayRef<std::pair<size_t, int64_t>> prologue) {
+    SmallVector<std::pair<size_t, int64_t>> fills(prologue);
+    SmallVector<int64_t> pending(traffic.size(),
+                                 std::numeric_limits<int64_t>::max());
+    SmallVector<std::pair<size_t, size_t>> order; // (consume position, pipe)
+    for (auto [index, entry] : llvm::enumerate(traffic))
+      order.push_back({entry.consume, index});
+    llvm::sort(order);
+    constexpr int64_t kIterations = 40; // beyond the deepest pipe
+    for (int64_t iteration = 0; iteration < kIterations; ++iteration)
+      for (auto [position, index] : order) {
+        auto *fill = llvm::find(fills, std::pair(index, iteration));
+        assert(fill != fills.end() && "waiting for a fill that is not started");
+        pending[index] = std::min<int64_t>(pending[index],
+                                           fills.end() - fill - 1);
+        for (auto [other, entry] : llvm::enumerate(traffic))
+          if (entry.refill == position)
+            fills.push_back({other, iteration + entry.ahead()});
+      }
+    return pending;
+  }
+};
+} // namespace
