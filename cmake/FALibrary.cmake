@@ -11,6 +11,6 @@ endfunction()
 # fa_add_tool(NAME FILE...): a command-line tool over the compiler.
 function(fa_add_tool name)
   add_executable(${name} ${ARGN})
-  target_link_libraries(${name} PRIVATE obj.fa MLIR LLVM)
+  target_link_libraries(${name} PRIVATE obj.fa obj.fa.registration MLIR LLVM)
   add_dependencies(${name} fa-tablegen)
 endfunction()

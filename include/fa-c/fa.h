@@ -21,6 +21,8 @@ extern "C" {
 
 #define FA_API __attribute__((visibility("default")))
 
+#define FA_VERSION "0.1.0"
+
 typedef enum fa_status {
   FA_OK = 0,
   FA_INVALID_ARGUMENT = 1, /* the caller's input is wrong */

@@ -5,6 +5,7 @@
 #include "fa/Dialect/FA/Transforms/Passes.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "fa/Dialect/Tile/Transforms/Passes.h"
+#include "fa/Pipelines/CPU.h"
 #include "fa/Pipelines/Pipelines.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
@@ -22,6 +23,8 @@ void fa::registerAllPasses() {
   mlir::registerAllPasses();
   registerFAPasses();
   registerLowerToTilePipeline();
+  registerNVVMPipelines();
   tl::registerTilePasses();
   registerFAConversionPasses();
+  registerCPUPipelines();
 }

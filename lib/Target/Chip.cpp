@@ -15,3 +15,5 @@ const Chip *mlir::fa::findChip(llvm::StringRef name) {
       return &chip;
   return nullptr;
 }
+
+llvm::ArrayRef<Chip> mlir::fa::getChips() { return kChips; }

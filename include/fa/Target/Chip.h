@@ -3,6 +3,7 @@
 #ifndef FA_TARGET_CHIP_H
 #define FA_TARGET_CHIP_H
 
+#include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
 #include <cstdint>
 
@@ -22,6 +23,8 @@ struct Chip {
 
 /// The row of `name`, or null.
 const Chip *findChip(llvm::StringRef name);
+/// All rows.
+llvm::ArrayRef<Chip> getChips();
 
 } // namespace mlir::fa
 

@@ -1,0 +1,15 @@
+//===- AttentionBuilder.h - MLIR text of an attention spec ------*- C++ -*-===//
+
+#ifndef FA_RUNTIME_ATTENTIONBUILDER_H
+#define FA_RUNTIME_ATTENTIONBUILDER_H
+
+#include "fa/Runtime/Error.h"
+
+namespace mlir::fa {
+
+/// The program of a specification: see fa_build_attention.
+llvm::Expected<std::string> buildAttention(const fa_attention_spec &spec);
+
+} // namespace mlir::fa
+
+#endif // FA_RUNTIME_ATTENTIONBUILDER_H

@@ -1,0 +1,71 @@
+//===- LaunchInfo.h - What a launch needs to know of a kernel ---*- C++ -*-===//
+
+#ifndef FA_RUNTIME_LAUNCHINFO_H
+#define FA_RUNTIME_LAUNCHINFO_H
+
+#include "fa/Runtime/Error.h"
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/SmallVector.h"
+#include <string>
+#include <vector>
+
+namespace mlir {
+class AffineExpr;
+class Operation;
+namespace fa {
+
+/// The metadata of an artifact. It is made once from the attributes of the
+/// lowered function, stored as JSON, and needs no MLIR afterwards.
+struct LaunchInfo {
+  /// Stands for a size or stride that is known at run time only.
+  static constexpr int64_t kDynamic = INT64_MIN;
+
+  struct Argument {
+    fa_arg_kind kind = FA_ARG_MEMREF;
+    std::string name;  // optional, for messages
+    std::string dtype; // of the elements or of the scalar
+    llvm::SmallVector<int64_t, 4> sizes, strides;
+    /// Bytes to which the address and all strides but unit ones are aligned.
+    int64_t align = 1;
+  };
+
+  struct TensorMap {
+    int64_t arg = 0;
+    llvm::SmallVector<int64_t, 5> dims; // memref dimensions, innermost first
+    llvm::SmallVector<int64_t, 5> box;  // elements, same order
+    int64_t swizzle = 0;                // bytes: 0, 32, 64, 128
+  };
+
+  std::string chip, entry;
+  std::vector<Argument> args;
+  /// The extents of the launch grid in postfix notation over integers, symbols
+  /// (s0, s1, ...) and the operators + * floordiv ceildiv mod.
+  std::vector<std::string> grid;
+  /// Symbol i is dimension `second` of argument `first`; -1: its value.
+  std::vector<std::pair<int64_t, int64_t>> symbols;
+  // GPU only.
+  int64_t threads = 0, sharedBytes = 0;
+  std::vector<TensorMap> tensorMaps;
+
+  bool isCPU() const { return chip == "cpu"; }
+
+  /// Reads `tile.args` and `tile.launch` of the lowered function `func`.
+  static llvm::Expected<LaunchInfo> fromFunction(Operation *func,
+                                                 llvm::StringRef chip);
+  static llvm::Expected<LaunchInfo> fromJSON(llvm::StringRef text);
+  std::string toJSON() const;
+
+  /// Checks `values` against the declared arguments; the message names the
+  /// argument, what it was and what is allowed.
+  llvm::Error check(llvm::ArrayRef<fa_arg> values) const;
+  /// The extents of the grid for checked arguments.
+  llvm::Expected<llvm::SmallVector<int64_t, 3>>
+  evaluateGrid(llvm::ArrayRef<fa_arg> values) const;
+  /// The arguments as 8-byte words in MLIR's flattened descriptor order.
+  llvm::SmallVector<uint64_t, 64> pack(llvm::ArrayRef<fa_arg> values) const;
+};
+
+} // namespace fa
+} // namespace mlir
+
+#endif // FA_RUNTIME_LAUNCHINFO_H

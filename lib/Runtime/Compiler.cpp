@@ -1,0 +1,344 @@
+//===- Compiler.cpp - MLIR text to artifact -------------------------------===//
+
+#include "fa/Runtime/Compiler.h"
+#include "fa/Dialect/FA/IR/FA.h"
+#include "fa/Pipelines/Pipelines.h"
+#include "fa/Runtime/Cache.h"
+#include "fa/Target/Host.h"
+#include "fa/Target/PTX.h"
+#include "mlir/AsmParser/AsmParser.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Target/LLVMIR/Export.h"
+#include "llvm/IR/DiagnosticInfo.h"
+#include "llvm/IR/DiagnosticPrinter.h"
+#include "llvm/IR/LLVMContext.h"
+#include "llvm/IR/Module.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace mlir;
+using namespace mlir::fa;
+
+//===----------------------------------------------------------------------===//
+// Options
+//===----------------------------------------------------------------------===//
+
+llvm::Expected<CompileOptions> CompileOptions::parse(StringRef text) {
+  CompileOptions options;
+  if (text.trim().empty())
+    return options;
+  auto value = llvm::json::parse(text);
+  if (!value)
+    return fail(FA_INVALID_ARGUMENT, "options are no valid JSON: {0}",
+                llvm::toString(value.takeError()));
+  const llvm::json::Object *object = value->getAsObject();
+  if (!object)
+    return fail(FA_INVALID_ARGUMENT, "options must be a JSON object");
+  for (auto &[key, entry] : *object) {
+    StringRef name = key;
+    auto wrong = [&](const char *allowed) {
+      return fail(FA_INVALID_ARGUMENT, "option `{0}` is {1}; allowed is {2}",
+                  name, entry, allowed);
+    };
+    auto string = entry.getAsString();
+    auto boolean = entry.getAsBoolean();
+    if (name == "schedule" || name == "dump") {
+      if (!string)
+        return wrong("a string");
+      (name == "dump" ? options.dump : options.schedule) = string->str();
+    } else if (name == "ptxas" || name == "cache") {
+      bool isCache = name == "cache";
+      if (string)
+        (isCache ? options.cache : options.ptxas) = string->str();
+      else if (boolean && !*boolean)
+        (isCache ? options.useCache : options.usePtxas) = false;
+      else
+        return wrong("a path or false");
+    } else if (name == "site_packages") {
+      const llvm::json::Array *array = entry.getAsArray();
+      if (!array)
+        return wrong("an array of folders");
+      for (const llvm::json::Value &folder : *array) {
+        if (!folder.getAsString())
+          return wrong("an array of folders");
+        options.sitePackages.push_back(folder.getAsString()->str());
+      }
+    } else if (name == "stop_after") {
+      if (string == "llvm")
+        options.stopAfter = StopAfter::LLVMIR;
+      else if (string == "ptx")
+        options.stopAfter = StopAfter::PTX;
+      else
+        return wrong("\"llvm\" or \"ptx\"");
+    } else {
+      return fail(FA_INVALID_ARGUMENT,
+                  "unknown option `{0}`; allowed are schedule, dump, ptxas, "
+                  "site_packages, cache and stop_after",
+                  name);
+    }
+  }
+  return options;
+}
+
+//===----------------------------------------------------------------------===//
+// Pipeline
+//===----------------------------------------------------------------------===//
+
+/// Whether `module` holds the result of a lowering pipeline already.
+static bool isLowered(ModuleOp module) {
+  return module
+      .walk([](LLVM::LLVMFuncOp func) {
+        return func->hasAttr("tile.launch") ? WalkResult::interrupt()
+                                            : WalkResult::advance();
+      })
+      .wasInterrupted();
+}
+
+/// Attaches the caller's schedule to every attention of `module`.
+static LogicalResult attachSchedule(ModuleOp module, StringRef text) {
+  if (text.empty())
+    return success();
+  Attribute schedule = parseAttribute(text, module.getContext());
+  if (!isa_and_nonnull<ScheduleAttr>(schedule))
+    return module.emitError() << "option `schedule` is '" << text
+                              << "'; allowed is a #fa.schedule attribute";
+  module.walk([&](AttentionOp op) { op->setAttr("fa.schedule", schedule); });
+  return success();
+}
+
+static LogicalResult runPipeline(ModuleOp module, StringRef chip,
+                                 const CompileOptions &options) {
+  PassManager manager(module.getContext());
+  if (!options.dump.empty())
+    manager.enableIRPrintingToFileTree(
+        [](Pass *, Operation *) { return false; },
+        [](Pass *, Operation *) { return true; }, true, true, false,
+        options.dump + "/passes");
+  if (failed(buildLoweringPipeline(manager, chip)))
+    return module.emitError()
+           << "this build has no lowering for chip '" << chip << "'";
+  return manager.run(module);
+}
+
+//===----------------------------------------------------------------------===//
+// Compilation
+//===----------------------------------------------------------------------===//
+
+namespace {
+/// Collects errors of MLIR and of LLVM; LLVM would end the process on some.
+struct DiagnosticSink : llvm::DiagnosticHandler {
+  explicit DiagnosticSink(std::string &text) : text(text) {}
+  bool handleDiagnostics(const llvm::DiagnosticInfo &info) override {
+    if (info.getSeverity() == llvm::DS_Error) {
+      llvm::raw_string_ostream os(text);
+      llvm::DiagnosticPrinterRawOStream printer(os);
+      info.print(printer);
+      os << '\n';
+    }
+    return true;
+  }
+  std::string &text;
+};
+} // namespace
+
+static std::string printed(llvm::Module &module) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  module.print(os, nullptr);
+  return text;
+}
+
+/// Names and alignments of the arguments, which tile.args does not carry.
+static void readArgumentAttributes(ModuleOp module, LaunchInfo &info) {
+  module.walk([&](FunctionOpInterface func) {
+    if (func.isPrivate() || func.isDeclaration() ||
+        func.getNumArguments() != info.args.size())
+      return;
+    for (auto [index, arg] : llvm::enumerate(info.args)) {
+      if (auto name = func.getArgAttrOfType<StringAttr>(index, "tile.name"))
+        arg.name = name.str();
+      if (auto align = func.getArgAttrOfType<IntegerAttr>(index, "tile.align"))
+        arg.align = align.getInt();
+    }
+  });
+}
+
+/// Everything from text to artifact; runs where a crash is survived.
+static llvm::Error compileUnsafely(StringRef text, StringRef chip,
+                                   const CompileOptions &options,
+                                   Artifact &artifact) {
+  DialectRegistry registry;
+  registerCompilerDialects(registry);
+  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  std::string diagnostics;
+  ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diagnostic) {
+    if (diagnostic.getSeverity() == DiagnosticSeverity::Error) {
+      llvm::raw_string_ostream os(diagnostics);
+      os << diagnostic.getLocation() << ": " << diagnostic << '\n';
+      for (Diagnostic &note : diagnostic.getNotes())
+        os << "  note: " << note << '\n';
+    }
+    return success();
+  });
+  auto failed = [&](fa_status status, const char *what) {
+    return fail(status, "{0}:\n{1}", what, diagnostics);
+  };
+
+  OwningOpRef<ModuleOp> module =
+      parseSourceString<ModuleOp>(text, ParserConfig(&context), "program");
+  if (!module)
+    return failed(FA_INVALID_ARGUMENT, "the program is no valid MLIR");
+  if (mlir::failed(attachSchedule(*module, options.schedule)))
+    return failed(FA_INVALID_ARGUMENT, "wrong option");
+  LaunchInfo declared;
+  OwningOpRef<ModuleOp> source = module->clone();
+  if (!isLowered(*module) &&
+      mlir::failed(runPipeline(*module, chip, options)))
+    return failed(FA_COMPILE_ERROR, "lowering failed");
+
+  // The one function that the runtime launches.
+  LLVM::LLVMFuncOp entry;
+  bool ambiguous = false;
+  module->walk([&](LLVM::LLVMFuncOp func) {
+    if (!func->hasAttr("tile.launch"))
+      return;
+    ambiguous |= static_cast<bool>(entry);
+    entry = func;
+  });
+  if (!entry || ambiguous)
+    return fail(FA_INVALID_ARGUMENT,
+                "the program has {0} function to launch; exactly one is allowed",
+                ambiguous ? "more than one" : "no");
+  auto gpuModule = entry->getParentOfType<gpu::GPUModuleOp>();
+  bool isCPU = chip == "cpu";
+  if (static_cast<bool>(gpuModule) == isCPU)
+    return fail(FA_INVALID_ARGUMENT, "the program is lowered for {0}, not for {1}",
+                gpuModule ? "a GPU" : "the CPU", chip);
+  auto info = LaunchInfo::fromFunction(entry, chip);
+  if (!info)
+    return info.takeError();
+  readArgumentAttributes(*source, *info);
+  artifact.info = *info;
+  artifact.parts["mlir"] = text.str();
+  artifact.parts["metadata"] = info->toJSON();
+
+  llvm::LLVMContext llvmContext;
+  llvmContext.setDiagnosticHandler(
+      std::make_unique<DiagnosticSink>(diagnostics));
+  std::unique_ptr<llvm::Module> llvmModule =
+      isCPU ? translateModuleToLLVMIR(*module, llvmContext, "fa")
+            : translateGPUModule(gpuModule, chip, llvmContext);
+  if (!llvmModule)
+    return failed(FA_COMPILE_ERROR, "translation to LLVM IR failed");
+  artifact.parts["llvm_ir"] = printed(*llvmModule);
+  if (options.stopAfter == StopAfter::LLVMIR)
+    return llvm::Error::success();
+
+  auto code = isCPU ? emitHostObject(*llvmModule) : emitPTX(*llvmModule, chip);
+  if (!code)
+    return code.takeError();
+  if (!diagnostics.empty())
+    return failed(FA_COMPILE_ERROR, "code generation failed");
+  artifact.parts[isCPU ? "object" : "ptx"] = std::move(*code);
+  if (isCPU)
+    artifact.parts["host"] = getHostDescription();
+  return llvm::Error::success();
+}
+
+/// Writes a file with which a failure can be repeated; returns what to tell.
+static std::string writeReproducer(StringRef text, StringRef chip,
+                                   const CompileOptions &options) {
+  SmallString<128> path;
+  int fd;
+  std::error_code code =
+      options.dump.empty()
+          ? llvm::sys::fs::createTemporaryFile("fa-reproducer", "mlir", fd, path)
+          : llvm::sys::fs::createUniqueFile(
+                options.dump + "/fa-reproducer-%%%%%%.mlir", fd, path);
+  if (code)
+    return " (no reproducer: " + code.message() + ")";
+  llvm::raw_fd_ostream os(fd, /*shouldClose=*/true);
+  os << "// chip: " << chip << "\n";
+  if (!options.schedule.empty())
+    os << "// schedule: " << options.schedule << "\n";
+  os << text;
+  os.close();
+  os.clear_error();
+  return ("\nreproducer: " + path).str();
+}
+
+static void dumpParts(const Artifact &artifact, StringRef folder) {
+  for (auto &[name, contents] : artifact.parts) {
+    std::error_code code;
+    llvm::raw_fd_ostream os((folder + "/" + name).str(), code);
+    if (!code)
+      os << contents;
+    os.clear_error();
+  }
+}
+
+llvm::Expected<std::unique_ptr<Artifact>>
+mlir::fa::compile(StringRef text, StringRef chip,
+                  const CompileOptions &options) {
+  bool isCPU = chip == "cpu";
+  if (!isCPU)
+    if (llvm::Error error = checkGPUChip(chip))
+      return std::move(error);
+  std::string ptxas;
+  if (!isCPU && options.usePtxas && options.stopAfter == StopAfter::Nothing) {
+    auto found = findPtxas(options.ptxas, options.sitePackages);
+    if (!found)
+      return found.takeError();
+    ptxas = std::move(*found);
+  }
+
+  // A dump wants the passes to run.
+  bool useCache = options.useCache && options.dump.empty();
+  Cache cache(options.cache);
+  std::string key;
+  if (useCache) {
+    std::string host = isCPU ? getHostDescription() : "";
+    std::string stop = std::to_string(static_cast<int>(options.stopAfter));
+    key = Cache::getKey({text, chip, options.schedule, ptxas, stop, host});
+    if (std::unique_ptr<Artifact> artifact = cache.load(key))
+      return std::move(artifact);
+  }
+  if (!options.dump.empty())
+    if (auto code = llvm::sys::fs::create_directories(options.dump + "/passes"))
+      return fail(FA_IO_ERROR, "cannot make the dump folder {0}: {1}",
+                  options.dump, code.message());
+
+  auto artifact = std::make_unique<Artifact>();
+  llvm::Error error = runCrashSafely(
+      [&] { return compileUnsafely(text, chip, options, *artifact); });
+  if (!error && !ptxas.empty()) {
+    auto cubin = assemblePTX(artifact->parts["ptx"], chip, ptxas);
+    if (cubin) {
+      artifact->parts["cubin"] = std::move(cubin->code);
+      artifact->parts["ptxas_log"] = std::move(cubin->log);
+    } else {
+      error = cubin.takeError();
+    }
+  }
+  if (!options.dump.empty())
+    dumpParts(*artifact, options.dump);
+  if (error)
+    return llvm::handleErrors(
+        std::move(error), [&](const Failure &failure) -> llvm::Error {
+          std::string message = failure.getMessage();
+          if (failure.getStatus() == FA_COMPILE_ERROR)
+            message += writeReproducer(text, chip, options);
+          return fail(failure.getStatus(), message);
+        });
+  if (useCache)
+    cache.store(key, *artifact);
+  return std::move(artifact);
+}

@@ -1,0 +1,541 @@
+//===- LaunchInfo.cpp - Launch metadata: make, store, check, evaluate -----===//
+
+#include "fa/Runtime/LaunchInfo.h"
+#include "mlir/IR/AffineExpr.h"
+#include "mlir/IR/AffineMap.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/SymbolTable.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/MathExtras.h"
+#include <cstring>
+
+using namespace mlir;
+using namespace mlir::fa;
+namespace json = llvm::json;
+
+char Failure::ID = 0;
+
+static constexpr int kMetadataVersion = 1;
+
+//===----------------------------------------------------------------------===//
+// From the lowered function
+//===----------------------------------------------------------------------===//
+
+/// The C kind of a scalar type; false when there is none.
+static bool getScalarKind(StringRef dtype, fa_arg_kind &kind) {
+  if (dtype == "f32")
+    kind = FA_ARG_F32;
+  else if (dtype == "f64")
+    kind = FA_ARG_F64;
+  else if (dtype == "index")
+    kind = FA_ARG_INDEX;
+  else if (dtype == "i32")
+    kind = FA_ARG_I32;
+  else
+    return false;
+  return true;
+}
+
+static std::string toString(Type type) {
+  std::string text;
+  llvm::raw_string_ostream(text) << type;
+  return text;
+}
+
+static llvm::Expected<LaunchInfo::Argument> makeArgument(Type type) {
+  LaunchInfo::Argument arg;
+  auto memref = dyn_cast<MemRefType>(type);
+  if (!memref) {
+    arg.dtype = toString(type);
+    if (!getScalarKind(arg.dtype, arg.kind))
+      return fail(FA_COMPILE_ERROR,
+                  "argument type {0} cannot be launched; allowed are memrefs, "
+                  "f32, f64, index and i32",
+                  arg.dtype);
+    return arg;
+  }
+  int64_t offset;
+  SmallVector<int64_t> strides;
+  if (memref.getRank() > FA_MAX_RANK ||
+      failed(memref.getStridesAndOffset(strides, offset)))
+    return fail(FA_COMPILE_ERROR,
+                "argument type {0} cannot be launched; a memref must be "
+                "strided and have at most {1} dimensions",
+                toString(type), FA_MAX_RANK);
+  auto convert = [](int64_t value) {
+    return ShapedType::isDynamic(value) ? LaunchInfo::kDynamic : value;
+  };
+  arg.dtype = toString(memref.getElementType());
+  for (auto [size, stride] : llvm::zip(memref.getShape(), strides)) {
+    arg.sizes.push_back(convert(size));
+    arg.strides.push_back(convert(stride));
+  }
+  return arg;
+}
+
+/// Appends `expr` in postfix notation; false when it has a dimension.
+static bool toPostfix(AffineExpr expr, raw_ostream &os) {
+  if (auto constant = dyn_cast<AffineConstantExpr>(expr)) {
+    os << constant.getValue() << ' ';
+    return true;
+  }
+  if (auto symbol = dyn_cast<AffineSymbolExpr>(expr)) {
+    os << 's' << symbol.getPosition() << ' ';
+    return true;
+  }
+  auto binary = dyn_cast<AffineBinaryOpExpr>(expr);
+  if (!binary || !toPostfix(binary.getLHS(), os) ||
+      !toPostfix(binary.getRHS(), os))
+    return false;
+  switch (expr.getKind()) {
+  case AffineExprKind::Add: os << "+ "; break;
+  case AffineExprKind::Mul: os << "* "; break;
+  case AffineExprKind::FloorDiv: os << "floordiv "; break;
+  case AffineExprKind::CeilDiv: os << "ceildiv "; break;
+  case AffineExprKind::Mod: os << "mod "; break;
+  default: return false;
+  }
+  return true;
+}
+
+static int64_t getInteger(DictionaryAttr dict, StringRef name) {
+  auto attr = dict.getAs<IntegerAttr>(name);
+  return attr ? attr.getInt() : 0;
+}
+
+llvm::Expected<LaunchInfo> LaunchInfo::fromFunction(Operation *func,
+                                                    StringRef chip) {
+  LaunchInfo info;
+  info.chip = chip.str();
+  info.entry = SymbolTable::getSymbolName(func).str();
+  auto malformed = [&](const char *what) {
+    return fail(FA_COMPILE_ERROR, "launch contract of @{0}: {1}", info.entry,
+                what);
+  };
+
+  auto types = func->getAttrOfType<ArrayAttr>("tile.args");
+  if (!types)
+    return malformed("tile.args must be an array of types");
+  for (Attribute attr : types) {
+    auto type = dyn_cast<TypeAttr>(attr);
+    if (!type)
+      return malformed("tile.args must be an array of types");
+    auto arg = makeArgument(type.getValue());
+    if (!arg)
+      return arg.takeError();
+    info.args.push_back(*arg);
+  }
+
+  auto launch = func->getAttrOfType<DictionaryAttr>("tile.launch");
+  auto map = launch ? launch.getAs<AffineMapAttr>("grid") : AffineMapAttr();
+  auto symbols =
+      launch ? launch.getAs<DenseI64ArrayAttr>("grid_symbols") : nullptr;
+  if (!map || !symbols || map.getValue().getNumDims() ||
+      symbols.size() != 2 * map.getValue().getNumSymbols())
+    return malformed("tile.launch needs `grid`, an affine map of symbols, and "
+                     "`grid_symbols`, one pair (argument, dimension) for each");
+  for (AffineExpr expr : map.getValue().getResults()) {
+    std::string text;
+    llvm::raw_string_ostream os(text);
+    if (!toPostfix(expr, os))
+      return malformed("the grid may use symbols and constants only");
+    info.grid.push_back(StringRef(text).rtrim().str());
+  }
+  for (int64_t i = 0; i < symbols.size(); i += 2)
+    info.symbols.emplace_back(symbols[i], symbols[i + 1]);
+
+  info.threads = getInteger(launch, "threads");
+  info.sharedBytes = getInteger(launch, "shared_bytes");
+  if (auto maps = launch.getAs<ArrayAttr>("tensor_maps")) {
+    for (Attribute attr : maps) {
+      auto dict = dyn_cast<DictionaryAttr>(attr);
+      auto dims = dict ? dict.getAs<DenseI64ArrayAttr>("dims") : nullptr;
+      auto box = dict ? dict.getAs<DenseI64ArrayAttr>("box") : nullptr;
+      if (!dims || !box)
+        return malformed("a tensor map needs `arg`, `dims`, `box`, `swizzle`");
+      TensorMap tensorMap;
+      tensorMap.arg = getInteger(dict, "arg");
+      tensorMap.dims.assign(dims.asArrayRef().begin(), dims.asArrayRef().end());
+      tensorMap.box.assign(box.asArrayRef().begin(), box.asArrayRef().end());
+      tensorMap.swizzle = getInteger(dict, "swizzle");
+      info.tensorMaps.push_back(std::move(tensorMap));
+    }
+  }
+  // One place checks what the rest of the runtime relies on.
+  auto checked = fromJSON(info.toJSON());
+  if (!checked)
+    return malformed(llvm::toString(checked.takeError()).c_str());
+  return info;
+}
+
+//===----------------------------------------------------------------------===//
+// JSON
+//===----------------------------------------------------------------------===//
+
+static json::Array toArray(ArrayRef<int64_t> values) {
+  json::Array array;
+  for (int64_t value : values) {
+    if (value == LaunchInfo::kDynamic)
+      array.push_back(nullptr);
+    else
+      array.push_back(value);
+  }
+  return array;
+}
+
+std::string LaunchInfo::toJSON() const {
+  json::Array jsonArgs, jsonSymbols, jsonGrid, jsonMaps, dtypes;
+  for (const Argument &arg : args) {
+    json::Object object{{"dtype", arg.dtype}};
+    if (!arg.name.empty())
+      object["name"] = arg.name;
+    if (arg.kind == FA_ARG_MEMREF) {
+      object["sizes"] = toArray(arg.sizes);
+      object["strides"] = toArray(arg.strides);
+      object["align"] = arg.align;
+    }
+    if (!llvm::is_contained(dtypes, json::Value(arg.dtype)))
+      dtypes.push_back(arg.dtype);
+    jsonArgs.push_back(std::move(object));
+  }
+  for (auto [arg, dim] : symbols)
+    jsonSymbols.push_back(json::Array{arg, dim});
+  for (const std::string &extent : grid)
+    jsonGrid.push_back(extent);
+  for (const TensorMap &map : tensorMaps)
+    jsonMaps.push_back(json::Object{{"arg", map.arg},
+                                    {"dims", toArray(map.dims)},
+                                    {"box", toArray(map.box)},
+                                    {"swizzle", map.swizzle}});
+  json::Object root{{"version", kMetadataVersion},
+                    {"library", fa_version()},
+                    {"llvm", fa_llvm_version()},
+                    {"chip", chip},
+                    {"entry", entry},
+                    {"args", std::move(jsonArgs)},
+                    {"dtypes", std::move(dtypes)},
+                    {"grid", std::move(jsonGrid)},
+                    {"grid_symbols", std::move(jsonSymbols)}};
+  if (!isCPU()) {
+    root["threads"] = threads;
+    root["shared_bytes"] = sharedBytes;
+    root["tensor_maps"] = std::move(jsonMaps);
+  }
+  return llvm::formatv("{0:2}", json::Value(std::move(root))).str();
+}
+
+/// Reads an array of integers, null standing for a dynamic one.
+template <typename Vector>
+static bool fromArray(const json::Array *array, Vector &values) {
+  if (!array)
+    return false;
+  for (const json::Value &value : *array) {
+    if (value.kind() == json::Value::Null)
+      values.push_back(LaunchInfo::kDynamic);
+    else if (auto integer = value.getAsInteger())
+      values.push_back(*integer);
+    else
+      return false;
+  }
+  return true;
+}
+
+/// Evaluates a postfix expression; nothing when it is malformed, divides by
+/// zero or overflows.
+static std::optional<int64_t> evaluate(StringRef text,
+                                       ArrayRef<int64_t> symbols) {
+  SmallVector<int64_t> stack;
+  SmallVector<StringRef> tokens;
+  text.split(tokens, ' ', -1, /*KeepEmpty=*/false);
+  for (StringRef token : tokens) {
+    int64_t value;
+    if (!token.getAsInteger(10, value)) {
+      stack.push_back(value);
+      continue;
+    }
+    if (token.consume_front("s")) {
+      size_t index;
+      if (token.getAsInteger(10, index) || index >= symbols.size())
+        return std::nullopt;
+      stack.push_back(symbols[index]);
+      continue;
+    }
+    if (stack.size() < 2)
+      return std::nullopt;
+    int64_t rhs = stack.pop_back_val(), lhs = stack.pop_back_val(), result;
+    bool overflow = false;
+    if (token == "+")
+      overflow = llvm::AddOverflow(lhs, rhs, result);
+    else if (token == "*")
+      overflow = llvm::MulOverflow(lhs, rhs, result);
+    else if (rhs <= 0)
+      return std::nullopt;
+    else if (token == "floordiv")
+      result = llvm::divideFloorSigned(lhs, rhs);
+    else if (token == "ceildiv")
+      result = llvm::divideCeilSigned(lhs, rhs);
+    else if (token == "mod")
+      result = lhs - rhs * llvm::divideFloorSigned(lhs, rhs);
+    else
+      return std::nullopt;
+    if (overflow)
+      return std::nullopt;
+    stack.push_back(result);
+  }
+  if (stack.size() != 1)
+    return std::nullopt;
+  return stack.front();
+}
+
+llvm::Expected<LaunchInfo> LaunchInfo::fromJSON(StringRef text) {
+  auto bad = [](const char *what) {
+    return fail(FA_IO_ERROR, "artifact metadata: {0}", what);
+  };
+  auto value = json::parse(text);
+  if (!value) {
+    llvm::consumeError(value.takeError());
+    return bad("no valid JSON");
+  }
+  const json::Object *root = value->getAsObject();
+  if (!root || root->getInteger("version") != kMetadataVersion)
+    return bad("unknown version");
+
+  LaunchInfo info;
+  info.chip = root->getString("chip").value_or("").str();
+  info.entry = root->getString("entry").value_or("").str();
+  if (info.chip.empty() || info.entry.empty())
+    return bad("`chip` or `entry` is missing");
+
+  const json::Array *jsonArgs = root->getArray("args");
+  if (!jsonArgs)
+    return bad("`args` is missing");
+  for (const json::Value &entry : *jsonArgs) {
+    const json::Object *object = entry.getAsObject();
+    if (!object)
+      return bad("malformed argument");
+    Argument arg;
+    arg.name = object->getString("name").value_or("").str();
+    arg.dtype = object->getString("dtype").value_or("").str();
+    if (object->getArray("sizes")) {
+      arg.align = object->getInteger("align").value_or(1);
+      if (!fromArray(object->getArray("sizes"), arg.sizes) ||
+          !fromArray(object->getArray("strides"), arg.strides) ||
+          arg.sizes.size() != arg.strides.size() ||
+          arg.sizes.size() > FA_MAX_RANK || arg.align < 1)
+        return bad("malformed argument");
+    } else if (!getScalarKind(arg.dtype, arg.kind)) {
+      return bad("malformed argument");
+    }
+    info.args.push_back(std::move(arg));
+  }
+
+  const json::Array *symbols = root->getArray("grid_symbols");
+  const json::Array *grid = root->getArray("grid");
+  if (!symbols || !grid || grid->empty())
+    return bad("`grid` or `grid_symbols` is missing");
+  for (const json::Value &entry : *symbols) {
+    SmallVector<int64_t, 2> pair;
+    if (!fromArray(entry.getAsArray(), pair) || pair.size() != 2 ||
+        pair[0] < 0 || pair[0] >= (int64_t)info.args.size())
+      return bad("malformed grid symbol");
+    const Argument &arg = info.args[pair[0]];
+    bool valid = arg.kind == FA_ARG_MEMREF
+                     ? pair[1] >= 0 && pair[1] < (int64_t)arg.sizes.size()
+                     : pair[1] == -1 && (arg.kind == FA_ARG_INDEX ||
+                                         arg.kind == FA_ARG_I32);
+    if (!valid)
+      return bad("a grid symbol names no dimension and no integer argument");
+    info.symbols.emplace_back(pair[0], pair[1]);
+  }
+  SmallVector<int64_t> ones(info.symbols.size(), 1);
+  for (const json::Value &extent : *grid) {
+    auto expr = extent.getAsString();
+    if (!expr || !evaluate(*expr, ones))
+      return bad("malformed grid expression");
+    info.grid.push_back(expr->str());
+  }
+
+  if (info.isCPU())
+    return info;
+  info.threads = root->getInteger("threads").value_or(0);
+  info.sharedBytes = root->getInteger("shared_bytes").value_or(0);
+  if (info.threads < 1 || info.threads > 1024 || info.sharedBytes < 0)
+    return bad("`threads` must be 1 to 1024 and `shared_bytes` at least 0");
+  if (const json::Array *maps = root->getArray("tensor_maps")) {
+    for (const json::Value &entry : *maps) {
+      const json::Object *object = entry.getAsObject();
+      TensorMap map;
+      if (!object || !fromArray(object->getArray("dims"), map.dims) ||
+          !fromArray(object->getArray("box"), map.box))
+        return bad("malformed tensor map");
+      map.arg = object->getInteger("arg").value_or(-1);
+      map.swizzle = object->getInteger("swizzle").value_or(0);
+      bool valid = map.arg >= 0 && map.arg < (int64_t)info.args.size() &&
+                   info.args[map.arg].kind == FA_ARG_MEMREF &&
+                   map.dims.size() == map.box.size() && !map.dims.empty() &&
+                   map.dims.size() <= 5 &&
+                   llvm::is_contained({0, 32, 64, 128}, map.swizzle) &&
+                   llvm::all_of(map.dims, [&](int64_t dim) {
+                     return dim >= 0 &&
+                            dim < (int64_t)info.args[map.arg].sizes.size();
+                   }) &&
+                   llvm::all_of(map.box,
+                                [](int64_t b) { return b > 0 && b <= 256; });
+      if (!valid)
+        return bad("a tensor map needs a memref argument, 1 to 5 of its "
+                   "dimensions, as many box sizes from 1 to 256 and a swizzle "
+                   "of 0, 32, 64 or 128 bytes");
+      info.tensorMaps.push_back(std::move(map));
+    }
+  }
+  return info;
+}
+
+//===----------------------------------------------------------------------===//
+// Launch
+//===----------------------------------------------------------------------===//
+
+static StringRef kindName(fa_arg_kind kind) {
+  switch (kind) {
+  case FA_ARG_MEMREF: return "memref";
+  case FA_ARG_F32: return "f32";
+  case FA_ARG_F64: return "f64";
+  case FA_ARG_INDEX: return "index";
+  case FA_ARG_I32: return "i32";
+  }
+  return "unknown kind";
+}
+
+/// Bytes of an element; types are written as in MLIR (f16, bf16, i1, ...).
+static int64_t elementBytes(StringRef dtype) {
+  unsigned bits = 0;
+  dtype.ltrim("abcdefghijklmnopqrstuvwxyz").getAsInteger(10, bits);
+  return bits ? llvm::divideCeil(bits, 8) : 8; // index
+}
+
+static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
+                                 const fa_arg &actual, const std::string &who) {
+  if (expected.kind != actual.kind)
+    return fail(FA_INVALID_ARGUMENT, "{0} is of kind {1}; expected {2}", who,
+                kindName(actual.kind), kindName(expected.kind));
+  if (expected.kind != FA_ARG_MEMREF) {
+    if (expected.kind == FA_ARG_I32 && !llvm::isInt<32>(actual.integer))
+      return fail(FA_INVALID_ARGUMENT, "{0} is {1}; an i32 is expected", who,
+                  actual.integer);
+    return llvm::Error::success();
+  }
+  if (actual.rank != (int32_t)expected.sizes.size())
+    return fail(FA_INVALID_ARGUMENT, "{0} has {1} dimensions; expected {2}",
+                who, actual.rank, expected.sizes.size());
+  bool empty = false;
+  for (int32_t dim = 0; dim < actual.rank; ++dim) {
+    int64_t size = actual.sizes[dim];
+    if (size < 0)
+      return fail(FA_INVALID_ARGUMENT,
+                  "{0} has size {1} in dimension {2}; expected at least 0", who,
+                  size, dim);
+    if (expected.sizes[dim] != LaunchInfo::kDynamic &&
+        expected.sizes[dim] != size)
+      return fail(FA_INVALID_ARGUMENT,
+                  "{0} has size {1} in dimension {2}; this program was compiled "
+                  "for {3}",
+                  who, size, dim, expected.sizes[dim]);
+    empty |= size == 0;
+  }
+  if (empty)
+    return llvm::Error::success();
+  if (!actual.data)
+    return fail(FA_INVALID_ARGUMENT, "{0} has no data (null pointer)", who);
+  int64_t bytes = elementBytes(expected.dtype);
+  if (reinterpret_cast<uintptr_t>(actual.data) % expected.align)
+    return fail(FA_INVALID_ARGUMENT,
+                "{0} starts at {1}, which is not a multiple of {2} bytes; align "
+                "it, or compile for unaligned data",
+                who, actual.data, expected.align);
+  for (int32_t dim = 0; dim < actual.rank; ++dim) {
+    // The stride of a dimension with one element is never used.
+    if (actual.sizes[dim] == 1)
+      continue;
+    int64_t stride = actual.strides[dim];
+    if (expected.strides[dim] != LaunchInfo::kDynamic) {
+      if (expected.strides[dim] != stride)
+        return fail(FA_INVALID_ARGUMENT,
+                    "{0} has stride {1} in dimension {2}; expected {3}, make "
+                    "the tensor contiguous there",
+                    who, stride, dim, expected.strides[dim]);
+    } else if (stride * bytes % expected.align) {
+      return fail(FA_INVALID_ARGUMENT,
+                  "{0} has stride {1} in dimension {2}, {3} bytes, which is not "
+                  "a multiple of {4} bytes; align it, or compile for unaligned "
+                  "data",
+                  who, stride, dim, stride * bytes, expected.align);
+    }
+  }
+  return llvm::Error::success();
+}
+
+llvm::Error LaunchInfo::check(ArrayRef<fa_arg> values) const {
+  if (values.size() != args.size())
+    return fail(FA_INVALID_ARGUMENT, "@{0} takes {1} arguments; got {2}", entry,
+                args.size(), values.size());
+  for (auto [index, pair] : llvm::enumerate(llvm::zip(args, values))) {
+    auto &[expected, actual] = pair;
+    std::string who = "argument " + std::to_string(index);
+    if (!expected.name.empty())
+      who += " (" + expected.name + ")";
+    if (llvm::Error error = checkArgument(expected, actual, who))
+      return error;
+  }
+  return llvm::Error::success();
+}
+
+llvm::Expected<SmallVector<int64_t, 3>>
+LaunchInfo::evaluateGrid(ArrayRef<fa_arg> values) const {
+  SmallVector<int64_t> symbolValues;
+  for (auto [arg, dim] : symbols)
+    symbolValues.push_back(dim < 0 ? values[arg].integer
+                                   : values[arg].sizes[dim]);
+  SmallVector<int64_t, 3> extents;
+  int64_t total = 1;
+  for (const std::string &expr : grid) {
+    std::optional<int64_t> extent = evaluate(expr, symbolValues);
+    if (!extent || *extent < 0)
+      return fail(FA_INVALID_ARGUMENT,
+                  "the launch grid of @{0} is not computable from these sizes "
+                  "(`{1}`)",
+                  entry, expr);
+    extents.push_back(*extent);
+    if (llvm::MulOverflow(total, *extent, total))
+      return fail(FA_INVALID_ARGUMENT, "the launch grid of @{0} is too large",
+                  entry);
+  }
+  return extents;
+}
+
+SmallVector<uint64_t, 64> LaunchInfo::pack(ArrayRef<fa_arg> values) const {
+  SmallVector<uint64_t, 64> words;
+  for (const fa_arg &value : values) {
+    switch (value.kind) {
+    case FA_ARG_MEMREF:
+      words.push_back(reinterpret_cast<uint64_t>(value.data));
+      words.push_back(reinterpret_cast<uint64_t>(value.data));
+      words.push_back(0);
+      words.append(value.sizes, value.sizes + value.rank);
+      words.append(value.strides, value.strides + value.rank);
+      break;
+    case FA_ARG_F32:
+      words.push_back(llvm::bit_cast<uint32_t>(static_cast<float>(value.real)));
+      break;
+    case FA_ARG_F64:
+      words.push_back(llvm::bit_cast<uint64_t>(value.real));
+      break;
+    case FA_ARG_INDEX:
+    case FA_ARG_I32:
+      words.push_back(static_cast<uint64_t>(value.integer));
+      break;
+    }
+  }
+  return words;
+}

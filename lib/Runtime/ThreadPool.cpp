@@ -1,0 +1,157 @@
+//===- ThreadPool.cpp - Worker threads of the CPU target ------------------===//
+
+#include "fa/Runtime/ThreadPool.h"
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <pthread.h>
+#include <sched.h>
+#include <thread>
+#include <vector>
+
+using namespace mlir::fa;
+
+namespace {
+
+/// One loop in flight: threads take chunks until none is left.
+struct Job {
+  llvm::function_ref<void(int64_t, int64_t)> body;
+  int64_t count, chunk;
+  std::atomic<int64_t> next{0};
+
+  void work() {
+    for (;;) {
+      int64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
+      if (begin >= count)
+        return;
+      body(begin, std::min(begin + chunk, count));
+    }
+  }
+};
+
+class ThreadPool {
+public:
+  explicit ThreadPool(int threads) {
+    for (int i = 1; i < threads; ++i)
+      workers.emplace_back([this] { run(); });
+  }
+
+  ~ThreadPool() {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      stopping = true;
+    }
+    wake.notify_all();
+    for (std::thread &worker : workers)
+      worker.join();
+  }
+
+  int size() const { return workers.size() + 1; }
+
+  void run(Job &next) {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      job = &next;
+      ++generation;
+      active = workers.size();
+    }
+    wake.notify_all();
+    next.work();
+    std::unique_lock<std::mutex> lock(mutex);
+    done.wait(lock, [&] { return active == 0; });
+    job = nullptr;
+  }
+
+private:
+  void run() {
+    uint64_t seen = 0;
+    std::unique_lock<std::mutex> lock(mutex);
+    for (;;) {
+      wake.wait(lock, [&] { return stopping || generation != seen; });
+      if (stopping)
+        return;
+      seen = generation;
+      Job *current = job;
+      lock.unlock();
+      current->work();
+      lock.lock();
+      if (--active == 0)
+        done.notify_one();
+    }
+  }
+
+  std::mutex mutex;
+  std::condition_variable wake, done;
+  Job *job = nullptr;
+  uint64_t generation = 0;
+  int active = 0;
+  bool stopping = false;
+  std::vector<std::thread> workers;
+};
+
+/// The process-wide pool. One loop runs at a time; `mutex` is held meanwhile.
+struct Global {
+  std::mutex mutex;
+  std::unique_ptr<ThreadPool> pool;
+  std::atomic<int> requested{0};
+};
+
+/// Never destroyed: threads of the host may outlive static destructors.
+Global *&global() {
+  static Global *instance = [] {
+    // The workers do not exist in a forked child and the locks may be held by
+    // threads that do not either: start anew, leaking the parent's state.
+    pthread_atfork(nullptr, nullptr, [] {
+      int requested = global()->requested;
+      global() = new Global;
+      global()->requested = requested;
+    });
+    return new Global;
+  }();
+  return instance;
+}
+
+/// Set while this thread runs a loop body: a nested loop runs inline.
+thread_local bool inParallel = false;
+
+} // namespace
+
+int mlir::fa::getNumThreads() {
+  if (int requested = global()->requested)
+    return requested;
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0)
+    return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+void mlir::fa::setNumThreads(int count) {
+  global()->requested = std::clamp(count, 0, 1024);
+}
+
+void mlir::fa::parallelFor(int64_t count,
+                           llvm::function_ref<void(int64_t, int64_t)> body) {
+  if (count <= 0)
+    return;
+  int threads = std::min<int64_t>(getNumThreads(), count);
+  if (threads == 1 || inParallel)
+    return body(0, count);
+
+  Global &state = *global();
+  std::lock_guard<std::mutex> lock(state.mutex);
+  int wanted = getNumThreads();
+  if (!state.pool || state.pool->size() != wanted) {
+    state.pool.reset();
+    state.pool = std::make_unique<ThreadPool>(wanted);
+  }
+  auto guarded = [&](int64_t begin, int64_t end) {
+    inParallel = true;
+    body(begin, end);
+    inParallel = false;
+  };
+  // Grid points may differ much in work (causal masks): several chunks each.
+  Job job{guarded, count, std::max<int64_t>(1, count / (wanted * 16))};
+  state.pool->run(job);
+}

@@ -1,0 +1,247 @@
+"""Compiling: a specification or MLIR text becomes a `Kernel`."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import sys
+
+from . import _arrays, _fa
+
+_SCALARS = {"f32": "f", "f64": "d", "index": "x", "i32": "i"}
+
+
+class _Argument:
+    """One argument of a kernel, from the artifact's metadata.
+
+    libfa checks ranks, extents, strides and alignment; it does not see the
+    element type of an array, so that is checked here.
+    """
+
+    def __init__(self, index: int, entry: dict):
+        self.dtype = entry["dtype"]
+        self.is_array = "sizes" in entry
+        self.kind = "m" if self.is_array else _SCALARS[self.dtype]
+        self.name = f"argument {index}" + (f" ({entry['name']})" if "name" in entry else "")
+        sizes = ["?" if size is None else str(size) for size in entry.get("sizes", [])]
+        self.text = f"{entry.get('name', index)}: " + "x".join([*sizes, self.dtype])
+
+    def check(self, view) -> None:
+        if view.dtype != self.dtype:
+            raise TypeError(
+                f"{self.name}: dtype {_arrays.long_name(view.dtype)} is not allowed; allowed: "
+                f"{_arrays.long_name(self.dtype)}"
+            )
+
+
+class Kernel:
+    """A compiled program.
+
+    Calling it runs it: positional arguments in the order of the function's
+    arguments, arrays written in place, nothing returned. On a CUDA device it
+    enqueues on the current stream of PyTorch (or on `stream`) and does not wait.
+    """
+
+    def __init__(self, artifact):
+        self._artifact = artifact
+        self._metadata = json.loads(artifact.part("metadata"))
+        self._arguments = [
+            _Argument(index, entry) for index, entry in enumerate(self._metadata["args"])
+        ]
+        self._kinds = "".join(argument.kind for argument in self._arguments)
+
+    def _text(self, part):
+        data = self._artifact.part(part)
+        return None if data is None else data.decode()
+
+    @property
+    def mlir(self):
+        """The MLIR text that was compiled."""
+        return self._text("mlir")
+
+    @property
+    def llvm_ir(self):
+        return self._text("llvm_ir")
+
+    @property
+    def ptx(self):
+        return self._text("ptx")
+
+    @property
+    def cubin(self):
+        return self._artifact.part("cubin")
+
+    @property
+    def object(self):
+        """The object file of a CPU kernel."""
+        return self._artifact.part("object")
+
+    @property
+    def ptxas_log(self):
+        return self._text("ptxas_log")
+
+    @property
+    def metadata(self) -> dict:
+        return self._metadata
+
+    @property
+    def chip(self):
+        return self._metadata.get("chip")
+
+    def save(self, path) -> None:
+        """Writes a self-contained file that `load` reads."""
+        self._artifact.save(str(path))
+
+    @staticmethod
+    def load(path) -> Kernel:
+        return Kernel(_fa.load(str(path)))
+
+    def __repr__(self):
+        return f"<flash_attn_mlir.Kernel for {self.chip}: {len(self._arguments)} arguments>"
+
+    def __call__(self, *args, stream: int | None = None) -> None:
+        if len(args) != len(self._arguments):
+            raise TypeError(
+                f"the kernel takes {len(self._arguments)} arguments "
+                f"({', '.join(a.text for a in self._arguments)}), not {len(args)}"
+            )
+        device = None
+        values = []
+        lib = None
+        for argument, value in zip(self._arguments, args):
+            name = argument.name
+            if not argument.is_array:
+                values.append(float(value) if argument.kind in "fd" else operator.index(value))
+                continue
+            lib = _arrays.library(name, value)
+            view = _arrays.view(name, value, lib)
+            argument.check(view)
+            here = (view.device_type, view.device_id)
+            if device is None:
+                device = here
+            elif device != here:
+                raise ValueError(f"{name}: all arrays must be on one device")
+            values.append(view)
+        on_cuda = device is not None and device[0] == _arrays.CUDA
+        if on_cuda != (self.chip != "cpu"):
+            where, chip = ("a CUDA device", "sm_80") if on_cuda else ("the CPU", "cpu")
+            raise ValueError(
+                f"a kernel for {self.chip} can't take arrays on {where}; compile with "
+                f'chip="{chip}"'
+            )
+        index = device[1] if on_cuda else 0
+        if stream is None:
+            stream = lib.current_stream(index) if on_cuda else 0
+        self._artifact.launch(values, self._kinds, index, stream)
+
+
+def load(path) -> Kernel:
+    """Reads a kernel that `Kernel.save` wrote."""
+    return Kernel.load(path)
+
+
+def default_chip(device: int | None = None) -> str:
+    """The chip of a CUDA device, or of device 0 if there is one, else "cpu"."""
+    if device is None:
+        if _fa.device_count() == 0:
+            return "cpu"
+        device = 0
+    major, minor = _fa.device_capability(device)
+    if major < 8:
+        raise NotImplementedError(
+            f"CUDA device {device} has compute capability {major}.{minor}; "
+            "supported: 8.0 (Ampere) and newer"
+        )
+    # A newer, unknown device runs the sm_80 kernel.
+    return "sm_90a" if (major, minor) == (9, 0) else "sm_80"
+
+
+def build(
+    *,
+    dtype: str = "f16",
+    head_dim: int,
+    head_dim_v: int | None = None,
+    causal: bool = False,
+    window_left: bool = False,
+    window_right: bool = False,
+    softcap: bool = False,
+    lengths: bool = False,
+    init_lse: bool = False,
+    dead_lse: float = -math.inf,
+    aligned: bool = True,
+) -> str:
+    """The MLIR text of one attention program."""
+    if dtype not in _arrays.DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not supported; allowed: {', '.join(_arrays.DTYPES)}")
+    head_dim_v = head_dim if head_dim_v is None else head_dim_v
+    for name, value in (("head_dim", head_dim), ("head_dim_v", head_dim_v)):
+        if not 1 <= operator.index(value) <= 256:
+            raise ValueError(f"{name} {value} is not supported; allowed: 1 to 256")
+    return _fa.build_attention(
+        _arrays.DTYPES[dtype],
+        head_dim,
+        head_dim_v,
+        causal,
+        window_left,
+        window_right,
+        softcap,
+        lengths,
+        init_lse,
+        dead_lse,
+        aligned,
+    )
+
+
+def compile(
+    *,
+    mlir: str | None = None,
+    chip: str | None = None,
+    schedule: str | None = None,
+    ptxas: str | bool | None = None,
+    cache: str | bool | None = None,
+    dump: str | None = None,
+    stop_after: str | None = None,
+    **specification,
+) -> Kernel:
+    """Compiles an attention program and returns its `Kernel`.
+
+    Either `mlir`, the text of a module with one public function that holds an
+    `fa.attention` (or a tile program), or a specification:
+
+        dtype ("f16", "bf16", "f32", "f64"), head_dim, head_dim_v, causal,
+        window_left, window_right, softcap, lengths, init_lse: which features the
+            program has (sizes of windows and caps are run-time values)
+        dead_lse: lse of a row without a live key
+        aligned: pointers and strides are multiples of 16 bytes
+
+    The kernel then takes: q, k, v (B, S, H, D), scale, [q_lengths, k_lengths],
+    [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq).
+
+    `chip` is "cpu", "sm_80" or "sm_90a" (default: that of this machine's device,
+    else "cpu"); `schedule` the text of a `#fa.schedule`; `ptxas` its path, or
+    False to leave the PTX to the driver; `cache` a folder, or False for none;
+    `dump` a folder for the IR after each pass; `stop_after` "llvm" or "ptx". No
+    GPU is needed to compile for one.
+    """
+    if mlir is None:
+        if "head_dim" not in specification:
+            raise TypeError("compile() needs mlir= or head_dim=")
+        mlir = build(**specification)
+    elif specification:
+        raise TypeError(f"compile(mlir=...) takes no {', '.join(specification)}")
+    # Python's folders are searched for the ptxas of NVIDIA's and Triton's wheels.
+    folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    options = {
+        "schedule": schedule,
+        "site_packages": folders or None,
+        "ptxas": ptxas,
+        "cache": cache,
+        "dump": dump,
+        "stop_after": stop_after,
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+    for name in ("cache", "ptxas"):
+        if options.get(name) is True:
+            del options[name]
+    return Kernel(_fa.compile(mlir, chip or default_chip(), json.dumps(options)))

@@ -1,0 +1,433 @@
+//===- _fa.cpp - Python module over the C interface -----------------------===//
+//
+// A thin layer: it turns arrays into fa_arg records, status codes into Python
+// exceptions, and releases the GIL around work. What attention means, and which
+// input is allowed, is decided in Python and in libfa.
+//
+//===----------------------------------------------------------------------===//
+
+#include "fa-c/fa.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace py = pybind11;
+
+//===----------------------------------------------------------------------===//
+// Errors
+//===----------------------------------------------------------------------===//
+
+/// Raises the Python exception that stands for `status`.
+[[noreturn]] static void raise(int status, char *error) {
+  std::string message = error ? error : "unknown error";
+  fa_free(error);
+  PyObject *type = PyExc_RuntimeError;
+  if (status == FA_INVALID_ARGUMENT)
+    type = PyExc_ValueError;
+  else if (status == FA_UNSUPPORTED)
+    type = PyExc_NotImplementedError;
+  else if (status == FA_IO_ERROR)
+    type = PyExc_OSError;
+  py::set_error(type, message.c_str());
+  throw py::error_already_set();
+}
+
+static void check(int status, char *error) {
+  if (status != FA_OK)
+    raise(status, error);
+  fa_free(error);
+}
+
+//===----------------------------------------------------------------------===//
+// Arrays
+//===----------------------------------------------------------------------===//
+
+// The part of the DLPack ABI (unversioned capsule) that is read here.
+namespace dlpack {
+struct Device {
+  int32_t type, id;
+};
+struct DataType {
+  uint8_t code, bits;
+  uint16_t lanes;
+};
+struct Tensor {
+  void *data;
+  Device device;
+  int32_t ndim;
+  DataType dtype;
+  int64_t *shape, *strides;
+  uint64_t byteOffset;
+};
+struct ManagedTensor {
+  Tensor tensor;
+  void *context;
+  void (*deleter)(ManagedTensor *);
+};
+} // namespace dlpack
+
+/// Device types, numbered as in DLPack.
+enum DeviceType { kCPU = 1, kCUDA = 2 };
+
+/// An array seen as memory: no copy, `owner` keeps it alive.
+struct View {
+  fa_arg arg = {};
+  std::string dtype;
+  int itemsize = 0;
+  int deviceType = kCPU, deviceId = 0;
+  py::object owner;
+
+  py::tuple tupleOf(const int64_t *values) const {
+    py::tuple result(arg.rank);
+    for (int i = 0; i < arg.rank; ++i)
+      result[i] = values[i];
+    return result;
+  }
+
+  void setRank(int64_t rank) {
+    if (rank < 0 || rank > FA_MAX_RANK)
+      throw py::value_error("an array of rank " + std::to_string(rank) +
+                            " is not supported; allowed: 0 to " +
+                            std::to_string(FA_MAX_RANK));
+    arg.kind = FA_ARG_MEMREF;
+    arg.rank = static_cast<int32_t>(rank);
+  }
+
+  /// The stride of an extent of 1 is never used to compute an address, and
+  /// libraries put anything there. Make it what a dense array would have, so
+  /// that it can't spoil an alignment class or a tensor map.
+  void normaliseUnitStrides() {
+    int64_t dense = 1;
+    for (int i = arg.rank - 1; i >= 0; --i) {
+      if (arg.sizes[i] == 1)
+        arg.strides[i] = dense;
+      dense = std::max(dense, arg.strides[i] * std::max<int64_t>(arg.sizes[i], 1));
+    }
+  }
+
+  View select(int64_t dim, int64_t index) const {
+    if (dim < 0 || dim >= arg.rank || index < 0 || index >= arg.sizes[dim])
+      throw py::index_error("select out of range");
+    View result = *this;
+    result.arg.data =
+        static_cast<char *>(arg.data) + index * arg.strides[dim] * itemsize;
+    --result.arg.rank;
+    for (int i = static_cast<int>(dim); i < result.arg.rank; ++i) {
+      result.arg.sizes[i] = arg.sizes[i + 1];
+      result.arg.strides[i] = arg.strides[i + 1];
+    }
+    return result;
+  }
+
+  /// Rows can be copied in pieces of 16 bytes: the address, the row length and
+  /// every stride but the innermost are multiples of 16 bytes.
+  bool aligned() const {
+    if (reinterpret_cast<uintptr_t>(arg.data) % 16 != 0 || arg.rank == 0)
+      return false;
+    int last = arg.rank - 1;
+    if (arg.strides[last] != 1 || arg.sizes[last] * itemsize % 16 != 0)
+      return false;
+    for (int i = 0; i < last; ++i)
+      if (arg.sizes[i] > 1 && arg.strides[i] * itemsize % 16 != 0)
+        return false;
+    return true;
+  }
+
+  /// Some extent above 1 has stride 0 (a broadcast array).
+  bool broadcast() const {
+    for (int i = 0; i < arg.rank; ++i)
+      if (arg.sizes[i] > 1 && arg.strides[i] == 0)
+        return true;
+    return false;
+  }
+
+  bool negativeStride() const {
+    for (int i = 0; i < arg.rank; ++i)
+      if (arg.strides[i] < 0 && arg.sizes[i] > 1)
+        return true;
+    return false;
+  }
+};
+
+static View viewNumpy(const py::array &array, const std::string &dtype) {
+  View view;
+  view.setRank(array.ndim());
+  view.dtype = dtype;
+  view.itemsize = static_cast<int>(array.itemsize());
+  view.arg.data = const_cast<void *>(array.data());
+  for (int i = 0; i < view.arg.rank; ++i) {
+    view.arg.sizes[i] = array.shape(i);
+    int64_t stride = array.strides(i);
+    if (stride % view.itemsize != 0 && array.shape(i) > 1)
+      throw py::value_error(
+          "an array whose strides are no multiple of its item size is not "
+          "supported; pass numpy.ascontiguousarray(array)");
+    view.arg.strides[i] = stride / view.itemsize;
+  }
+  view.normaliseUnitStrides();
+  view.owner = array;
+  return view;
+}
+
+static void fillFromTuple(py::handle tuple, int64_t *values) {
+  Py_ssize_t count = PyTuple_GET_SIZE(tuple.ptr());
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    values[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple.ptr(), i));
+    if (values[i] == -1 && PyErr_Occurred())
+      throw py::error_already_set();
+  }
+}
+
+static View viewTorch(const py::object &tensor, const std::string &dtype,
+                      int itemsize) {
+  View view;
+  py::object shape = tensor.attr("shape");
+  py::object strides = tensor.attr("stride")();
+  if (!PyTuple_Check(shape.ptr()) || !PyTuple_Check(strides.ptr()))
+    throw py::type_error("shape and stride() of a tensor must be tuples");
+  view.setRank(PyTuple_GET_SIZE(shape.ptr()));
+  fillFromTuple(shape, view.arg.sizes);
+  fillFromTuple(strides, view.arg.strides);
+  view.dtype = dtype;
+  view.itemsize = itemsize;
+  view.arg.data =
+      reinterpret_cast<void *>(tensor.attr("data_ptr")().cast<uintptr_t>());
+  if (tensor.attr("is_cuda").cast<bool>()) {
+    view.deviceType = kCUDA;
+    view.deviceId = tensor.attr("get_device")().cast<int>();
+  }
+  view.normaliseUnitStrides();
+  view.owner = tensor;
+  return view;
+}
+
+static const char *dlpackDtype(dlpack::DataType type) {
+  enum { Int = 0, Float = 2, BFloat = 4 };
+  if (type.lanes != 1)
+    return nullptr;
+  if (type.code == Float)
+    return type.bits == 16   ? "f16"
+           : type.bits == 32 ? "f32"
+           : type.bits == 64 ? "f64"
+                             : nullptr;
+  if (type.code == BFloat && type.bits == 16)
+    return "bf16";
+  if (type.code == Int && type.bits == 32)
+    return "i32";
+  return nullptr;
+}
+
+static View viewDLPack(const py::capsule &capsule) {
+  if (std::string(capsule.name() ? capsule.name() : "") != "dltensor")
+    throw py::type_error("__dlpack__() must return a capsule named 'dltensor'");
+  auto *managed = capsule.get_pointer<dlpack::ManagedTensor>();
+  const dlpack::Tensor &tensor = managed->tensor;
+  View view;
+  view.setRank(tensor.ndim);
+  const char *dtype = dlpackDtype(tensor.dtype);
+  if (!dtype)
+    throw py::type_error(
+        "this DLPack data type (code " + std::to_string(tensor.dtype.code) +
+        ", " + std::to_string(tensor.dtype.bits) +
+        " bits) is not supported; allowed: float16, bfloat16, float32, "
+        "float64, int32");
+  view.dtype = dtype;
+  view.itemsize = tensor.dtype.bits / 8;
+  view.deviceType = tensor.device.type;
+  view.deviceId = tensor.device.id;
+  view.arg.data = static_cast<char *>(tensor.data) + tensor.byteOffset;
+  int64_t dense = 1;
+  for (int i = tensor.ndim - 1; i >= 0; --i) {
+    view.arg.sizes[i] = tensor.shape[i];
+    view.arg.strides[i] = tensor.strides ? tensor.strides[i] : dense;
+    dense *= tensor.shape[i];
+  }
+  view.normaliseUnitStrides();
+  // A consumed capsule is renamed, and its consumer calls the deleter.
+  PyCapsule_SetName(capsule.ptr(), "used_dltensor");
+  view.owner = py::capsule(managed, [](void *pointer) {
+    auto *managed = static_cast<dlpack::ManagedTensor *>(pointer);
+    if (managed->deleter)
+      managed->deleter(managed);
+  });
+  return view;
+}
+
+//===----------------------------------------------------------------------===//
+// Artifacts
+//===----------------------------------------------------------------------===//
+
+struct ArtifactDeleter {
+  void operator()(fa_artifact *artifact) const { fa_artifact_destroy(artifact); }
+};
+
+struct Artifact {
+  std::unique_ptr<fa_artifact, ArtifactDeleter> handle;
+
+  py::object part(const std::string &name) const {
+    size_t size = 0;
+    const void *data = fa_artifact_get(handle.get(), name.c_str(), &size);
+    if (!data)
+      return py::none();
+    return py::bytes(static_cast<const char *>(data), size);
+  }
+
+  void save(const std::string &path) const {
+    char *error = nullptr;
+    int status;
+    {
+      py::gil_scoped_release release;
+      status = fa_artifact_save(handle.get(), path.c_str(), &error);
+    }
+    check(status, error);
+  }
+
+  /// `kinds` has one letter per argument: m memref, f f32, d f64, x index,
+  /// i i32.
+  void launch(const py::sequence &arguments, const std::string &kinds,
+              int device, uintptr_t stream) const {
+    size_t count = kinds.size();
+    if (arguments.size() != count)
+      throw py::type_error("the kernel takes " + std::to_string(count) +
+                           " arguments, not " +
+                           std::to_string(arguments.size()));
+    std::vector<fa_arg> args(count);
+    for (size_t i = 0; i < count; ++i) {
+      py::object value = arguments[i];
+      switch (kinds[i]) {
+      case 'm':
+        args[i] = value.cast<const View &>().arg;
+        break;
+      case 'f':
+      case 'd':
+        args[i].kind = kinds[i] == 'f' ? FA_ARG_F32 : FA_ARG_F64;
+        args[i].real = value.cast<double>();
+        break;
+      case 'x':
+      case 'i':
+        args[i].kind = kinds[i] == 'x' ? FA_ARG_INDEX : FA_ARG_I32;
+        args[i].integer = value.cast<int64_t>();
+        break;
+      default:
+        throw py::value_error("unknown kind of argument");
+      }
+    }
+    char *error = nullptr;
+    int status;
+    {
+      py::gil_scoped_release release;
+      status = fa_launch(handle.get(), args.data(), static_cast<int32_t>(count),
+                         device, reinterpret_cast<void *>(stream), &error);
+    }
+    check(status, error);
+  }
+};
+
+static std::unique_ptr<Artifact> compile(const std::string &mlir,
+                                         const std::string &chip,
+                                         const std::string &options) {
+  fa_artifact *artifact = nullptr;
+  char *error = nullptr;
+  int status;
+  {
+    py::gil_scoped_release release;
+    status = fa_compile(mlir.c_str(), chip.c_str(),
+                        options.empty() ? nullptr : options.c_str(), &artifact,
+                        &error);
+  }
+  check(status, error);
+  auto result = std::make_unique<Artifact>();
+  result->handle.reset(artifact);
+  return result;
+}
+
+static std::unique_ptr<Artifact> load(const std::string &path) {
+  fa_artifact *artifact = nullptr;
+  char *error = nullptr;
+  int status;
+  {
+    py::gil_scoped_release release;
+    status = fa_artifact_load(path.c_str(), &artifact, &error);
+  }
+  check(status, error);
+  auto result = std::make_unique<Artifact>();
+  result->handle.reset(artifact);
+  return result;
+}
+
+static std::string buildAttention(int dtype, int headDimQK, int headDimV,
+                                  bool causal, bool windowLeft,
+                                  bool windowRight, bool softcap, bool lengths,
+                                  bool initLse, double deadLse, bool aligned) {
+  fa_attention_spec spec = {};
+  spec.dtype = static_cast<fa_dtype>(dtype);
+  spec.head_dim_qk = headDimQK;
+  spec.head_dim_v = headDimV;
+  spec.causal = causal;
+  spec.has_window_left = windowLeft;
+  spec.has_window_right = windowRight;
+  spec.has_softcap = softcap;
+  spec.has_lengths = lengths;
+  spec.has_init_lse = initLse;
+  spec.dead_lse = deadLse;
+  spec.aligned = aligned;
+  char *mlir = nullptr, *error = nullptr;
+  check(fa_build_attention(&spec, &mlir, &error), error);
+  std::string result = mlir;
+  fa_free(mlir);
+  return result;
+}
+
+//===----------------------------------------------------------------------===//
+// Module
+//===----------------------------------------------------------------------===//
+
+PYBIND11_MODULE(_fa, m) {
+  m.doc() = "Thin binding of libfa's C interface (include/fa-c/fa.h).";
+
+  py::class_<View>(m, "View")
+      .def_property_readonly(
+          "shape", [](const View &v) { return v.tupleOf(v.arg.sizes); })
+      .def_property_readonly(
+          "strides", [](const View &v) { return v.tupleOf(v.arg.strides); })
+      .def_property_readonly(
+          "pointer",
+          [](const View &v) { return reinterpret_cast<uintptr_t>(v.arg.data); })
+      .def_readonly("dtype", &View::dtype)
+      .def_readonly("device_type", &View::deviceType)
+      .def_readonly("device_id", &View::deviceId)
+      .def_property_readonly("rank", [](const View &v) { return v.arg.rank; })
+      .def_property_readonly("aligned", &View::aligned)
+      .def_property_readonly("broadcast", &View::broadcast)
+      .def_property_readonly("negative_stride", &View::negativeStride)
+      .def("select", &View::select);
+
+  m.def("view_numpy", &viewNumpy);
+  m.def("view_torch", &viewTorch);
+  m.def("view_dlpack", &viewDLPack);
+
+  py::class_<Artifact>(m, "Artifact")
+      .def("part", &Artifact::part)
+      .def("save", &Artifact::save)
+      .def("launch", &Artifact::launch);
+
+  m.def("compile", &compile);
+  m.def("load", &load);
+  m.def("build_attention", &buildAttention);
+  m.def("version", &fa_version);
+  m.def("llvm_version", &fa_llvm_version);
+  m.def("device_count", &fa_device_count);
+  m.def("device_capability", [](int device) {
+    int32_t major = 0, minor = 0;
+    char *error = nullptr;
+    check(fa_device_capability(device, &major, &minor, &error), error);
+    return py::make_tuple(major, minor);
+  });
+  m.def("set_num_threads", &fa_set_num_threads);
+  m.def("get_num_threads", &fa_get_num_threads);
+}

@@ -1,0 +1,23 @@
+"""lit configuration: tools of the build and of LLVM by their plain names."""
+
+import os
+
+import lit.formats
+
+config.name = "fa"
+config.test_format = lit.formats.ShTest(execute_external=False)
+config.suffixes = [".mlir", ".test", ".ll"]
+config.excludes = ["python", "Inputs", "CMakeLists.txt"]
+config.test_source_root = os.path.dirname(__file__)
+config.test_exec_root = config.fa_build_test_dir
+
+# fa-opt, fa-translate, then FileCheck, not, count, split-file.
+config.environment["PATH"] = os.pathsep.join(
+    [config.fa_tools_dir, config.llvm_tools_dir, config.environment["PATH"]]
+)
+
+# What this machine has, for REQUIRES: lines.
+if os.path.exists(os.path.join(config.fa_tools_dir, "fa-translate")):
+    config.available_features.add("fa-translate")
+if lit.util.which("ptxas", config.environment["PATH"]):
+    config.available_features.add("ptxas")

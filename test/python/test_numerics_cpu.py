@@ -1,0 +1,115 @@
+"""Results on the CPU target against float64, for all types and many shapes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import EDGES, random_case, unaligned_numpy
+from reference import attention, check
+
+import flash_attn_mlir as fa
+
+DTYPES = ["float16", "bfloat16", "float32", "float64"]
+
+
+def cast(array, dtype):
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    return array.astype(dtype)
+
+
+def run(case, dtype, rng):
+    q, k, v = (cast(x, dtype) for x in case.draw(rng))
+    if case.unaligned:
+        q, k, v = (unaligned_numpy(x) for x in (q, k, v))
+    out, lse, _ = fa.flash_attn_func(q, k, v, **case.options(), return_attn_probs=True)
+    assert out.dtype == q.dtype
+    assert out.shape == q.shape
+    check(dtype, out, lse, *case.reference(q, k, v))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", EDGES, ids=range(len(EDGES)))
+def test_edges(case, dtype, rng):
+    run(case, dtype, rng)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("head_dim", [*range(8, 257, 8), 1, 2, 3, 7, 59, 111, 255])
+def test_head_dims(head_dim, dtype, rng):
+    case = random_case(rng, 100, [head_dim])
+    run(case, dtype, rng)
+
+
+@pytest.mark.parametrize("index", range(40))
+def test_random(index, rng):
+    case = random_case(rng)
+    run(case, str(rng.choice(DTYPES)), rng)
+
+
+def test_large_scores_do_not_overflow(rng):
+    q, k, v = (rng.standard_normal((1, 80, 2, 64)).astype(np.float32) * 30 for _ in range(3))
+    out, lse, _ = fa.flash_attn_func(q, k, v, return_attn_probs=True)
+    expected_out, expected_lse = attention(q, k, v)
+    assert np.abs(expected_lse).max() > 1000
+    # A score of some thousand has an absolute error of some 1e-4 in f32.
+    np.testing.assert_allclose(lse, expected_lse, rtol=1e-5)
+    assert np.isfinite(out).all()
+
+
+def test_scores_of_minus_infinity_are_not_kept(rng):
+    q, k, v = (rng.standard_normal((1, 40, 1, 16)).astype(np.float32) for _ in range(3))
+    q[..., 0], k[..., 0] = 1.0, 0.0
+    k[0, ::3, 0, 0] = -np.inf
+    out, lse, _ = fa.flash_attn_func(q, k, v, return_attn_probs=True)
+    check("float32", out, lse, *attention(q, k, v))
+
+
+def test_nan_propagates_from_live_data_only(rng):
+    q, k, v = (rng.standard_normal((1, 64, 1, 32)).astype(np.float32) for _ in range(3))
+    clean, clean_lse, _ = fa.flash_attn_func(q, k, v, causal=True, return_attn_probs=True)
+    k[0, 40], v[0, 50] = np.nan, np.nan
+    out, lse, _ = fa.flash_attn_func(q, k, v, causal=True, return_attn_probs=True)
+    np.testing.assert_array_equal(out[:, :40], clean[:, :40])
+    np.testing.assert_array_equal(lse[..., :40], clean_lse[..., :40])
+    assert np.isnan(out[:, 40:]).all()
+    assert np.isnan(lse[..., 40:]).all()
+
+
+def test_broadcast_and_transposed_inputs(rng):
+    q = rng.standard_normal((2, 4, 50, 32)).astype(np.float32).transpose(0, 2, 1, 3)
+    k = np.broadcast_to(rng.standard_normal((1, 60, 1, 32)).astype(np.float32), (2, 60, 4, 32))
+    v = rng.standard_normal((2, 60, 32, 4)).astype(np.float32).transpose(0, 1, 3, 2)  # copied
+    w = rng.standard_normal((2, 60, 4, 32)).astype(np.float32)[:, ::-1]  # negative stride
+    for values in (v, w):
+        out, lse, _ = fa.flash_attn_func(q, k, values, return_attn_probs=True)
+        check("float32", out, lse, *attention(q, k, values))
+
+
+def test_inputs_are_not_written(rng):
+    q, k, v = (rng.standard_normal((2, 70, 2, 64)).astype(np.float32) for _ in range(3))
+    copies = [x.copy() for x in (q, k, v)]
+    for x in (q, k, v):
+        x.flags.writeable = False
+    fa.flash_attn_func(q, k, v, causal=True)
+    for x, copy in zip((q, k, v), copies):
+        np.testing.assert_array_equal(x, copy)
+
+
+def test_results_repeat_bit_for_bit(rng):
+    q, k, v = (rng.standard_normal((2, 300, 4, 64)).astype(np.float16) for _ in range(3))
+    first = fa.flash_attn_func(q, k, v, causal=True, deterministic=True)
+    threads = fa.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            fa.set_num_threads(count)
+            np.testing.assert_array_equal(first, fa.flash_attn_func(q, k, v, causal=True))
+    finally:
+        fa.set_num_threads(threads)
+
+
+def test_many_heads():
+    # More than 65,535 (batch, head) pairs.
+    q = np.ones((700, 1, 100, 1), np.float32)
+    out = fa.flash_attn_func(q, q, q)
+    np.testing.assert_array_equal(out, q)
