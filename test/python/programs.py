@@ -65,7 +65,7 @@ class Program:
         if self.captures:
             lines.append(f"      captures({self.captures})")
         if self.mask:
-            lines.append(f"      mask #fa.mask<{self.mask}>")
+            lines.append(f"      mask <{self.mask}>")
         if self.symbols:
             lines.append(f"      symbols({self.symbols})")
         lines.append(f"      outs(%o, %lse : {v}, {lse}) {{{', '.join(attributes)}}}")
