@@ -1,9 +1,10 @@
-//===- LowerToTile.cpp - fa.attention to an L1 tile program ---------------===//
+//===- LowerToTile.cpp - fa-lower-to-tile ---------------------------------===//
 
 #include "fa/Dialect/FA/Transforms/Passes.h"
 #include "fa/Pipelines/Pipelines.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassOptions.h"
 #include "mlir/Transforms/Passes.h"
 
 using namespace mlir;
@@ -22,4 +23,22 @@ void fa::buildLowerToTilePipeline(OpPassManager &manager, StringRef chip,
   add(createFATile());
   add(createFAOnlineSoftmax());
   add(createFASplitMaskLoops());
+}
+
+namespace {
+struct LowerToTileOptions : PassPipelineOptions<LowerToTileOptions> {
+  Option<std::string> chip{*this, "chip", llvm::cl::init("cpu"),
+                           llvm::cl::desc("cpu or sm_NN")};
+  Option<std::string> schedule{
+      *this, "override",
+      llvm::cl::desc("a #fa.schedule<...> used in place of the table")};
+};
+} // namespace
+
+void fa::registerLowerToTilePipeline() {
+  PassPipelineRegistration<LowerToTileOptions>(
+      "fa-lower-to-tile", "fa.attention on memrefs to an L1 tile program",
+      [](OpPassManager &manager, const LowerToTileOptions &options) {
+        buildLowerToTilePipeline(manager, options.chip, options.schedule);
+      });
 }

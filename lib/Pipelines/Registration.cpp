@@ -5,13 +5,11 @@
 #include "fa/Dialect/FA/Transforms/Passes.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "fa/Dialect/Tile/Transforms/Passes.h"
+#include "fa/Pipelines/CPU.h"
 #include "fa/Pipelines/Pipelines.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
 #include "mlir/InitAllPasses.h"
-#include "mlir/Pass/PassManager.h"
-#include "mlir/Transforms/Passes.h"
 
 using namespace mlir;
 
@@ -21,24 +19,12 @@ void fa::registerAllDialects(DialectRegistry &registry) {
   registry.insert<FADialect, tl::TileDialect>();
 }
 
-namespace {
-struct LowerToTileOptions : PassPipelineOptions<LowerToTileOptions> {
-  Option<std::string> chip{*this, "chip", llvm::cl::init("cpu"),
-                           llvm::cl::desc("cpu or sm_NN")};
-  Option<std::string> schedule{
-      *this, "override",
-      llvm::cl::desc("a #fa.schedule<...> used in place of the table")};
-};
-} // namespace
-
 void fa::registerAllPasses() {
   mlir::registerAllPasses();
+  registerFAPasses();
+  registerLowerToTilePipeline();
+  registerNVVMPipelines();
   tl::registerTilePasses();
   registerFAConversionPasses();
-  registerFAPasses();
-  PassPipelineRegistration<LowerToTileOptions>(
-      "fa-lower-to-tile", "fa.attention on memrefs to an L1 tile program",
-      [](OpPassManager &manager, const LowerToTileOptions &options) {
-        buildLowerToTilePipeline(manager, options.chip, options.schedule);
-      });
+  registerCPUPipelines();
 }

@@ -51,4 +51,96 @@ def ConvertThreadsToNVVM : Pass<"convert-threads-to-nvvm", "::mlir::ModuleOp"> {
                            "::mlir::NVVM::NVVMDialect"];
 }
 
+//===----------------------------------------------------------------------===//
+// CPU
+//===----------------------------------------------------------------------===//
+
+def ConvertTileToVector : Pass<"convert-tile-to-vector", "func::FuncOp"> {
+  let summary = "lower a tile program to loops over vectors and scratch memory";
+  let description = [{
+    Every tile becomes a scratch buffer on the stack of the grid loop's
+    iteration, or never exists: chains of elementwise operations, broadcasts
+    and reductions are fused into few loop nests that keep row statistics in
+    vector registers. A `tile.contract` becomes register-blocked loops: the
+    accumulators of `rows` rows and `vectors` vectors stay in registers over the
+    whole reduced dimension. A loaded tile that is read element by element is a
+    view of memory where it lies inside.
+
+    Vectors run along the last dimension of a tile; `tile-orient-for-vectors`
+    makes that a good choice. `vector-bits`, `registers` describe the host.
+
+    Input:
+    ```mlir
+    %t = tile.load %m[%i, %c0] : memref<?x?xf32> -> tensor<16x16xf32>
+    %r = tile.reduce max %t dim 0 : tensor<16x16xf32> -> tensor<16xf32>
+    tile.store %r, %o[%i] : tensor<16xf32>, memref<?xf32>
+    ```
+    Output (abridged):
+    ```mlir
+    scf.for %c = %c0 to %c16 step %c16 {
+      %r = scf.for %r = %c0 to %c16 step %c1 iter_args(%max = %ninf) -> (vector<16xf32>) {
+        %v = vector.load %scratch[%r, %c] : memref<16x16xf32>, vector<16xf32>
+        %n = arith.maxnumf %max, %v : vector<16xf32>
+        scf.yield %n : vector<16xf32>
+      }
+      vector.store %r, %result[%c] : memref<16xf32>, vector<16xf32>
+    }
+    ```
+  }];
+  let options = [
+    Option<"vectorBits", "vector-bits", "int64_t", "256",
+           "width of the host's vector registers">,
+    Option<"registers", "registers", "int64_t", "16",
+           "number of the host's vector registers">
+  ];
+  let dependentDialects = ["arith::ArithDialect", "memref::MemRefDialect",
+    "scf::SCFDialect", "vector::VectorDialect", "math::MathDialect"];
+}
+
+def ConvertForallToRange : Pass<"convert-forall-to-range", "func::FuncOp"> {
+  let summary = "make the grid loop an entry point over a range of grid points";
+  let description = [{
+    A function with one `scf.forall` becomes `NAME(words, begin, end)`: `words`
+    points to the arguments as 8-byte words in the order of MLIR's flattened
+    descriptors; the grid points begin to end - 1 of the row-major linearised
+    grid are run. `tile.args` and `tile.launch` say how to call it.
+
+    Input:
+    ```mlir
+    func.func @f(%m: memref<?xf32>) {
+      scf.forall (%i) in (%n) { ... }
+    }
+    ```
+    Output:
+    ```mlir
+    func.func @f(%words: !llvm.ptr, %begin: i64, %end: i64)
+        attributes {tile.args = [memref<?xf32>], tile.launch = {...}} {
+      // %m is rebuilt from %words
+      scf.for %p = %begin to %end step %c1 { ... }
+    }
+    ```
+  }];
+  let dependentDialects = ["LLVM::LLVMDialect", "scf::SCFDialect",
+    "arith::ArithDialect"];
+}
+
+def ConvertMathToPolynomial : Pass<"convert-math-to-polynomial"> {
+  let summary = "expand transcendental functions of vectors in place";
+  let description = [{
+    `math.exp2` of f32 and f64 becomes a polynomial with about one ulp of error
+    (results below the smallest normal number are 0); exp, log, log2, tanh, erf,
+    sin, cos of f32 use MLIR's approximations. What remains is called from the
+    C library one element at a time.
+
+    Input:
+    ```mlir
+    %y = math.exp2 %x : vector<8xf32>
+    ```
+    Output: a clamp, a rounding, a polynomial of degree 6 and a scaling, all
+    vector arithmetic.
+  }];
+  let dependentDialects = ["arith::ArithDialect", "vector::VectorDialect",
+    "math::MathDialect"];
+}
+
 #endif // FA_CONVERSION_PASSES

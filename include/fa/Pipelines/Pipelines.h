@@ -4,6 +4,7 @@
 #define FA_PIPELINES_PIPELINES_H
 
 #include "mlir/Support/LLVM.h"
+#include "llvm/ADT/StringRef.h"
 
 namespace mlir {
 class DialectRegistry;
@@ -27,6 +28,7 @@ struct NVVMOptions {
 void buildLowerToNVVMPipeline(OpPassManager &manager,
                               const NVVMOptions &options);
 void registerNVVMPipelines();
+void registerLowerToTilePipeline();
 
 /// Every dialect, interface and translation that the compiler uses.
 void registerAllDialects(DialectRegistry &registry);

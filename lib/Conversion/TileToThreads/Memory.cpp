@@ -44,7 +44,7 @@ static bool isAligned(Value memref) {
   if (!arg)
     return false;
   auto func = dyn_cast<func::FuncOp>(arg.getOwner()->getParentOp());
-  return func && func.getArgAttr(arg.getArgNumber(), "tile.aligned");
+  return func && func.getArgAttr(arg.getArgNumber(), "tile.align");
 }
 
 namespace {

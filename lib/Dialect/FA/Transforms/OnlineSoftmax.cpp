@@ -100,9 +100,15 @@ private:
   }
   /// `tile * factor`, the tile itself for a null factor.
   Value scaled(Value tile, Value factor) {
-    return factor ? fused<arith::MulFOp>(
-                        tile, splat(factor, cast<RankedTensorType>(tile.getType())))
-                  : tile;
+    if (!factor)
+      return tile;
+    auto type = cast<RankedTensorType>(tile.getType());
+    FloatAttr value;
+    Value factors = matchPattern(factor, m_Constant(&value))
+                        ? arith::ConstantOp::create(
+                              builder, loc, DenseElementsAttr::get(type, value))
+                        : splat(factor, type);
+    return fused<arith::MulFOp>(tile, factors);
   }
   Value contract(Value lhs, Value rhs, Value acc, bool rhsIsTransposed);
 

@@ -130,4 +130,32 @@ def FASplitMaskLoops : Pass<"fa-split-mask-loops", "::mlir::func::FuncOp"> {
       "::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect"];
 }
 
+def FADecompose : Pass<"fa-decompose", "::mlir::func::FuncOp"> {
+  let summary = "the executable meaning of attention, as linalg.generic";
+  let description = [{
+    Rewrites each `fa.attention`, on tensors or memrefs and windows included, as
+    a sequence of `linalg.generic` that follows its documentation step by step.
+    Scores are materialised: this is the definition to compare with, not a way
+    to run.
+
+    Input:
+    ```mlir
+    fa.attention ins(%q, %k, %v : ...) scale(%scale : f32) ... outs(%o, %lse ...)
+    ```
+    Output:
+    ```mlir
+    %s = linalg.generic ... // scale, score region, mask; -inf where not kept
+    %max = linalg.generic ... arith.maxnumf
+    %sum = linalg.generic ... math.exp
+    %acc = linalg.generic ... // the sum of p * v
+    %o = linalg.generic ... arith.divf
+    %lse = linalg.generic ... math.log
+    ```
+  }];
+  let dependentDialects = ["::mlir::affine::AffineDialect",
+      "::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",
+      "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
+      "::mlir::tensor::TensorDialect"];
+}
+
 #endif // FA_DIALECT_FA_TRANSFORMS_PASSES
