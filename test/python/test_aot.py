@@ -45,12 +45,12 @@ def test_mlir(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("chip", "triple"), [("sm_80", "nvptx64"), ("sm_90a", "nvptx64"), ("cpu", "x86_64")]
+    ("chip", "mark"),
+    [("sm_80", "nvptx64"), ("sm_90a", "nvptx64"), ("cpu", "define void @attention(ptr")],
 )
-def test_llvm(tmp_path, chip, triple):
+def test_llvm(tmp_path, chip, mark):
     text = aot(tmp_path / "out", "--chip", chip, *SPEC, "--emit", "llvm").decode()
-    assert "define" in text
-    assert triple in text
+    assert mark in text
 
 
 @pytest.mark.parametrize("chip", ["sm_80", "sm_90a"])
