@@ -4,7 +4,8 @@
 #include "fa/Dialect/FA/IR/FA.h"
 #include "fa/Pipelines/Pipelines.h"
 #include "fa/Runtime/Cache.h"
-#include "fa/Target/CPU.h"
+#include "fa/Target/Host.h"
+#include "mlir/Target/LLVMIR/Export.h"
 #include "fa/Target/PTX.h"
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -41,8 +42,9 @@ llvm::Expected<CompileOptions> CompileOptions::parse(StringRef text) {
   const llvm::json::Object *object = value->getAsObject();
   if (!object)
     return fail(FA_INVALID_ARGUMENT, "options must be a JSON object");
-  for (auto &[key, entry] : *object) {
-    StringRef name = key;
+  for (auto &pair : *object) {
+    StringRef name = pair.first;
+    const llvm::json::Value &entry = pair.second;
     auto wrong = [&](const char *allowed) {
       return fail(FA_INVALID_ARGUMENT, "option `{0}` is {1}; allowed is {2}",
                   name, entry, allowed);
@@ -122,8 +124,7 @@ static LogicalResult runPipeline(ModuleOp module, StringRef chip,
 }
 
 std::string mlir::fa::describeHost() {
-  HostInfo info = getHostInfo();
-  return info.cpu + " " + info.features;
+  return getHostDescription();
 }
 
 //===----------------------------------------------------------------------===//
@@ -228,34 +229,25 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   artifact.parts["mlir"] = text.str();
   artifact.parts["metadata"] = info->toJSON();
 
-  if (isCPU) {
-    FailureOr<HostCode> code = compileForHost(*module);
-    if (mlir::failed(code))
-      return failed(FA_COMPILE_ERROR, "code generation failed");
-    artifact.parts["llvm_ir"] = std::move(code->llvmIR);
-    if (options.stopAfter == StopAfter::LLVMIR)
-      return llvm::Error::success();
-    artifact.parts["object"] = std::move(code->object);
-    artifact.parts["host"] = describeHost();
-    return llvm::Error::success();
-  }
-
   llvm::LLVMContext llvmContext;
   llvmContext.setDiagnosticHandler(
       std::make_unique<DiagnosticSink>(diagnostics));
   std::unique_ptr<llvm::Module> llvmModule =
-      translateGPUModule(gpuModule, chip, llvmContext);
+      isCPU ? translateModuleToLLVMIR(*module, llvmContext, "fa")
+            : translateGPUModule(gpuModule, chip, llvmContext);
   if (!llvmModule)
     return failed(FA_COMPILE_ERROR, "translation to LLVM IR failed");
   artifact.parts["llvm_ir"] = printed(*llvmModule);
   if (options.stopAfter == StopAfter::LLVMIR)
     return llvm::Error::success();
-  auto ptx = emitPTX(*llvmModule, chip);
-  if (!ptx)
-    return ptx.takeError();
+  auto code = isCPU ? emitHostObject(*llvmModule) : emitPTX(*llvmModule, chip);
+  if (!code)
+    return code.takeError();
   if (!diagnostics.empty())
     return failed(FA_COMPILE_ERROR, "code generation failed");
-  artifact.parts["ptx"] = std::move(*ptx);
+  artifact.parts[isCPU ? "object" : "ptx"] = std::move(*code);
+  if (isCPU)
+    artifact.parts["host"] = describeHost();
   return llvm::Error::success();
 }
 
