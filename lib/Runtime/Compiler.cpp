@@ -4,7 +4,7 @@
 #include "fa/Dialect/FA/IR/FA.h"
 #include "fa/Pipelines/Pipelines.h"
 #include "fa/Runtime/Cache.h"
-#include "fa/Target/Host.h"
+#include "fa/Target/CPU.h"
 #include "fa/Target/PTX.h"
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -15,7 +15,6 @@
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
-#include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/IR/DiagnosticInfo.h"
 #include "llvm/IR/DiagnosticPrinter.h"
 #include "llvm/IR/LLVMContext.h"
@@ -102,16 +101,12 @@ static bool isLowered(ModuleOp module) {
       .wasInterrupted();
 }
 
-/// Attaches the caller's schedule to every attention of `module`.
-static LogicalResult attachSchedule(ModuleOp module, StringRef text) {
-  if (text.empty())
+static LogicalResult checkSchedule(ModuleOp module, StringRef text) {
+  if (text.empty() || isa_and_nonnull<ScheduleAttr>(
+                          parseAttribute(text, module.getContext())))
     return success();
-  Attribute schedule = parseAttribute(text, module.getContext());
-  if (!isa_and_nonnull<ScheduleAttr>(schedule))
-    return module.emitError() << "option `schedule` is '" << text
-                              << "'; allowed is a #fa.schedule attribute";
-  module.walk([&](AttentionOp op) { op->setAttr("fa.schedule", schedule); });
-  return success();
+  return module.emitError() << "option `schedule` is '" << text
+                            << "'; allowed is a #fa.schedule attribute";
 }
 
 static LogicalResult runPipeline(ModuleOp module, StringRef chip,
@@ -122,10 +117,13 @@ static LogicalResult runPipeline(ModuleOp module, StringRef chip,
         [](Pass *, Operation *) { return false; },
         [](Pass *, Operation *) { return true; }, true, true, false,
         options.dump + "/passes");
-  if (failed(buildLoweringPipeline(manager, chip)))
-    return module.emitError()
-           << "this build has no lowering for chip '" << chip << "'";
+  buildLoweringPipeline(manager, module, chip, options.schedule);
   return manager.run(module);
+}
+
+std::string mlir::fa::describeHost() {
+  HostInfo info = getHostInfo();
+  return info.cpu + " " + info.features;
 }
 
 //===----------------------------------------------------------------------===//
@@ -178,6 +176,7 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   DialectRegistry registry;
   registerCompilerDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  context.printOpOnDiagnostic(false); // the reproducer holds it
   std::string diagnostics;
   ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diagnostic) {
     if (diagnostic.getSeverity() == DiagnosticSeverity::Error) {
@@ -196,9 +195,8 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
       parseSourceString<ModuleOp>(text, ParserConfig(&context), "program");
   if (!module)
     return failed(FA_INVALID_ARGUMENT, "the program is no valid MLIR");
-  if (mlir::failed(attachSchedule(*module, options.schedule)))
+  if (mlir::failed(checkSchedule(*module, options.schedule)))
     return failed(FA_INVALID_ARGUMENT, "wrong option");
-  LaunchInfo declared;
   OwningOpRef<ModuleOp> source = module->clone();
   if (!isLowered(*module) &&
       mlir::failed(runPipeline(*module, chip, options)))
@@ -230,26 +228,34 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   artifact.parts["mlir"] = text.str();
   artifact.parts["metadata"] = info->toJSON();
 
+  if (isCPU) {
+    FailureOr<HostCode> code = compileForHost(*module);
+    if (mlir::failed(code))
+      return failed(FA_COMPILE_ERROR, "code generation failed");
+    artifact.parts["llvm_ir"] = std::move(code->llvmIR);
+    if (options.stopAfter == StopAfter::LLVMIR)
+      return llvm::Error::success();
+    artifact.parts["object"] = std::move(code->object);
+    artifact.parts["host"] = describeHost();
+    return llvm::Error::success();
+  }
+
   llvm::LLVMContext llvmContext;
   llvmContext.setDiagnosticHandler(
       std::make_unique<DiagnosticSink>(diagnostics));
   std::unique_ptr<llvm::Module> llvmModule =
-      isCPU ? translateModuleToLLVMIR(*module, llvmContext, "fa")
-            : translateGPUModule(gpuModule, chip, llvmContext);
+      translateGPUModule(gpuModule, chip, llvmContext);
   if (!llvmModule)
     return failed(FA_COMPILE_ERROR, "translation to LLVM IR failed");
   artifact.parts["llvm_ir"] = printed(*llvmModule);
   if (options.stopAfter == StopAfter::LLVMIR)
     return llvm::Error::success();
-
-  auto code = isCPU ? emitHostObject(*llvmModule) : emitPTX(*llvmModule, chip);
-  if (!code)
-    return code.takeError();
+  auto ptx = emitPTX(*llvmModule, chip);
+  if (!ptx)
+    return ptx.takeError();
   if (!diagnostics.empty())
     return failed(FA_COMPILE_ERROR, "code generation failed");
-  artifact.parts[isCPU ? "object" : "ptx"] = std::move(*code);
-  if (isCPU)
-    artifact.parts["host"] = getHostDescription();
+  artifact.parts["ptx"] = std::move(*ptx);
   return llvm::Error::success();
 }
 
@@ -305,7 +311,7 @@ mlir::fa::compile(StringRef text, StringRef chip,
   Cache cache(options.cache);
   std::string key;
   if (useCache) {
-    std::string host = isCPU ? getHostDescription() : "";
+    std::string host = isCPU ? describeHost() : "";
     std::string stop = std::to_string(static_cast<int>(options.stopAfter));
     key = Cache::getKey({text, chip, options.schedule, ptxas, stop, host});
     if (std::unique_ptr<Artifact> artifact = cache.load(key))

@@ -15,6 +15,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 SEED = int(os.environ.get("FA_TEST_SEED", "0")) or int.from_bytes(os.urandom(3), "little")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--ptxas-all", action="store_true", help="assemble every head dimension, not a sample"
+    )
+
+
 def pytest_report_header(config):
     return f"flash_attn_mlir: repeat this run's data with FA_TEST_SEED={SEED}"
 
