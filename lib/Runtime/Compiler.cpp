@@ -4,7 +4,7 @@
 #include "fa/Dialect/FA/IR/FA.h"
 #include "fa/Pipelines/Pipelines.h"
 #include "fa/Runtime/Cache.h"
-#include "fa/Target/CPU.h"
+#include "fa/Target/Host.h"
 #include "fa/Target/PTX.h"
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -15,6 +15,7 @@
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/IR/DiagnosticInfo.h"
 #include "llvm/IR/DiagnosticPrinter.h"
 #include "llvm/IR/LLVMContext.h"
@@ -121,11 +122,6 @@ static LogicalResult runPipeline(ModuleOp module, StringRef chip,
   return manager.run(module);
 }
 
-std::string mlir::fa::describeHost() {
-  HostInfo info = getHostInfo();
-  return info.cpu + " " + info.features;
-}
-
 //===----------------------------------------------------------------------===//
 // Compilation
 //===----------------------------------------------------------------------===//
@@ -228,34 +224,26 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   artifact.parts["mlir"] = text.str();
   artifact.parts["metadata"] = info->toJSON();
 
-  if (isCPU) {
-    FailureOr<HostCode> code = compileForHost(*module);
-    if (mlir::failed(code))
-      return failed(FA_COMPILE_ERROR, "code generation failed");
-    artifact.parts["llvm_ir"] = std::move(code->llvmIR);
-    if (options.stopAfter == StopAfter::LLVMIR)
-      return llvm::Error::success();
-    artifact.parts["object"] = std::move(code->object);
-    artifact.parts["host"] = describeHost();
-    return llvm::Error::success();
-  }
-
   llvm::LLVMContext llvmContext;
   llvmContext.setDiagnosticHandler(
       std::make_unique<DiagnosticSink>(diagnostics));
   std::unique_ptr<llvm::Module> llvmModule =
-      translateGPUModule(gpuModule, chip, llvmContext);
+      isCPU ? translateModuleToLLVMIR(*module, llvmContext, "fa")
+            : translateGPUModule(gpuModule, chip, llvmContext);
   if (!llvmModule)
     return failed(FA_COMPILE_ERROR, "translation to LLVM IR failed");
   artifact.parts["llvm_ir"] = printed(*llvmModule);
   if (options.stopAfter == StopAfter::LLVMIR)
     return llvm::Error::success();
-  auto ptx = emitPTX(*llvmModule, chip);
-  if (!ptx)
-    return ptx.takeError();
+
+  auto code = isCPU ? emitHostObject(*llvmModule) : emitPTX(*llvmModule, chip);
+  if (!code)
+    return code.takeError();
   if (!diagnostics.empty())
     return failed(FA_COMPILE_ERROR, "code generation failed");
-  artifact.parts["ptx"] = std::move(*ptx);
+  artifact.parts[isCPU ? "object" : "ptx"] = std::move(*code);
+  if (isCPU)
+    artifact.parts["host"] = getHostDescription();
   return llvm::Error::success();
 }
 
@@ -311,7 +299,7 @@ mlir::fa::compile(StringRef text, StringRef chip,
   Cache cache(options.cache);
   std::string key;
   if (useCache) {
-    std::string host = isCPU ? describeHost() : "";
+    std::string host = isCPU ? getHostDescription() : "";
     std::string stop = std::to_string(static_cast<int>(options.stopAfter));
     key = Cache::getKey({text, chip, options.schedule, ptxas, stop, host});
     if (std::unique_ptr<Artifact> artifact = cache.load(key))

@@ -1,9 +1,8 @@
 //===- Launcher.cpp - Runs artifacts on the CPU ---------------------------===//
 
 #include "fa/Runtime/Launcher.h"
-#include "fa/Runtime/Compiler.h"
 #include "fa/Runtime/ThreadPool.h"
-#include "fa/Target/CPU.h"
+#include "fa/Target/Host.h"
 
 using namespace mlir;
 using namespace mlir::fa;
@@ -20,7 +19,7 @@ namespace {
 using HostEntry = void (*)(const uint64_t *, int64_t, int64_t);
 
 struct HostExecutable : Executable {
-  std::unique_ptr<HostProgram> program;
+  std::unique_ptr<LoadedObject> program;
   HostEntry entry;
 };
 } // namespace
@@ -33,7 +32,7 @@ loadHostExecutable(const Artifact &artifact) {
                 "the artifact has no code (stop_after was set); compile it "
                 "without that option");
   const std::string *host = artifact.find("host");
-  if (!host || *host != describeHost())
+  if (!host || *host != getHostDescription())
     return fail(FA_UNSUPPORTED,
                 "the artifact was compiled for another processor; compile it "
                 "on this host");
@@ -41,7 +40,7 @@ loadHostExecutable(const Artifact &artifact) {
     return fail(FA_COMPILE_ERROR, "cannot link @{0}: {1}", artifact.info.entry,
                 llvm::toString(std::move(error)));
   };
-  auto program = HostProgram::load(*code);
+  auto program = loadObject(*code);
   if (!program)
     return linked(program.takeError());
   auto address = (*program)->lookup(artifact.info.entry);

@@ -1,0 +1,125 @@
+//===- Host.cpp - LLVM dialect to code of this host -----------------------===//
+
+#include "fa/Target/Host.h"
+#include "llvm/ADT/SmallString.h"
+#include "llvm/ADT/SmallVector.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ExecutionEngine/Orc/LLJIT.h"
+#include "llvm/IR/LegacyPassManager.h"
+#include "llvm/IR/Module.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/TargetSelect.h"
+#include "llvm/Target/TargetMachine.h"
+#include "llvm/TargetParser/Host.h"
+#include <algorithm>
+#include <vector>
+
+using namespace mlir;
+using namespace mlir::fa;
+
+static void initializeHost() {
+  static const bool initialized = [] {
+    llvm::InitializeNativeTarget();
+    llvm::InitializeNativeTargetAsmPrinter();
+    return true;
+  }();
+  (void)initialized;
+}
+
+static std::string getFeatures() {
+  std::vector<std::string> features;
+  for (auto &feature : llvm::sys::getHostCPUFeatures())
+    features.push_back((feature.second ? "+" : "-") + feature.first().str());
+  std::sort(features.begin(), features.end());
+  return llvm::join(features, ",");
+}
+
+std::string mlir::fa::getHostDescription() {
+  return (llvm::sys::getHostCPUName() + " " + getFeatures()).str();
+}
+
+static std::unique_ptr<llvm::TargetMachine> makeTargetMachine() {
+  initializeHost();
+  llvm::Triple triple(llvm::sys::getProcessTriple());
+  std::string error;
+  const llvm::Target *target =
+      llvm::TargetRegistry::lookupTarget(triple, error);
+  if (!target)
+    return nullptr;
+  llvm::TargetOptions options;
+  options.AllowFPOpFusion = llvm::FPOpFusion::Standard;
+  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
+      triple, llvm::sys::getHostCPUName(), getFeatures(), options,
+      llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Default));
+}
+
+llvm::Expected<std::string> mlir::fa::emitHostObject(llvm::Module &module) {
+  std::unique_ptr<llvm::TargetMachine> machine = makeTargetMachine();
+  if (!machine)
+    return fail(FA_UNSUPPORTED, "no code generator for this host, {0}",
+                llvm::sys::getProcessTriple());
+  module.setTargetTriple(machine->getTargetTriple());
+  module.setDataLayout(machine->createDataLayout());
+
+  llvm::LoopAnalysisManager loops;
+  llvm::FunctionAnalysisManager functions;
+  llvm::CGSCCAnalysisManager callGraph;
+  llvm::ModuleAnalysisManager modules;
+  // The code is vectorised and blocked for registers already.
+  llvm::PipelineTuningOptions tuning;
+  tuning.LoopVectorization = false;
+  tuning.LoopInterleaving = false;
+  tuning.LoopUnrolling = false;
+  tuning.SLPVectorization = false;
+  llvm::PassBuilder builder(machine.get(), tuning);
+  builder.registerModuleAnalyses(modules);
+  builder.registerCGSCCAnalyses(callGraph);
+  builder.registerFunctionAnalyses(functions);
+  builder.registerLoopAnalyses(loops);
+  builder.crossRegisterProxies(loops, functions, callGraph, modules);
+  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2)
+      .run(module, modules);
+
+  llvm::SmallString<0> object;
+  llvm::raw_svector_ostream os(object);
+  llvm::legacy::PassManager codegen;
+  if (machine->addPassesToEmitFile(codegen, os, nullptr,
+                                   llvm::CodeGenFileType::ObjectFile))
+    return fail(FA_COMPILE_ERROR, "LLVM cannot emit an object for this host");
+  codegen.run(module);
+  return object.str().str();
+}
+
+namespace {
+class JITObject : public LoadedObject {
+public:
+  explicit JITObject(std::unique_ptr<llvm::orc::LLJIT> jit)
+      : jit(std::move(jit)) {}
+  llvm::Expected<void *> lookup(StringRef name) override {
+    auto address = jit->lookup(name);
+    if (!address)
+      return fail(FA_COMPILE_ERROR, "cannot link '{0}': {1}", name,
+                  llvm::toString(address.takeError()));
+    return address->toPtr<void *>();
+  }
+
+private:
+  std::unique_ptr<llvm::orc::LLJIT> jit;
+};
+} // namespace
+
+llvm::Expected<std::unique_ptr<LoadedObject>>
+mlir::fa::loadObject(StringRef code) {
+  initializeHost();
+  auto jit = llvm::orc::LLJITBuilder().create();
+  if (!jit)
+    return fail(FA_COMPILE_ERROR, "cannot link in memory: {0}",
+                llvm::toString(jit.takeError()));
+  if (llvm::Error error = (*jit)->addObjectFile(
+          llvm::MemoryBuffer::getMemBufferCopy(code, "fa")))
+    return fail(FA_COMPILE_ERROR, "cannot link in memory: {0}",
+                llvm::toString(std::move(error)));
+  return std::make_unique<JITObject>(std::move(*jit));
+}
