@@ -42,8 +42,9 @@ llvm::Expected<CompileOptions> CompileOptions::parse(StringRef text) {
   const llvm::json::Object *object = value->getAsObject();
   if (!object)
     return fail(FA_INVALID_ARGUMENT, "options must be a JSON object");
-  for (auto &[key, entry] : *object) {
-    StringRef name = key;
+  for (auto &pair : *object) {
+    StringRef name = pair.first;
+    const llvm::json::Value &entry = pair.second;
     auto wrong = [&](const char *allowed) {
       return fail(FA_INVALID_ARGUMENT, "option `{0}` is {1}; allowed is {2}",
                   name, entry, allowed);
