@@ -5,7 +5,6 @@
 #include "fa/Pipelines/Pipelines.h"
 #include "fa/Runtime/Cache.h"
 #include "fa/Target/Host.h"
-#include "mlir/Target/LLVMIR/Export.h"
 #include "fa/Target/PTX.h"
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -16,6 +15,7 @@
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/IR/DiagnosticInfo.h"
 #include "llvm/IR/DiagnosticPrinter.h"
 #include "llvm/IR/LLVMContext.h"
@@ -121,10 +121,6 @@ static LogicalResult runPipeline(ModuleOp module, StringRef chip,
         options.dump + "/passes");
   buildLoweringPipeline(manager, module, chip, options.schedule);
   return manager.run(module);
-}
-
-std::string mlir::fa::describeHost() {
-  return getHostDescription();
 }
 
 //===----------------------------------------------------------------------===//
@@ -240,6 +236,7 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   artifact.parts["llvm_ir"] = printed(*llvmModule);
   if (options.stopAfter == StopAfter::LLVMIR)
     return llvm::Error::success();
+
   auto code = isCPU ? emitHostObject(*llvmModule) : emitPTX(*llvmModule, chip);
   if (!code)
     return code.takeError();
@@ -247,7 +244,7 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
     return failed(FA_COMPILE_ERROR, "code generation failed");
   artifact.parts[isCPU ? "object" : "ptx"] = std::move(*code);
   if (isCPU)
-    artifact.parts["host"] = describeHost();
+    artifact.parts["host"] = getHostDescription();
   return llvm::Error::success();
 }
 
@@ -303,7 +300,7 @@ mlir::fa::compile(StringRef text, StringRef chip,
   Cache cache(options.cache);
   std::string key;
   if (useCache) {
-    std::string host = isCPU ? describeHost() : "";
+    std::string host = isCPU ? getHostDescription() : "";
     std::string stop = std::to_string(static_cast<int>(options.stopAfter));
     key = Cache::getKey({text, chip, options.schedule, ptxas, stop, host});
     if (std::unique_ptr<Artifact> artifact = cache.load(key))
