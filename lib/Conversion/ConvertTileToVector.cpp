@@ -57,7 +57,6 @@ static bool isLeaf(Operation *op) {
   return op && op->getNumResults() == 1 && isTile(op->getResult(0)) &&
          isa<arith::ConstantOp, tl::SplatOp, tl::IotaOp>(op);
 }
-static bool isLeaf(Value value) { return isLeaf(value.getDefiningOp()); }
 
 /// True for a broadcast whose source runs along the rows: its elements are read
 /// as scalars from memory.
@@ -343,7 +342,7 @@ void TileLowering::loop(Value lower, Value upper, int64_t step,
 Value TileLowering::materialize(Value tile) {
   if (Value buffer = buffers.lookup(tile))
     return buffer;
-  assert(isLeaf(tile) && "a tile is used before it was computed");
+  assert(isLeaf(tile.getDefiningOp()) && "a tile is used before it was computed");
   Value buffer = allocate(tile);
   emitCopy(tile, buffer);
   return buffer;
@@ -971,21 +970,11 @@ LogicalResult TileLowering::lowerContract(tl::ContractOp op) {
 
   // Accumulators of `count` rows from `row` and one chunk of lanes.
   auto kernel = [&](Value row, int64_t count, Value lane) {
-    SmallVector<Value> rowAt, inits;
-    for (int64_t i = 0; i < count; ++i) {
+    // The sum starts at zero and the accumulator is added at the end: blocked
+    // summation loses less than one long chain.
+    SmallVector<Value> rowAt, inits(count, constant(vector, 0));
+    for (int64_t i = 0; i < count; ++i)
       rowAt.push_back(add(row, index(i)));
-      if (zeroInit)
-        inits.push_back(constant(vector, 0));
-      else
-        inits.push_back(convert(
-            vector::LoadOp::create(
-                builder, loc,
-                VectorType::get(
-                    {chunk},
-                    cast<MemRefType>(init.getType()).getElementType()),
-                init, ValueRange{rowAt.back(), lane}),
-            element));
-    }
     auto loopK = scf::ForOp::create(builder, loc, zero, index(depth), index(1),
                                     inits);
     {
@@ -1015,9 +1004,21 @@ LogicalResult TileLowering::lowerContract(tl::ContractOp op) {
       }
       scf::YieldOp::create(builder, loc, sums);
     }
-    for (int64_t i = 0; i < count; ++i)
-      vector::StoreOp::create(builder, loc, loopK.getResult(i), dest,
-                              ValueRange{rowAt[i], lane});
+    for (int64_t i = 0; i < count; ++i) {
+      Value sum = loopK.getResult(i);
+      SmallVector<Value> at = {rowAt[i], lane};
+      if (init) {
+        Value acc = convert(
+            vector::LoadOp::create(
+                builder, loc,
+                vector.clone(
+                    cast<MemRefType>(init.getType()).getElementType()),
+                init, at),
+            element);
+        sum = combine(tl::ReduceKind::add, acc, sum);
+      }
+      vector::StoreOp::create(builder, loc, sum, dest, at);
+    }
   };
 
   // Two vectors per row; three registers hold operands. Blocks of nearly equal

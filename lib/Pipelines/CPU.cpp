@@ -1,6 +1,7 @@
 //===- CPU.cpp - Pipelines of the CPU target ------------------------------===//
 
 #include "fa/Pipelines/CPU.h"
+#include "fa/Pipelines/Pipelines.h"
 #include "fa/Conversion/Passes.h"
 #include "fa/Dialect/Tile/Transforms/Passes.h"
 #include "fa/Target/CPU.h"
@@ -15,12 +16,12 @@ using namespace mlir;
 
 void fa::buildLowerTilesToCPU(OpPassManager &pm,
                               const CPUPipelineOptions &options) {
-  HostInfo host = getHostInfo();
+  HostVectors host = getHostVectors();
   ConvertTileToVectorOptions tileOptions;
   tileOptions.vectorBits =
-      options.vectorBits ? int64_t(options.vectorBits) : host.vectorBits;
+      options.vectorBits ? int64_t(options.vectorBits) : host.bits;
   tileOptions.registers =
-      options.registers ? int64_t(options.registers) : host.registers;
+      options.registers ? int64_t(options.registers) : host.count;
 
   OpPassManager &func = pm.nest<func::FuncOp>();
   func.addPass(tl::createTileOrientForVectors());
@@ -46,4 +47,11 @@ void fa::registerCPUPipelines() {
       "fa-lower-tiles-to-cpu",
       "Lower L1 tile programs to the LLVM dialect for this host",
       buildLowerTilesToCPU);
+  PassPipelineRegistration<CPUPipelineOptions>(
+      "fa-lower-to-cpu",
+      "Lower fa.attention on memrefs to the LLVM dialect for this host",
+      [](OpPassManager &pm, const CPUPipelineOptions &options) {
+        buildLowerToTilePipeline(pm, "cpu", options.schedule);
+        buildLowerTilesToCPU(pm, options);
+      });
 }

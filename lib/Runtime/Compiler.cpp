@@ -5,6 +5,7 @@
 #include "fa/Pipelines/Pipelines.h"
 #include "fa/Runtime/Cache.h"
 #include "fa/Target/Host.h"
+#include "mlir/Target/LLVMIR/Export.h"
 #include "fa/Target/PTX.h"
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -15,7 +16,6 @@
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
-#include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/IR/DiagnosticInfo.h"
 #include "llvm/IR/DiagnosticPrinter.h"
 #include "llvm/IR/LLVMContext.h"
@@ -42,8 +42,9 @@ llvm::Expected<CompileOptions> CompileOptions::parse(StringRef text) {
   const llvm::json::Object *object = value->getAsObject();
   if (!object)
     return fail(FA_INVALID_ARGUMENT, "options must be a JSON object");
-  for (auto &[key, entry] : *object) {
-    StringRef name = key;
+  for (auto &pair : *object) {
+    StringRef name = pair.first;
+    const llvm::json::Value &entry = pair.second;
     auto wrong = [&](const char *allowed) {
       return fail(FA_INVALID_ARGUMENT, "option `{0}` is {1}; allowed is {2}",
                   name, entry, allowed);
@@ -102,16 +103,12 @@ static bool isLowered(ModuleOp module) {
       .wasInterrupted();
 }
 
-/// Attaches the caller's schedule to every attention of `module`.
-static LogicalResult attachSchedule(ModuleOp module, StringRef text) {
-  if (text.empty())
+static LogicalResult checkSchedule(ModuleOp module, StringRef text) {
+  if (text.empty() || isa_and_nonnull<ScheduleAttr>(
+                          parseAttribute(text, module.getContext())))
     return success();
-  Attribute schedule = parseAttribute(text, module.getContext());
-  if (!isa_and_nonnull<ScheduleAttr>(schedule))
-    return module.emitError() << "option `schedule` is '" << text
-                              << "'; allowed is a #fa.schedule attribute";
-  module.walk([&](AttentionOp op) { op->setAttr("fa.schedule", schedule); });
-  return success();
+  return module.emitError() << "option `schedule` is '" << text
+                            << "'; allowed is a #fa.schedule attribute";
 }
 
 static LogicalResult runPipeline(ModuleOp module, StringRef chip,
@@ -122,10 +119,12 @@ static LogicalResult runPipeline(ModuleOp module, StringRef chip,
         [](Pass *, Operation *) { return false; },
         [](Pass *, Operation *) { return true; }, true, true, false,
         options.dump + "/passes");
-  if (failed(buildLoweringPipeline(manager, chip)))
-    return module.emitError()
-           << "this build has no lowering for chip '" << chip << "'";
+  buildLoweringPipeline(manager, module, chip, options.schedule);
   return manager.run(module);
+}
+
+std::string mlir::fa::describeHost() {
+  return getHostDescription();
 }
 
 //===----------------------------------------------------------------------===//
@@ -178,6 +177,7 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   DialectRegistry registry;
   registerCompilerDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  context.printOpOnDiagnostic(false); // the reproducer holds it
   std::string diagnostics;
   ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diagnostic) {
     if (diagnostic.getSeverity() == DiagnosticSeverity::Error) {
@@ -196,9 +196,8 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
       parseSourceString<ModuleOp>(text, ParserConfig(&context), "program");
   if (!module)
     return failed(FA_INVALID_ARGUMENT, "the program is no valid MLIR");
-  if (mlir::failed(attachSchedule(*module, options.schedule)))
+  if (mlir::failed(checkSchedule(*module, options.schedule)))
     return failed(FA_INVALID_ARGUMENT, "wrong option");
-  LaunchInfo declared;
   OwningOpRef<ModuleOp> source = module->clone();
   if (!isLowered(*module) &&
       mlir::failed(runPipeline(*module, chip, options)))
@@ -241,7 +240,6 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   artifact.parts["llvm_ir"] = printed(*llvmModule);
   if (options.stopAfter == StopAfter::LLVMIR)
     return llvm::Error::success();
-
   auto code = isCPU ? emitHostObject(*llvmModule) : emitPTX(*llvmModule, chip);
   if (!code)
     return code.takeError();
@@ -249,7 +247,7 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
     return failed(FA_COMPILE_ERROR, "code generation failed");
   artifact.parts[isCPU ? "object" : "ptx"] = std::move(*code);
   if (isCPU)
-    artifact.parts["host"] = getHostDescription();
+    artifact.parts["host"] = describeHost();
   return llvm::Error::success();
 }
 
@@ -305,7 +303,7 @@ mlir::fa::compile(StringRef text, StringRef chip,
   Cache cache(options.cache);
   std::string key;
   if (useCache) {
-    std::string host = isCPU ? getHostDescription() : "";
+    std::string host = isCPU ? describeHost() : "";
     std::string stop = std::to_string(static_cast<int>(options.stopAfter));
     key = Cache::getKey({text, chip, options.schedule, ptxas, stop, host});
     if (std::unique_ptr<Artifact> artifact = cache.load(key))

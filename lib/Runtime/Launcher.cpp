@@ -1,6 +1,7 @@
 //===- Launcher.cpp - Runs artifacts on the CPU ---------------------------===//
 
 #include "fa/Runtime/Launcher.h"
+#include "fa/Runtime/Compiler.h"
 #include "fa/Runtime/ThreadPool.h"
 #include "fa/Target/Host.h"
 
@@ -19,7 +20,7 @@ namespace {
 using HostEntry = void (*)(const uint64_t *, int64_t, int64_t);
 
 struct HostExecutable : Executable {
-  std::unique_ptr<LoadedObject> object;
+  std::unique_ptr<LoadedObject> program;
   HostEntry entry;
 };
 } // namespace
@@ -32,18 +33,22 @@ loadHostExecutable(const Artifact &artifact) {
                 "the artifact has no code (stop_after was set); compile it "
                 "without that option");
   const std::string *host = artifact.find("host");
-  if (!host || *host != getHostDescription())
+  if (!host || *host != describeHost())
     return fail(FA_UNSUPPORTED,
                 "the artifact was compiled for another processor; compile it "
                 "on this host");
-  auto object = loadObject(*code);
-  if (!object)
-    return object.takeError();
-  auto address = (*object)->lookup(artifact.info.entry);
+  auto linked = [&](llvm::Error error) {
+    return fail(FA_COMPILE_ERROR, "cannot link @{0}: {1}", artifact.info.entry,
+                llvm::toString(std::move(error)));
+  };
+  auto program = loadObject(*code);
+  if (!program)
+    return linked(program.takeError());
+  auto address = (*program)->lookup(artifact.info.entry);
   if (!address)
-    return address.takeError();
+    return linked(address.takeError());
   auto executable = std::make_unique<HostExecutable>();
-  executable->object = std::move(*object);
+  executable->program = std::move(*program);
   executable->entry = reinterpret_cast<HostEntry>(*address);
   return std::move(executable);
 }

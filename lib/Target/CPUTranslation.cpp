@@ -1,40 +1,44 @@
 //===- CPUTranslation.cpp - cpu-to-object, cpu-to-llvmir ------------------===//
 
-#include "fa/Target/CPU.h"
 #include "fa/Pipelines/Pipelines.h"
+#include "fa/Target/CPU.h"
+#include "fa/Target/Host.h"
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/DialectRegistry.h"
+#include "mlir/Target/LLVMIR/Export.h"
 #include "mlir/Tools/mlir-translate/Translation.h"
+#include "llvm/IR/Module.h"
 
 using namespace mlir;
 
-static LogicalResult write(Operation *op, raw_ostream &output,
-                           std::string fa::HostCode::*part) {
-  auto module = dyn_cast<ModuleOp>(op);
+/// Writes the object, or the optimised IR that it was made of.
+static LogicalResult translate(Operation *op, raw_ostream &output, bool text) {
+  llvm::LLVMContext context;
+  std::unique_ptr<llvm::Module> module =
+      translateModuleToLLVMIR(op, context, "fa");
   if (!module)
-    return op->emitOpError("expected a module of the LLVM dialect");
-  FailureOr<fa::HostCode> code = fa::compileForHost(module);
-  if (failed(code))
     return failure();
-  output << (*code).*part;
+  llvm::Expected<std::string> object = fa::emitHostObject(*module);
+  if (!object)
+    return op->emitError(llvm::toString(object.takeError()));
+  if (text)
+    module->print(output, nullptr);
+  else
+    output << *object;
   return success();
 }
 
 void fa::registerCPUTranslations() {
-  auto dialects = [](DialectRegistry &registry) {
-    // Discardable attributes may be of any dialect.
-    registerAllDialects(registry);
-  };
-  // Lives as long as the registry it adds to.
   static TranslateFromMLIRRegistration object(
       "cpu-to-object", "compile the LLVM dialect to an object file of this host",
       [](Operation *op, raw_ostream &output) {
-        return write(op, output, &HostCode::object);
+        return translate(op, output, /*text=*/false);
       },
-      dialects);
+      registerCompilerDialects);
   static TranslateFromMLIRRegistration text(
-      "cpu-to-llvmir", "compile the LLVM dialect to optimised LLVM IR",
+      "cpu-to-llvmir", "compile the LLVM dialect to LLVM IR for this host",
       [](Operation *op, raw_ostream &output) {
-        return write(op, output, &HostCode::llvmIR);
+        return translate(op, output, /*text=*/true);
       },
-      dialects);
+      registerCompilerDialects);
 }

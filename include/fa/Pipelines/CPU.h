@@ -17,12 +17,15 @@ struct CPUPipelineOptions : public PassPipelineOptions<CPUPipelineOptions> {
       *this, "registers",
       llvm::cl::desc("number of vector registers (0: this host's)"),
       llvm::cl::init(0)};
+  Option<std::string> schedule{
+      *this, "schedule",
+      llvm::cl::desc("a #fa.schedule<...> used in place of the table")};
 };
 
 /// From an L1 tile program to the LLVM dialect.
 void buildLowerTilesToCPU(OpPassManager &pm, const CPUPipelineOptions &options);
 
-/// `fa-lower-tiles-to-cpu`.
+/// `fa-lower-tiles-to-cpu`, `fa-lower-to-cpu`.
 void registerCPUPipelines();
 
 } // namespace mlir::fa

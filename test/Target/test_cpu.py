@@ -1,0 +1,393 @@
+"""Executes tile programs on the host and compares with float64 NumPy."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from hostcode import call, compile_text
+
+SAMPLE = os.path.join(os.path.dirname(__file__), "../Dialect/Tile/l1-attention.mlir")
+MM = ("maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, "
+      "affine_map<(m, n, k) -> (m, n)>]")
+NT = ("maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, "
+      "affine_map<(m, n, k) -> (m, n)>]")
+# Relative L2 error: rounding of the inputs' type where results have it.
+TOLERANCE = {"f64": 1e-14, "f32": 3e-6, "f16": 1e-3, "bf16": 8e-3}
+
+
+def to_bf16(x):
+    """Round to nearest even, kept in uint16."""
+    bits = x.astype(np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def cast(x, dtype):
+    if dtype == "bf16":
+        return to_bf16(x)
+    return x.astype({"f16": np.float16, "f32": np.float32, "f64": np.float64}[dtype])
+
+
+def value(x):
+    """As float64; uint16 is bf16."""
+    if x.dtype == np.uint16:
+        return (x.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return x.astype(np.float64)
+
+
+def poisoned(shape, dtype):
+    if dtype == "bf16":
+        return np.full(shape, 0x7FC0, np.uint16)
+    return cast(np.full(shape, np.nan), dtype)
+
+
+def rng():
+    seed = int.from_bytes(os.urandom(4), "little")
+    print("seed", seed)
+    return np.random.default_rng(seed)
+
+
+def check(got, want, tolerance):
+    got = value(got)
+    assert np.isfinite(got).all()
+    error = np.linalg.norm(got - want) / np.linalg.norm(want)
+    assert error < tolerance, error
+    rows = np.linalg.norm(got - want, axis=-1) / np.maximum(
+        np.linalg.norm(want, axis=-1), 1e-6)
+    assert rows.max() < 10 * tolerance, rows.max()
+
+
+_cache = {}
+
+
+def program(text):
+    if text not in _cache:
+        _cache[text] = compile_text(text)
+    return _cache[text]
+
+
+def attention_text(dtype):
+    text = open(SAMPLE).read()
+    if dtype in ("f32", "f64"):
+        for line in ("%ph = arith.truncf %p : tensor<128x64xf32> to tensor<128x64xf16>",
+                     "%oh = arith.truncf %of : tensor<128x64xf32> to tensor<128x64xf16>"):
+            assert line in text
+            text = text.replace(line, "")
+        text = text.replace("%ph", "%p").replace("%oh", "%of")
+    if dtype == "f64":
+        text = text.replace("xf32", "xf64").replace(": f32", ": f64")
+        text = text.replace("0xFF800000", "0xFFF0000000000000")
+        text = text.replace("1.44269504", "1.4426950408889634")
+        text = text.replace("0.69314718", "0.6931471805599453")
+    return text.replace("xf16", "x" + dtype)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "f64"])
+@pytest.mark.parametrize("lq,lk", [(128, 64), (1, 1), (130, 67), (300, 257), (5, 700)])
+def test_attention(dtype, lq, lk):
+    r = rng()
+    b, h, hk, d = 2, 4, 2, 64
+    q = cast(r.standard_normal((b, lq, h, d)), dtype)
+    k = cast(r.standard_normal((b, lk, hk, d)), dtype)
+    v = cast(r.standard_normal((b, lk, hk, d)), dtype)
+    acc = np.float64 if dtype == "f64" else np.float32
+    o = poisoned(q.shape, dtype)
+    lse = np.full((b, h, lq), np.nan, acc)
+    call(program(attention_text(dtype)), b * h * -(-lq // 128), q, k, v, acc(d ** -0.5), o, lse)
+    kk = np.repeat(value(k), h // hk, axis=2)
+    vv = np.repeat(value(v), h // hk, axis=2)
+    s = np.einsum("bmhd,bnhd->bhmn", value(q), kk) * d ** -0.5
+    m = s.max(-1, keepdims=True)
+    p = np.exp(s - m)
+    total = p.sum(-1, keepdims=True)
+    want = np.einsum("bhmn,bnhe->bmhe", p / total, vv)
+    check(o, want, TOLERANCE[dtype])
+    check(lse, (m + np.log(total))[..., 0], 1e-14 if dtype == "f64" else 2e-6)
+
+
+def test_attention_offset_view_and_strides():
+    """Views with odd strides, heads before rows."""
+    r = rng()
+    b, h, lq, lk, d = 1, 2, 70, 90, 64
+    base = [r.standard_normal((b, h, n, d + 3)).astype(np.float32) for n in (lq, lk, lk)]
+    q, k, v = (x[..., 1:d + 1].transpose(0, 2, 1, 3) for x in base)
+    store = np.full((b, h, lq, d + 5), np.nan, np.float32)
+    o = store[..., 2:d + 2].transpose(0, 2, 1, 3)
+    lse = np.full((b, h, lq), np.nan, np.float32)
+    call(program(attention_text("f32")), b * h, q, k, v, np.float32(0.3), o, lse)
+    s = np.einsum("bmhd,bnhd->bhmn", value(q), value(k)) * np.float64(np.float32(0.3))
+    p = np.exp(s - s.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    check(o, np.einsum("bhmn,bnhe->bmhe", p, value(v)), TOLERANCE["f32"])
+    assert np.isnan(store[..., :2]).all() and np.isnan(store[..., d + 2:]).all()
+
+
+def matmul_text(dtype, acc, tm, tn, tk, tail=""):
+    trunc = f"%rt = arith.truncf %r : tensor<{tm}x{tn}x{acc}> to tensor<{tm}x{tn}x{dtype}>"
+    result = "%rt"
+    if dtype == acc:
+        trunc, result = "", "%r"
+    return f"""
+func.func @matmul(%a: memref<?x?x{dtype}, strided<[?, 1], offset: ?>>,
+                  %b: memref<?x?x{dtype}, strided<[?, 1], offset: ?>>,
+                  %c: memref<?x?x{dtype}, strided<[?, 1], offset: ?>>) {{
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %m = memref.dim %a, %c0 : memref<?x?x{dtype}, strided<[?, 1], offset: ?>>
+  %n = memref.dim %b, %c1 : memref<?x?x{dtype}, strided<[?, 1], offset: ?>>
+  %k = memref.dim %a, %c1 : memref<?x?x{dtype}, strided<[?, 1], offset: ?>>
+  %gm = affine.apply affine_map<()[s0] -> (s0 ceildiv {tm})>()[%m]
+  %gn = affine.apply affine_map<()[s0] -> (s0 ceildiv {tn})>()[%n]
+  %gk = affine.apply affine_map<()[s0] -> (s0 ceildiv {tk})>()[%k]
+  scf.forall (%i, %j) in (%gm, %gn) {{
+    %m0 = affine.apply affine_map<(d0) -> (d0 * {tm})>(%i)
+    %n0 = affine.apply affine_map<(d0) -> (d0 * {tn})>(%j)
+    %zero = arith.constant dense<0.0> : tensor<{tm}x{tn}x{acc}>
+    %r = scf.for %kk = %c0 to %gk step %c1 iter_args(%acc = %zero) -> (tensor<{tm}x{tn}x{acc}>) {{
+      %k0 = affine.apply affine_map<(d0) -> (d0 * {tk})>(%kk)
+      %at = tile.load %a[%m0, %k0] : memref<?x?x{dtype}, strided<[?, 1], offset: ?>> -> tensor<{tm}x{tk}x{dtype}>
+      %bt = tile.load %b[%k0, %n0] : memref<?x?x{dtype}, strided<[?, 1], offset: ?>> -> tensor<{tk}x{tn}x{dtype}>
+      %p = tile.contract %at, %bt, %acc {{{MM}}}
+          : tensor<{tm}x{tk}x{dtype}>, tensor<{tk}x{tn}x{dtype}>, tensor<{tm}x{tn}x{acc}>
+      scf.yield %p : tensor<{tm}x{tn}x{acc}>
+    }}
+    {tail}
+    {trunc}
+    tile.store {result}, %c[%m0, %n0] : tensor<{tm}x{tn}x{dtype}>, memref<?x?x{dtype}, strided<[?, 1], offset: ?>>
+  }}
+  return
+}}"""
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "f64"])
+@pytest.mark.parametrize("tile", [(32, 32, 16), (24, 40, 24), (7, 5, 3), (64, 64, 64)])
+@pytest.mark.parametrize("shape", [(64, 64, 64), (33, 71, 45), (1, 1, 1)])
+def test_matmul(dtype, tile, shape):
+    r = rng()
+    m, n, k = shape
+    a, b = cast(r.standard_normal((m, k)), dtype), cast(r.standard_normal((k, n)), dtype)
+    c = poisoned((m, n), dtype)
+    acc = "f64" if dtype == "f64" else "f32"
+    points = -(-m // tile[0]) * -(-n // tile[1])
+    call(program(matmul_text(dtype, acc, *tile)), points, a, b, c)
+    check(c, value(a) @ value(b), TOLERANCE[dtype])
+
+
+def test_row_normalised_product():
+    """c = (a b) / rowsum(a b) with one tile over all columns."""
+    tm, tn = 32, 48
+    tail = f"""
+    %sum = tile.reduce add %r0 dim 1 : tensor<{tm}x{tn}xf32> -> tensor<{tm}xf32>
+    %sb = tile.broadcast %sum dim 1 : tensor<{tm}xf32> -> tensor<{tm}x{tn}xf32>
+    %r = arith.divf %r0, %sb : tensor<{tm}x{tn}xf32>"""
+    text = matmul_text("f32", "f32", tm, tn, 16, tail).replace("%r = scf.for", "%r0 = scf.for")
+    r = rng()
+    a = r.random((50, 37)).astype(np.float32)
+    b = r.random((37, 48)).astype(np.float32)
+    c = poisoned((50, 48), "f32")
+    call(program(text), 2, a, b, c)
+    product = value(a) @ value(b)
+    check(c, product / product.sum(-1, keepdims=True), TOLERANCE["f32"])
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+def test_chained_contractions(dtype):
+    """o = (q k^T) v without softmax, ragged."""
+    M = f"memref<?x40x{dtype}, strided<[?, 1], offset: ?>>"
+    trunc = "" if dtype == "f32" else \
+        f"%st = arith.truncf %s : tensor<32x24xf32> to tensor<32x24x{dtype}>"
+    st = "%s" if dtype == "f32" else "%st"
+    end = "" if dtype == "f32" else \
+        f"%rt = arith.truncf %r : tensor<32x40xf32> to tensor<32x40x{dtype}>"
+    rt = "%r" if dtype == "f32" else "%rt"
+    text = f"""
+func.func @chain(%q: {M}, %k: {M}, %v: {M}, %o: {M}) {{
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %lq = memref.dim %q, %c0 : {M}
+  %lk = memref.dim %k, %c0 : {M}
+  %g = affine.apply affine_map<()[s0] -> (s0 ceildiv 32)>()[%lq]
+  %e = affine.apply affine_map<()[s0] -> (s0 ceildiv 24)>()[%lk]
+  scf.forall (%i) in (%g) {{
+    %m0 = affine.apply affine_map<(d0) -> (d0 * 32)>(%i)
+    %qt = tile.load %q[%m0, %c0] : {M} -> tensor<32x40x{dtype}>
+    %z = arith.constant dense<0.0> : tensor<32x40xf32>
+    %zs = arith.constant dense<0.0> : tensor<32x24xf32>
+    %r = scf.for %j = %c0 to %e step %c1 iter_args(%acc = %z) -> (tensor<32x40xf32>) {{
+      %n0 = affine.apply affine_map<(d0) -> (d0 * 24)>(%j)
+      %kt = tile.load %k[%n0, %c0] : {M} -> tensor<24x40x{dtype}>
+      %vt = tile.load %v[%n0, %c0] : {M} -> tensor<24x40x{dtype}>
+      %s = tile.contract %qt, %kt, %zs {{{NT}}}
+          : tensor<32x40x{dtype}>, tensor<24x40x{dtype}>, tensor<32x24xf32>
+      {trunc}
+      %a = tile.contract {st}, %vt, %acc {{{MM}}}
+          : tensor<32x24x{dtype}>, tensor<24x40x{dtype}>, tensor<32x40xf32>
+      scf.yield %a : tensor<32x40xf32>
+    }}
+    {end}
+    tile.store {rt}, %o[%m0, %c0] : tensor<32x40x{dtype}>, {M}
+  }}
+  return
+}}"""
+    r = rng()
+    q, k, v = (cast(r.standard_normal((n, 40)), dtype) for n in (45, 61, 61))
+    o = poisoned((45, 40), dtype)
+    call(program(text), 2, q, k, v, o)
+    check(o, value(q) @ value(k).T @ value(v), TOLERANCE[dtype])
+
+
+def pointwise_text(body, dtype="f32", shape=(10, 20)):
+    T = f"tensor<{shape[0]}x{shape[1]}x{dtype}>"
+    I = f"tensor<{shape[0]}x{shape[1]}xi32>"
+    M = f"memref<?x?x{dtype}, strided<[?, ?], offset: ?>>"
+    body = body.replace("TI", I).replace("TT", T)
+    return f"""
+func.func @pointwise(%x: {M}, %table: memref<?xf32>, %y: {M}) {{
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c3 = arith.constant 3 : index
+  scf.forall (%point) in (1) {{
+    %t = tile.load %x[%c0, %c0] : {M} -> {T}
+    {body}
+    tile.store %r, %y[%c0, %c0] : {T}, {M}
+  }}
+  return
+}}"""
+
+
+def run_pointwise(body, x, dtype="f32", table=None):
+    y = np.full_like(x, np.nan)
+    if table is None:
+        table = np.zeros(1, np.float32)
+    call(program(pointwise_text(body, dtype, x.shape)), 1, x, table, y)
+    return y
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("op,want", [
+    ("exp2", np.exp2), ("exp", np.exp), ("tanh", np.tanh), ("sin", np.sin),
+    ("cos", np.cos), ("erf", None), ("log", np.log), ("log2", np.log2),
+    ("log1p", np.log1p), ("sqrt", np.sqrt), ("rsqrt", lambda x: 1 / np.sqrt(x)),
+    ("absf", np.abs), ("floor", np.floor), ("powf", lambda x: np.power(x, x)),
+])
+def test_functions(dtype, op, want):
+    r = rng()
+    x = cast(r.random((10, 20)) * 5 + 0.1, dtype)
+    if op == "erf":
+        import math
+        want = np.vectorize(math.erf)
+    operands = "%t, %t" if op == "powf" else "%t"
+    y = run_pointwise(f"%r = math.{op} {operands} : TT", x, dtype)
+    np.testing.assert_allclose(value(y), want(value(x)),
+                               rtol=2e-15 if dtype == "f64" and op in ("sqrt", "exp2")
+                               else 1e-13 if dtype == "f64" else 1e-6, atol=1e-6 if dtype == "f32" else 1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_exp2(dtype):
+    r = rng()
+    big = 1020 if dtype == "f64" else 125
+    x = cast(r.uniform(-big, big, (64, 64)), dtype)
+    x.flat[:12] = [0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e30, -1e30, big + 2.9, -1e5, 0.5]
+    y = run_pointwise("%r = math.exp2 %t : TT", x, dtype)
+    with np.errstate(over="ignore"):
+        want = np.exp2(x.astype(np.longdouble))
+        limit = np.finfo(x.dtype)
+        want = np.where(want > limit.max, np.inf, want).astype(x.dtype)
+    assert np.isnan(y.flat[6]) and y.flat[5] == 0 and y.flat[4] == np.inf and y.flat[0] == 1
+    assert y.flat[7] == np.inf and y.flat[8] == 0 and y.flat[10] == 0
+    keep = np.isfinite(want) & (want > 0)
+    ulp = np.abs(y[keep] - want[keep]) / np.spacing(want[keep])
+    assert ulp.max() <= 1.5, ulp.max()
+
+
+def test_reductions_both_ways():
+    """Column and row statistics of one tile; NaN is ignored by max."""
+    r = rng()
+    x = r.standard_normal((10, 20)).astype(np.float32)
+    body = """
+    %a = tile.reduce add %t dim 1 : TT -> tensor<10xf32>
+    %b = tile.reduce max %t dim 0 : TT -> tensor<20xf32>
+    %ab = tile.broadcast %a dim 1 : tensor<10xf32> -> TT
+    %bb = tile.broadcast %b dim 0 : tensor<20xf32> -> TT
+    %p = arith.mulf %ab, %bb : TT
+    %r = arith.addf %p, %t : TT"""
+    y = run_pointwise(body, x)
+    want = value(x).sum(1)[:, None] * value(x).max(0)[None] + value(x)
+    check(y, want, 1e-6)
+    x[3, 4] = np.nan
+    body = """
+    %b = tile.reduce max %t dim 0 : TT -> tensor<20xf32>
+    %r = tile.broadcast %b dim 0 : tensor<20xf32> -> TT"""
+    np.testing.assert_array_equal(run_pointwise(body, x)[0], np.fmax.reduce(x, 0))
+    body = """
+    %b = tile.reduce max %t dim 1 : TT -> tensor<10xf32>
+    %r = tile.broadcast %b dim 1 : tensor<10xf32> -> TT"""
+    np.testing.assert_array_equal(run_pointwise(body, x)[:, 0], np.fmax.reduce(x, 1))
+
+
+def test_gather_and_integers():
+    r = rng()
+    x = r.standard_normal((10, 20)).astype(np.float32)
+    table = r.standard_normal(9).astype(np.float32)
+    body = """
+    %i = tile.iota dim 0 : TI
+    %j = tile.iota dim 1 : TI
+    %three = arith.constant dense<3> : TI
+    %q = arith.divsi %j, %three : TI
+    %one = arith.constant dense<1> : TI
+    %ii = arith.addi %i, %one : TI
+    %rem = arith.remsi %j, %ii : TI
+    %d = arith.subi %rem, %q : TI
+    %g = tile.gather %table[%d] : memref<?xf32>, TI -> TT
+    %r = arith.addf %g, %t : TT"""
+    i, j = np.meshgrid(np.arange(10), np.arange(20), indexing="ij")
+    want = table[np.clip(j % (i + 1) - j // 3, 0, 8)] + x
+    np.testing.assert_array_equal(run_pointwise(body, x, table=table), want)
+
+
+def test_loop_carried_tiles():
+    """Carried tiles that swap, an old value used after the new one is made, and
+    a nested loop."""
+    r = rng()
+    x = r.standard_normal((10, 20)).astype(np.float32)
+    body = """
+    %two = arith.constant dense<2.0> : TT
+    %s:3 = scf.for %k = %c0 to %c3 step %c1 iter_args(%a = %t, %b = %two, %c = %t)
+        -> (TT, TT, TT) {
+      %n = arith.mulf %c, %two : TT
+      %in = scf.for %l = %c0 to %c3 step %c1 iter_args(%e = %n) -> (TT) {
+        %m = arith.addf %e, %c : TT
+        scf.yield %m : TT
+      }
+      %o = arith.subf %in, %a : TT
+      scf.yield %b, %a, %o : TT, TT, TT
+    }
+    %u = arith.addf %s#0, %s#2 : TT
+    %r = arith.subf %u, %t : TT"""
+    a, b, c = value(x), np.full(x.shape, 2.0), value(x)
+    for _ in range(3):
+        a, b, c = b, a, c * 2 + 3 * c - a
+    check(run_pointwise(body, x), a + c - value(x), 1e-6)
+
+
+def test_conditional_tiles():
+    r = rng()
+    x = r.standard_normal((10, 20)).astype(np.float32)
+    body = """
+    %two = arith.constant dense<2.0> : TT
+    %s = scf.for %k = %c0 to %c3 step %c1 iter_args(%a = %t) -> (TT) {
+      %first = arith.cmpi eq, %k, %c1 : index
+      %n = scf.if %first -> (TT) {
+        %m = arith.mulf %a, %two : TT
+        scf.yield %m : TT
+      } else {
+        scf.yield %a : TT
+      }
+      %p = arith.addf %n, %t : TT
+      scf.yield %p : TT
+    }
+    %r = arith.addf %s, %two : TT"""
+    check(run_pointwise(body, x), (value(x) * 2) * 2 + 2 * value(x) + 2, 1e-6)
