@@ -33,6 +33,7 @@ static constexpr Choice kTable[] = {
     {80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
     {80, false, 256, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
     {0, false, 64, 64, 128, "vector", "direct", 1, 0, 1},
+    {0, false, 128, 128, 64, "vector", "direct", 1, 0, 1},
     {0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
 
