@@ -14,6 +14,7 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassInstrumentation.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/IR/DiagnosticInfo.h"
@@ -111,14 +112,29 @@ static LogicalResult checkSchedule(ModuleOp module, StringRef text) {
                             << "'; allowed is a #fa.schedule attribute";
 }
 
+namespace {
+/// Remembers which pass failed.
+struct FailedPass : PassInstrumentation {
+  explicit FailedPass(std::string &name) : name(name) {}
+  void runAfterPassFailed(Pass *pass, Operation *) override {
+    if (name.empty()) // the innermost comes first
+      name = pass->getArgument().str();
+  }
+  std::string &name;
+};
+} // namespace
+
+/// On failure, `failedPass` is the flag of the pass that failed.
 static LogicalResult runPipeline(ModuleOp module, StringRef chip,
-                                 const CompileOptions &options) {
+                                 const CompileOptions &options,
+                                 std::string &failedPass) {
   PassManager manager(module.getContext());
   if (!options.dump.empty())
     manager.enableIRPrintingToFileTree(
         [](Pass *, Operation *) { return false; },
         [](Pass *, Operation *) { return true; }, true, true, false,
         options.dump + "/passes");
+  manager.addInstrumentation(std::make_unique<FailedPass>(failedPass));
   buildLoweringPipeline(manager, module, chip, options.schedule);
   return manager.run(module);
 }
@@ -195,9 +211,14 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   if (mlir::failed(checkSchedule(*module, options.schedule)))
     return failed(FA_INVALID_ARGUMENT, "wrong option");
   OwningOpRef<ModuleOp> source = module->clone();
+  std::string failedPass;
   if (!isLowered(*module) &&
-      mlir::failed(runPipeline(*module, chip, options)))
-    return failed(FA_COMPILE_ERROR, "lowering failed");
+      mlir::failed(runPipeline(*module, chip, options, failedPass))) {
+    // The choice of a schedule is where a target refuses a program.
+    if (failedPass == "fa-select-schedule")
+      return failed(FA_UNSUPPORTED, "not supported on this target");
+    return failed(FA_COMPILE_ERROR, ("lowering failed in " + failedPass).c_str());
+  }
 
   // The one function that the runtime launches.
   LLVM::LLVMFuncOp entry;
