@@ -6,6 +6,10 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 setup
+# Arrays on a GPU come from PyTorch; without a GPU the demo does not use it.
+if nvidia-smi -L >/dev/null 2>&1; then
+  pip_install torch torch==2.13.0
+fi
 step "Running attention"
 "$VENV/bin/python" examples/demo.py "$@"
 step "Done"

@@ -26,7 +26,8 @@ quiet() {
 APT_PACKAGES=(libmlir-22-dev llvm-22-dev mlir-22-tools clang-22 lld-22 cmake
   ninja-build ccache zlib1g-dev libzstd-dev libstdc++-12-dev python3 python3-dev
   python3-venv ca-certificates)
-PYTHON_PACKAGES=('numpy>=1.26' 'pybind11>=3.0' 'setuptools>=77')
+# ml_dtypes: bfloat16 in NumPy.
+PYTHON_PACKAGES=('numpy>=1.26' ml_dtypes 'pybind11>=3.0' 'setuptools>=77')
 
 install_packages() {
   command -v dpkg-query >/dev/null || {

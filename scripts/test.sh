@@ -4,7 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 install_test_tools() {
-  pip_install test 'pytest>=8' ml_dtypes
+  pip_install test 'pytest>=8' pytest-xdist
   # PyTorch, where pip gives one for the CPU, or the machine has a GPU: else it
   # would bring gigabytes of CUDA libraries. Tests with PyTorch are then skipped.
   if ! "$VENV/bin/python" -c 'import torch' 2>/dev/null; then
@@ -39,4 +39,4 @@ install_test_tools
 step "lit tests"
 cmake --build --preset default --target check-fa
 step "Python tests"
-"$VENV/bin/python" -m pytest test/python test/Target "$@"
+"$VENV/bin/python" -m pytest test/python test/Target -n "$(nproc)" "$@"

@@ -62,7 +62,8 @@ typedef struct fa_attention_spec {
  *   q, k, v (B, S, H, D), scale f32 (f64 for f64), q_lengths, k_lengths (B),
  *   init_lse (B, H, Sq), softcap f32, window_left index, window_right index,
  *   o (B, Sq, H, Dv), lse (B, H, Sq) f32 (f64 for f64).
- * The head dimension has stride 1, all other strides are dynamic. */
+ * The last dimension of q, k, v, o, lse, init_lse and of the lengths (i32) has
+ * stride 1, all other strides are dynamic. */
 FA_API int fa_build_attention(const fa_attention_spec *spec, char **mlir,
                               char **error);
 
@@ -73,13 +74,15 @@ typedef struct fa_artifact fa_artifact;
 /* Compiles the one public function of `mlir` that holds an `fa.attention` (or a
  * tile program) for `chip`: "cpu" (this host), "sm_80", "sm_90a". `options` is
  * a JSON object or NULL: {"schedule": "#fa.schedule<...>", "dump": "folder",
- * "ptxas": "path", "cache": "folder" | false, "stop_after": "llvm"|"ptx"}. */
+ * "ptxas": "path" | false, "site_packages": ["folder", ...] (Python folders to
+ * search for a ptxas wheel), "cache": "folder" | false,
+ * "stop_after": "llvm"|"ptx"}. */
 FA_API int fa_compile(const char *mlir, const char *chip, const char *options,
                       fa_artifact **artifact, char **error);
 FA_API void fa_artifact_destroy(fa_artifact *artifact);
 
 /* Part of an artifact: "mlir" (the input), "llvm_ir", "ptx", "cubin", "object",
- * "metadata" (JSON), "ptxas_log", "reproducer". NULL when the artifact does
+ * "metadata" (JSON), "ptxas_log", "host" (the processor of an object). NULL when the artifact does
  * not have it. Valid as long as the artifact. */
 FA_API const void *fa_artifact_get(const fa_artifact *artifact,
                                    const char *part, size_t *size);
@@ -114,9 +117,9 @@ typedef struct fa_arg {
 
 /* Runs an artifact on `count` arguments, which must match its function's.
  * CPU: on the library's worker threads, returns when done; `stream` ignored.
- * GPU: enqueues on the CUstream `stream` of the current context of the calling
- * thread, or of the primary context of `device` when there is none; never
- * synchronises. */
+ * GPU: enqueues on `stream`, a CUstream of the context that is current in the
+ * calling thread when that is a context of `device`, else of the primary context
+ * of `device`; -1 takes the current context's device. Never synchronises. */
 FA_API int fa_launch(fa_artifact *artifact, const fa_arg *args, int32_t count,
                      int32_t device, void *stream, char **error);
 

@@ -193,6 +193,9 @@ struct ConvertThreadsToNVVM
     for (LLVM::LLVMFuncOp kernel : kernels) {
       kernel->moveBefore(body, body->end());
       kernel->setAttr("nvvm.kernel", builder.getUnitAttr());
+      for (unsigned i = 0; i < kernel.getNumArguments(); ++i)
+        if (kernel.getArgAttr(i, "llvm.byval"))
+          kernel.setArgAttr(i, "nvvm.grid_constant", builder.getUnitAttr());
       auto launch =
           kernel->getAttrOfType<DictionaryAttr>(fa::kLaunchAttrName);
       int64_t threads = cast<IntegerAttr>(launch.get("threads")).getInt();

@@ -1,21 +1,24 @@
-//===- Lowering.cpp - The pipeline of a chip ------------------------------===//
+//===- Lowering.cpp - The whole pipeline of a chip ------------------------===//
 
+#include "fa/Dialect/FA/IR/FA.h"
 #include "fa/Pipelines/CPU.h"
 #include "fa/Pipelines/Pipelines.h"
-#include "fa/Target/Chip.h"
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
 
 using namespace mlir;
 
-LogicalResult fa::buildLoweringPipeline(OpPassManager &manager,
-                                        StringRef chip) {
-  if (chip == "cpu") {
-    buildLowerToTilePipeline(manager, chip);
+void fa::buildLoweringPipeline(OpPassManager &manager, ModuleOp module,
+                               StringRef chip, StringRef schedule) {
+  bool hasAttention = module
+                          .walk([](AttentionOp) {
+                            return WalkResult::interrupt();
+                          })
+                          .wasInterrupted();
+  if (hasAttention)
+    buildLowerToTilePipeline(manager, chip, schedule);
+  if (chip == "cpu")
     buildLowerTilesToCPU(manager, CPUPipelineOptions());
-    return success();
-  }
-  if (!findChip(chip))
-    return failure();
-  buildLowerToNVVMPipeline(manager, {chip, /*schedule=*/""});
-  return success();
+  else
+    buildLowerTileToNVVMPipeline(manager);
 }

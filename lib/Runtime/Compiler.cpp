@@ -42,8 +42,9 @@ llvm::Expected<CompileOptions> CompileOptions::parse(StringRef text) {
   const llvm::json::Object *object = value->getAsObject();
   if (!object)
     return fail(FA_INVALID_ARGUMENT, "options must be a JSON object");
-  for (auto &[key, entry] : *object) {
-    StringRef name = key;
+  for (auto &pair : *object) {
+    StringRef name = pair.first;
+    const llvm::json::Value &entry = pair.second;
     auto wrong = [&](const char *allowed) {
       return fail(FA_INVALID_ARGUMENT, "option `{0}` is {1}; allowed is {2}",
                   name, entry, allowed);
@@ -102,16 +103,12 @@ static bool isLowered(ModuleOp module) {
       .wasInterrupted();
 }
 
-/// Attaches the caller's schedule to every attention of `module`.
-static LogicalResult attachSchedule(ModuleOp module, StringRef text) {
-  if (text.empty())
+static LogicalResult checkSchedule(ModuleOp module, StringRef text) {
+  if (text.empty() || isa_and_nonnull<ScheduleAttr>(
+                          parseAttribute(text, module.getContext())))
     return success();
-  Attribute schedule = parseAttribute(text, module.getContext());
-  if (!isa_and_nonnull<ScheduleAttr>(schedule))
-    return module.emitError() << "option `schedule` is '" << text
-                              << "'; allowed is a #fa.schedule attribute";
-  module.walk([&](AttentionOp op) { op->setAttr("fa.schedule", schedule); });
-  return success();
+  return module.emitError() << "option `schedule` is '" << text
+                            << "'; allowed is a #fa.schedule attribute";
 }
 
 static LogicalResult runPipeline(ModuleOp module, StringRef chip,
@@ -122,9 +119,7 @@ static LogicalResult runPipeline(ModuleOp module, StringRef chip,
         [](Pass *, Operation *) { return false; },
         [](Pass *, Operation *) { return true; }, true, true, false,
         options.dump + "/passes");
-  if (failed(buildLoweringPipeline(manager, chip)))
-    return module.emitError()
-           << "this build has no lowering for chip '" << chip << "'";
+  buildLoweringPipeline(manager, module, chip, options.schedule);
   return manager.run(module);
 }
 
@@ -178,6 +173,7 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   DialectRegistry registry;
   registerCompilerDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  context.printOpOnDiagnostic(false); // the reproducer holds it
   std::string diagnostics;
   ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diagnostic) {
     if (diagnostic.getSeverity() == DiagnosticSeverity::Error) {
@@ -196,9 +192,8 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
       parseSourceString<ModuleOp>(text, ParserConfig(&context), "program");
   if (!module)
     return failed(FA_INVALID_ARGUMENT, "the program is no valid MLIR");
-  if (mlir::failed(attachSchedule(*module, options.schedule)))
+  if (mlir::failed(checkSchedule(*module, options.schedule)))
     return failed(FA_INVALID_ARGUMENT, "wrong option");
-  LaunchInfo declared;
   OwningOpRef<ModuleOp> source = module->clone();
   if (!isLowered(*module) &&
       mlir::failed(runPipeline(*module, chip, options)))

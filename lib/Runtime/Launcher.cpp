@@ -19,7 +19,7 @@ namespace {
 using HostEntry = void (*)(const uint64_t *, int64_t, int64_t);
 
 struct HostExecutable : Executable {
-  std::unique_ptr<LoadedObject> object;
+  std::unique_ptr<LoadedObject> program;
   HostEntry entry;
 };
 } // namespace
@@ -36,14 +36,18 @@ loadHostExecutable(const Artifact &artifact) {
     return fail(FA_UNSUPPORTED,
                 "the artifact was compiled for another processor; compile it "
                 "on this host");
-  auto object = loadObject(*code);
-  if (!object)
-    return object.takeError();
-  auto address = (*object)->lookup(artifact.info.entry);
+  auto linked = [&](llvm::Error error) {
+    return fail(FA_COMPILE_ERROR, "cannot link @{0}: {1}", artifact.info.entry,
+                llvm::toString(std::move(error)));
+  };
+  auto program = loadObject(*code);
+  if (!program)
+    return linked(program.takeError());
+  auto address = (*program)->lookup(artifact.info.entry);
   if (!address)
-    return address.takeError();
+    return linked(address.takeError());
   auto executable = std::make_unique<HostExecutable>();
-  executable->object = std::move(*object);
+  executable->program = std::move(*program);
   executable->entry = reinterpret_cast<HostEntry>(*address);
   return std::move(executable);
 }

@@ -112,7 +112,13 @@ class Kernel:
         for argument, value in zip(self._arguments, args):
             name = argument.name
             if not argument.is_array:
-                values.append(float(value) if argument.kind in "fd" else operator.index(value))
+                try:
+                    convert = float if argument.kind in "fd" else operator.index
+                    values.append(convert(value))
+                except (TypeError, ValueError):
+                    raise TypeError(
+                        f"{name}: {value!r} is not allowed; allowed: a number ({argument.dtype})"
+                    ) from None
                 continue
             lib = _arrays.library(name, value)
             view = _arrays.view(name, value, lib)

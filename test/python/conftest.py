@@ -13,6 +13,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 # Fresh data in each run; FA_TEST_SEED=N repeats a run.
 SEED = int(os.environ.get("FA_TEST_SEED", "0")) or int.from_bytes(os.urandom(3), "little")
+os.environ["FA_TEST_SEED"] = str(SEED)  # pytest-xdist's workers use the same
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--ptxas-all", action="store_true", help="assemble every head dimension, not a sample"
+    )
 
 
 def pytest_report_header(config):

@@ -172,7 +172,7 @@ def test_kernel_arguments():
         kernel(q[0], q, q, 0.25, q, lse)
     with pytest.raises(ValueError, match="argument 2 .*16"):
         kernel(q, q, zeros(2, 5, 4, 8), 0.25, q, lse)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"argument 3 \(scale\): 'scale'"):
         kernel(q, q, q, "scale", q, lse)
     wide = zeros(2, 5, 4, 32)[..., ::2]
     with pytest.raises(ValueError, match="argument 0 .*stride"):

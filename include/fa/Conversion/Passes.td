@@ -6,6 +6,36 @@
 include "mlir/Pass/PassBase.td"
 
 //===----------------------------------------------------------------------===//
+// Meaning
+//===----------------------------------------------------------------------===//
+
+def ConvertTileToLinalg : Pass<"convert-tile-to-linalg", "::mlir::func::FuncOp"> {
+  let summary = "The executable meaning of L1 tile programs, as linalg";
+  let description = [{
+    Replaces each operation of the tile dialect by loops over single elements.
+    Nothing is fused or vectorised: tests compare with it. Elementwise
+    operations stay; `convert-elementwise-to-linalg` takes them.
+
+    Input:
+    ```mlir
+    %r = tile.reduce max %s dim 1 : tensor<128x64xf32> -> tensor<128xf32>
+    ```
+    Output:
+    ```mlir
+    %r = linalg.generic {... iterator_types = ["parallel", "reduction"]}
+        ins(%s : tensor<128x64xf32>) outs(%init : tensor<128xf32>) {
+    ^bb0(%x: f32, %old: f32):
+      %new = arith.maxnumf %old, %x : f32
+      linalg.yield %new : f32
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+      "::mlir::linalg::LinalgDialect", "::mlir::memref::MemRefDialect",
+      "::mlir::scf::SCFDialect", "::mlir::tensor::TensorDialect"];
+}
+
+//===----------------------------------------------------------------------===//
 // GPU
 //===----------------------------------------------------------------------===//
 

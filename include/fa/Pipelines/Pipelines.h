@@ -8,6 +8,7 @@
 
 namespace mlir {
 class DialectRegistry;
+class ModuleOp;
 class OpPassManager;
 namespace fa {
 /// `fa.attention` on memrefs to an L1 tile program for `chip` (`cpu`, `sm_80`,
@@ -38,9 +39,10 @@ void registerAllPasses();
 /// The dialects, interfaces and translations that the lowering pipelines need,
 /// and no more: what libfa registers.
 void registerCompilerDialects(DialectRegistry &registry);
-/// Adds the pipeline from `fa.attention` (or a tile program) to the LLVM
-/// dialect for `chip`. Fails for an unknown chip.
-LogicalResult buildLoweringPipeline(OpPassManager &manager, StringRef chip);
+/// The pipeline from what `module` holds, `fa.attention` or a tile program, to
+/// the LLVM dialect for `chip` (`cpu`, `sm_80`, ...).
+void buildLoweringPipeline(OpPassManager &manager, ModuleOp module,
+                           llvm::StringRef chip, llvm::StringRef schedule);
 } // namespace fa
 } // namespace mlir
 

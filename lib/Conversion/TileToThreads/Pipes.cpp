@@ -386,8 +386,7 @@ struct ProducePattern : PipePattern<ProduceOp> {
     auto mapType = LLVM::LLVMArrayType::get(rewriter.getI8Type(), 128);
     DictionaryAttr attrs = rewriter.getDictionaryAttr(
         {rewriter.getNamedAttr("llvm.byval", TypeAttr::get(mapType)),
-         rewriter.getNamedAttr("llvm.align", rewriter.getI64IntegerAttr(64)),
-         rewriter.getNamedAttr("nvvm.grid_constant", rewriter.getUnitAttr())});
+         rewriter.getNamedAttr("llvm.align", rewriter.getI64IntegerAttr(64))});
     (void)func.insertArgument(index, pointer, attrs, func.getLoc());
     kernel.tensorMaps.push_back(func.getArgument(index));
     return kernel.tensorMaps.back();

@@ -98,10 +98,12 @@ Value Tiler::slice(Value source, AffineMap map, const Point &point, bool isKey,
       continue;
     }
     bool isRow = expr.isFunctionOfDim(AttentionOp::M);
-    OpFoldResult size = isRow ? numRows
-                        : expr.isFunctionOfDim(AttentionOp::N)
-                            ? point.keys
-                            : memref::getMixedSize(builder, loc, source, pos);
+    // Each operand's own extent (C5: they agree) shows passes below that the
+    // view is whole; only lengths cut it.
+    bool isCut = expr.isFunctionOfDim(AttentionOp::N) &&
+                 !op.getLengths().empty();
+    OpFoldResult size =
+        isCut ? point.keys : memref::getMixedSize(builder, loc, source, pos);
     offsets.push_back(zero);
     sizes.push_back(size);
     kept.push_back(expr);

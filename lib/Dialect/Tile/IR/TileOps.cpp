@@ -2,6 +2,7 @@
 
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/IR/Matchers.h"
 #include "mlir/IR/OpImplementation.h"
 
 using namespace mlir;
@@ -208,7 +209,9 @@ LogicalResult RolesOp::verify() {
   for (Region &body : getBodies()) {
     WalkResult result = body.walk([&](Operation *op) {
       for (Value operand : op->getOperands())
+        // Constants are no state: folding moves them out of regions.
         if (isa<RankedTensorType>(operand.getType()) &&
+            !matchPattern(operand, m_Constant()) &&
             !body.isAncestor(operand.getParentRegion())) {
           op->emitOpError("uses a tile from outside its role; a role captures "
                           "only memrefs, pipes and scalars");

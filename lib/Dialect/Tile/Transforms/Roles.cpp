@@ -30,7 +30,7 @@ static bool touchesTiles(Operation *op) {
 /// Scalar computation that both roles may do (reading a length included).
 static bool isScalarComputation(Operation *op) {
   return !touchesTiles(op) && op->getNumRegions() == 0 &&
-         (isPure(op) || isa<memref::LoadOp>(op)) &&
+         (isMemoryEffectFree(op) || isa<memref::LoadOp>(op)) &&
          !op->hasTrait<OpTrait::IsTerminator>();
 }
 

@@ -429,7 +429,7 @@ def Tile_RolesOp : Tile_Op<"roles", [NoTerminator, RecursiveMemoryEffects]> {
   let description = [{
     Region `i` is run by the next `warps[i]` warps of the block, with
     `registers[i]` registers per thread (0 leaves the count as it is). Regions
-    capture only memrefs, pipes and scalars, and yield nothing.
+    capture only memrefs, pipes, scalars and constants, and yield nothing.
 
     ```mlir
     tile.roles warps [4, 8] registers [24, 240] {

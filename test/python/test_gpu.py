@@ -1,0 +1,248 @@
+"""Results on a GPU: `pytest -m gpu`. Every artifact that the device can run is tested.
+
+Errors are measured against float64 on the same (upcast) inputs and may be at most
+1.1 times those of PyTorch's flash backend, where that has the feature.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import EDGES, Case, random_case
+from reference import BOUNDS
+
+import flash_attn_mlir as fa
+from flash_attn_mlir import _attention
+
+pytestmark = pytest.mark.gpu
+
+DTYPES = ["float16", "bfloat16"]
+
+
+def chips():
+    try:
+        import torch
+    except ImportError:
+        return ["sm_80"]
+    hopper = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
+    return ["sm_80", "sm_90a"] if hopper else ["sm_80"]
+
+
+@pytest.fixture(params=chips())
+def chip(request):
+    return request.param
+
+
+@pytest.fixture
+def generator(torch, rng):
+    return torch.Generator("cuda").manual_seed(int(rng.integers(1 << 60)))
+
+
+def draw(torch, generator, dtype, *shape):
+    return torch.randn(shape, device="cuda", generator=generator).to(getattr(torch, dtype))
+
+
+def inputs(torch, generator, case, dtype):
+    q = draw(torch, generator, dtype, case.batch, case.seqlen_q, case.heads, case.head_dim)
+    k, v = (
+        draw(torch, generator, dtype, case.batch, case.seqlen_k, case.heads_k, case.head_dim)
+        for _ in range(2)
+    )
+    if case.unaligned:
+        q, k, v = (unaligned(torch, x) for x in (q, k, v))
+    return q, k, v
+
+
+def unaligned(torch, x):
+    big = torch.full((*x.shape[:2], x.shape[2] + 1, x.shape[3] + 3), float("nan"), dtype=x.dtype,
+                     device=x.device)
+    view = big[:, :, 1:, 1 : 1 + x.shape[3]]
+    view.copy_(x)
+    return view
+
+
+def run(chip, q, k, v, causal=False, window_size=(-1, -1), softcap=0.0, softmax_scale=None):
+    """flash_attn_func with a given artifact; an unaligned tensor can't take sm_90a."""
+    operands = [_attention._Operand(n, x, 4) for n, x in zip("qkv", (q, k, v))]
+    options = _attention._check_options(0.0, softmax_scale, window_size, softcap, None)
+    if not all(x.view.aligned and not x.view.broadcast for x in operands):
+        chip = "sm_80"
+    return _attention._from_operands(*operands, options, causal, True, chip)[:2]
+
+
+def reference64(torch, q, k, v, case):
+    """float64 on the device, rows of scores at a time."""
+    group = case.heads // case.heads_k
+    q, k, v = (x.double().transpose(1, 2) for x in (q, k, v))
+    k, v = (x.repeat_interleave(group, 1) for x in (k, v))
+    s = q @ k.transpose(2, 3) * (case.head_dim**-0.5 if case.scale is None else case.scale)
+    if case.softcap:
+        s = case.softcap * torch.tanh(s / case.softcap)
+    m = torch.arange(case.seqlen_q, device=q.device)[:, None] + case.seqlen_k - case.seqlen_q
+    n = torch.arange(case.seqlen_k, device=q.device)[None, :]
+    left, right = case.window
+    right = 0 if case.causal else right
+    keep = torch.ones(case.seqlen_q, case.seqlen_k, dtype=torch.bool, device=q.device)
+    if left >= 0:
+        keep &= n >= m - left
+    if right >= 0:
+        keep &= n <= m + right
+    s = s.masked_fill(~keep, -torch.inf)
+    lse = torch.logsumexp(s, -1)
+    p = torch.exp(s - torch.where(lse.isinf(), 0.0, lse)[..., None])
+    return (p @ v).transpose(1, 2), lse
+
+
+def measure(torch, out, expected):
+    """(relative L2, largest row error); dead rows must be exactly 0."""
+    out = out.double()
+    norms = expected.norm(dim=-1)
+    dead = norms == 0
+    assert (out[dead] == 0).all(), "a row without a live key is not exactly zero"
+    if bool(dead.all()):
+        return 0.0, 0.0
+    difference = out - expected
+    rows = (difference.norm(dim=-1)[~dead] / norms[~dead]).max()
+    return float(difference.norm() / expected.norm()), float(rows)
+
+
+def check(torch, dtype, out, lse, expected, expected_lse, limits=None):
+    tensor, row, log = BOUNDS[dtype]
+    if limits:
+        tensor, row = limits
+    measured = measure(torch, out, expected)
+    assert measured[0] <= tensor, f"relative L2 {measured[0]:.3g} > {tensor:.3g}"
+    if expected.shape[-1] >= 8:
+        assert measured[1] <= row, f"largest row error {measured[1]:.3g} > {row:.3g}"
+    dead = expected_lse.isinf()
+    assert torch.equal(lse[dead].double(), expected_lse[dead])
+    error = (lse.double() - expected_lse)[~dead].abs() / (1 + expected_lse[~dead].abs())
+    assert not error.numel() or float(error.max()) <= log, f"lse error {float(error.max()):.3g}"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", EDGES, ids=range(len(EDGES)))
+def test_edges(torch, generator, chip, dtype, case):
+    q, k, v = inputs(torch, generator, case, dtype)
+    check(torch, dtype, *run(chip, q, k, v, **case.options()), *reference64(torch, q, k, v, case))
+
+
+@pytest.mark.parametrize("head_dim", [*range(8, 257, 8), 1, 2, 3, 7, 59, 111, 255])
+def test_head_dims(torch, generator, rng, chip, head_dim):
+    case = random_case(rng, 300, [head_dim])
+    q, k, v = inputs(torch, generator, case, "float16")
+    check(
+        torch, "float16", *run(chip, q, k, v, **case.options()), *reference64(torch, q, k, v, case)
+    )
+
+
+@pytest.mark.parametrize("index", range(40))
+def test_random(torch, generator, rng, chip, index):
+    case = random_case(rng, 600)
+    dtype = DTYPES[index % 2]
+    q, k, v = inputs(torch, generator, case, dtype)
+    check(torch, dtype, *run(chip, q, k, v, **case.options()), *reference64(torch, q, k, v, case))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("head_dim", [32, 64, 96, 128, 192, 256])
+@pytest.mark.parametrize("seqlen", [113, 512, 1024])
+def test_no_worse_than_torch_flash(torch, generator, chip, dtype, causal, head_dim, seqlen):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    case = Case(2, seqlen, seqlen, 4, 4, head_dim, causal=causal)
+    q, k, v = inputs(torch, generator, case, dtype)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        peer = torch.nn.functional.scaled_dot_product_attention(
+            *(x.transpose(1, 2) for x in (q, k, v)), is_causal=causal
+        ).transpose(1, 2)
+    expected = reference64(torch, q, k, v, case)
+    peer_tensor, peer_row = measure(torch, peer, expected[0])
+    # Largest values of few rows vary more than a norm does.
+    limits = (1.1 * peer_tensor, max(1.1 * peer_row, BOUNDS[dtype][1] / 2))
+    check(torch, dtype, *run(chip, q, k, v, causal=causal), *expected, limits)
+
+
+def test_current_stream(torch, generator):
+    q = draw(torch, generator, "float16", 2, 4096, 8, 64)
+    expected = fa.flash_attn_func(q, q, q)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        x = torch.zeros_like(q)
+        torch.cuda._sleep(50_000_000)
+        x.copy_(q)  # only this stream's order makes x right
+        out = fa.flash_attn_func(x, x, x)
+    stream.synchronize()
+    assert torch.equal(out, expected)
+
+
+def test_cuda_graph(torch, generator):
+    q = draw(torch, generator, "float16", 2, 333, 4, 64)
+    fa.flash_attn_func(q, q, q, causal=True)  # compiled and loaded before the capture
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = fa.flash_attn_func(q, q, q, causal=True)
+    for _ in range(3):
+        q.copy_(draw(torch, generator, "float16", *q.shape))
+        graph.replay()
+        assert torch.equal(out, fa.flash_attn_func(q, q, q, causal=True))
+
+
+def test_results_repeat_bit_for_bit(torch, generator, chip):
+    q, k, v = (draw(torch, generator, "bfloat16", 2, 1500, 4, 128) for _ in range(3))
+    first = run(chip, q, k, v, causal=True)
+    for _ in range(20):
+        again = run(chip, q, k, v, causal=True)
+        assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+
+
+def test_memory_is_linear(torch, generator):
+    q = draw(torch, generator, "float16", 1, 16384, 4, 64)
+    fa.flash_attn_func(q, q, q)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    out = fa.flash_attn_func(q, q, q)
+    results = out.numel() * 2 + 4 * 16384 * 4
+    assert torch.cuda.max_memory_allocated() - before < 1.5 * results + (1 << 20)
+
+
+def test_many_heads(torch, generator, chip):
+    # More than 65,535 (batch, head) pairs.
+    q = draw(torch, generator, "float16", 700, 3, 100, 16)
+    out, _ = run(chip, q, q, q)
+    expected, _ = reference64(torch, q, q, q, Case(700, 3, 3, 100, 100, 16))
+    assert measure(torch, out, expected)[0] < BOUNDS["float16"][0]
+
+
+@pytest.mark.slow
+def test_more_than_2_31_elements(torch, generator, chip):
+    shape = (2, 70_000, 128, 128)  # 2.3e9 elements, 4.6 GB
+    if torch.cuda.mem_get_info()[0] < 30e9:
+        pytest.skip("30 GB of GPU memory are needed")
+    q = torch.empty(shape, device="cuda", dtype=torch.float16).normal_(generator=generator)
+    out, _ = run(chip, q, q, q, window_size=(64, 0))
+    # The last rows of the last head lie beyond 2^31 elements.
+    tail = q[1:, -256:, -1:]
+    expected, _ = reference64(torch, tail, tail, tail, Case(1, 256, 256, 1, 1, 128, window=(64, 0)))
+    assert measure(torch, out[1:, -128:, -1:], expected[:, 128:])[0] < BOUNDS["float16"][0]
+
+
+def test_mixed_devices_and_dtypes(torch, generator):
+    q = draw(torch, generator, "float16", 1, 16, 2, 64)
+    with pytest.raises(ValueError, match="k: on CPU .*q is on CUDA"):
+        fa.flash_attn_func(q, q.cpu(), q)
+    with pytest.raises(TypeError, match="q: dtype float32 is not supported on CUDA"):
+        fa.flash_attn_func(q.float(), q.float(), q.float())
+
+
+def test_cpu_and_gpu_agree(torch, generator, chip):
+    q, k, v = (draw(torch, generator, "float16", 2, 130, 4, 64) for _ in range(3))
+    gpu, gpu_lse = run(chip, q, k, v, causal=True)
+    cpu, cpu_lse, _ = fa.flash_attn_func(
+        q.cpu(), k.cpu(), v.cpu(), causal=True, return_attn_probs=True
+    )
+    np.testing.assert_allclose(gpu.cpu().float(), cpu.float(), atol=2e-3)
+    np.testing.assert_allclose(gpu_lse.cpu(), cpu_lse, atol=1e-4)
