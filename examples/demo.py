@@ -15,9 +15,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test" / "python"))
 
-import reference  # the independent float64 reference of the tests
-
 import flash_attn_mlir as fa
+import reference  # the independent float64 reference of the tests
 
 # name, batch, seqlen, heads, heads_k, head_dim, options
 PROBLEMS = [
@@ -31,7 +30,9 @@ PROBLEMS = [
 
 def live_scores(seqlen, options):
     """Scores that the mask keeps, per head."""
-    keep = reference.band(seqlen, seqlen, options.get("causal"), *options.get("window_size", (-1, -1)))
+    keep = reference.band(
+        seqlen, seqlen, options.get("causal"), *options.get("window_size", (-1, -1))
+    )
     m, n = np.arange(seqlen)[:, None], np.arange(seqlen)[None, :]
     return int(keep(0, 0, m, n).sum())
 

@@ -4,12 +4,11 @@ init_lse, other layouts, d_qk != d_v; on the CPU and, where there is one, on a G
 
 from __future__ import annotations
 
+import flash_attn_mlir as fa
 import numpy as np
 import pytest
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
 from reference import attention, band, check
-
-import flash_attn_mlir as fa
 
 TARGETS = ["cpu", pytest.param("sm_80", marks=pytest.mark.gpu)]
 
@@ -205,9 +204,7 @@ def test_init_lse(chip, rng):
     start[0, 0, :10] = -np.inf
     start[1, 1, :10] = 50
     lse_type = "memref<?x?x?xf32, strided<[?, ?, 1], offset: ?>>"
-    program = Program(
-        setup.dtype, arguments=(("start", lse_type),), init_lse="%start", mask=CAUSAL
-    )
+    program = Program(setup.dtype, arguments=(("start", lse_type),), init_lse="%start", mask=CAUSAL)
     setup.check(setup.run(program, start), init_lse=start, mask=band(70, 90, True))
 
 
