@@ -89,7 +89,8 @@ def run(device, dtype, move, back, synchronize):
         print(
             f"  {device:5} {dtype:8} {name:11} {shape:20} first call {first:6.2f} s   "
             f"then {median * 1e3:8.2f} ms {flops / median / 1e9:9.1f} GFLOP/s   "
-            f"error {error:.1e} (<= {bound:.0e}), worst row {row:.1e} (<= {row_bound:.0e})  {verdict}",
+            f"error {error:.1e} (<= {bound:.0e}), worst row {row:.1e} (<= {row_bound:.0e})  "
+            f"{verdict}",
             flush=True,
         )
     return good

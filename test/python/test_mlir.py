@@ -220,7 +220,10 @@ def test_schedule_changes_no_result(rng):
     """Other tile sizes give the same attention."""
     setup = Setup("cpu", rng, sq=130, sk=170)
     program = Program("f32", mask=CAUSAL)
-    plan = '#tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>'
+    plan = (
+        '#tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, '
+        "stages = 1>"
+    )
     for tile_m, tile_n in ((16, 16), (32, 64), (64, 32)):
         schedule = f"#fa.schedule<tile_m = {tile_m}, tile_n = {tile_n}, plan = {plan}>"
         kernel = fa.compile(mlir=program.text(), chip="cpu", schedule=schedule)

@@ -44,7 +44,9 @@ def entries(log):
     spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
     registers = re.findall(r"Used (\d+) registers", log)
     assert registers and len(spills) == len(registers), f"no resource usage in:\n{log}"
-    return [(int(r), int(s), int(l)) for r, (s, l) in zip(registers, spills)]
+    return [
+        (int(count), int(stores), int(loads)) for count, (stores, loads) in zip(registers, spills)
+    ]
 
 
 def gate(chip, dtype, head_dim, mask, cache):
