@@ -228,7 +228,6 @@ private:
   DenseMap<Value, Value> buffers;           // tile -> memory
   DenseMap<Value, Value> forwards;          // tile -> loop-carried memory
   DenseMap<Value, Value> owners;            // loop-carried memory -> iter arg
-  DenseSet<Value> views;                    // memory that is not scratch
   SmallVector<Operation *> pending;         // pointwise, not yet emitted
   DenseSet<Operation *> emitted;
   SmallVector<Operation *> dead;
@@ -506,7 +505,7 @@ LogicalResult TileLowering::lowerFor(scf::ForOp op) {
     }
     // A tile that nothing else reads gives its memory to the loop.
     Value buffer = buffers.lookup(init);
-    bool steal = buffer && init.hasOneUse() && !views.contains(buffer) &&
+    bool steal = buffer && init.hasOneUse() &&
                  init.getParentBlock() == op->getBlock() &&
                  buffer.getType() == bufferType(tileType(arg), storageType(arg));
     if (Value forwarded = forwards.lookup(result);
@@ -772,74 +771,12 @@ LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
     copyRows(contiguous ? chunk : 1, low, high);
   };
 
-  // A matrix of which contractions read single elements needs no copy where it
-  // lies inside the source.
-  bool scalarOnly = rank == 2 && element == type.getElementType() &&
-                    llvm::all_of(tile.getUsers(), [&](Operation *user) {
-                      auto contract = dyn_cast<tl::ContractOp>(user);
-                      if (!contract || contract.getAcc() == tile)
-                        return false;
-                      unsigned lane = contract.getMap(2).getDimPosition(1);
-                      for (unsigned i : {0u, 1u})
-                        if (contract.getOperand(i) == tile &&
-                            contract.getMap(i).isFunctionOfDim(lane))
-                          return false;
-                      return true;
-                    });
+  // Even a tile of which contractions read single elements in place is copied:
+  // its rows may be far apart in memory, and each is read once per chunk of
+  // lanes.
   Value buffer = allocate(bufferType(type, element));
-  if (!scalarOnly) {
-    copy(buffer);
-    buffers[tile] = buffer;
-    return success();
-  }
-  int64_t dynamic = ShapedType::kDynamic;
-  auto viewType = MemRefType::get(
-      type.getShape(), element,
-      StridedLayoutAttr::get(builder.getContext(), dynamic, {dynamic, dynamic}),
-      source.getMemorySpace());
-  auto transposedView = [&](Value view) -> Value {
-    if (in.order[0] == 1)
-      view = memref::TransposeOp::create(
-          builder, loc, view,
-          AffineMapAttr::get(AffineMap::getPermutationMap(
-              SmallVector<unsigned>{1, 0}, builder.getContext())));
-    return memref::CastOp::create(builder, loc, viewType, view);
-  };
-  Value inside;
-  for (int64_t dim = 0; dim < rank; ++dim) {
-    Value low = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq,
-                                      in.lower[dim], zero);
-    Value high =
-        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq,
-                              in.upper[dim], index(type.getDimSize(dim)));
-    Value both = arith::AndIOp::create(builder, loc, low, high);
-    inside = inside ? arith::AndIOp::create(builder, loc, inside, both) : both;
-  }
-  auto branch =
-      scf::IfOp::create(builder, loc, viewType, inside, /*withElse=*/true);
-  {
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(branch.thenBlock());
-    SmallVector<OpFoldResult> offsets(op.getOffsets().begin(),
-                                      op.getOffsets().end());
-    SmallVector<OpFoldResult> sizes(2), strides(2, builder.getIndexAttr(1));
-    for (int64_t dim = 0; dim < rank; ++dim)
-      sizes[in.order[dim]] = builder.getIndexAttr(type.getDimSize(dim));
-    Value view = memref::SubViewOp::create(builder, loc, op.getSource(),
-                                           offsets, sizes, strides);
-    scf::YieldOp::create(builder, loc, transposedView(view));
-    builder.setInsertionPointToStart(branch.elseBlock());
-    copy(buffer);
-    Value part = memref::SubViewOp::create(
-        builder, loc, buffer,
-        SmallVector<OpFoldResult>(2, builder.getIndexAttr(0)),
-        getAsIndexOpFoldResult(builder.getContext(), type.getShape()), strides);
-    scf::YieldOp::create(
-        builder, loc,
-        Value(memref::CastOp::create(builder, loc, viewType, part)));
-  }
-  buffers[tile] = branch.getResult(0);
-  views.insert(branch.getResult(0));
+  copy(buffer);
+  buffers[tile] = buffer;
   return success();
 }
 

@@ -29,7 +29,9 @@ void fa::buildLowerTileToNVVMPipeline(OpPassManager &manager) {
   func.addPass(createCSEPass());
   func.addPass(tl::createTilePlanResources());
   func.addPass(createConvertTileToThreads());
-  addCleanup(func);
+  // No canonicalization while loops carry hundreds of registers: its loop
+  // patterns are quadratic in them (3.5 s for 128 accumulators).
+  func.addPass(createCSEPass());
   manager.addPass(memref::createExpandStridedMetadataPass());
   manager.addPass(createLowerAffinePass());
   manager.addPass(createSCFToControlFlowPass());

@@ -11,6 +11,7 @@ using namespace mlir;
 
 void fa::buildLowerToTilePipeline(OpPassManager &manager, StringRef chip,
                                   StringRef schedule) {
+  manager.addNestedPass<func::FuncOp>(createFASimplifyMask());
   FASelectScheduleOptions options;
   options.chip = chip.str();
   options.overrideSchedule = schedule.str();

@@ -5,7 +5,6 @@
 #include "fa/Pipelines/Pipelines.h"
 #include "fa/Runtime/Cache.h"
 #include "fa/Target/Host.h"
-#include "mlir/Target/LLVMIR/Export.h"
 #include "fa/Target/PTX.h"
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -15,7 +14,9 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassInstrumentation.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/IR/DiagnosticInfo.h"
 #include "llvm/IR/DiagnosticPrinter.h"
 #include "llvm/IR/LLVMContext.h"
@@ -111,20 +112,31 @@ static LogicalResult checkSchedule(ModuleOp module, StringRef text) {
                             << "'; allowed is a #fa.schedule attribute";
 }
 
+namespace {
+/// Remembers which pass failed.
+struct FailedPass : PassInstrumentation {
+  explicit FailedPass(std::string &name) : name(name) {}
+  void runAfterPassFailed(Pass *pass, Operation *) override {
+    if (name.empty()) // the innermost comes first
+      name = pass->getArgument().str();
+  }
+  std::string &name;
+};
+} // namespace
+
+/// On failure, `failedPass` is the flag of the pass that failed.
 static LogicalResult runPipeline(ModuleOp module, StringRef chip,
-                                 const CompileOptions &options) {
+                                 const CompileOptions &options,
+                                 std::string &failedPass) {
   PassManager manager(module.getContext());
   if (!options.dump.empty())
     manager.enableIRPrintingToFileTree(
         [](Pass *, Operation *) { return false; },
         [](Pass *, Operation *) { return true; }, true, true, false,
         options.dump + "/passes");
+  manager.addInstrumentation(std::make_unique<FailedPass>(failedPass));
   buildLoweringPipeline(manager, module, chip, options.schedule);
   return manager.run(module);
-}
-
-std::string mlir::fa::describeHost() {
-  return getHostDescription();
 }
 
 //===----------------------------------------------------------------------===//
@@ -199,9 +211,14 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   if (mlir::failed(checkSchedule(*module, options.schedule)))
     return failed(FA_INVALID_ARGUMENT, "wrong option");
   OwningOpRef<ModuleOp> source = module->clone();
+  std::string failedPass;
   if (!isLowered(*module) &&
-      mlir::failed(runPipeline(*module, chip, options)))
-    return failed(FA_COMPILE_ERROR, "lowering failed");
+      mlir::failed(runPipeline(*module, chip, options, failedPass))) {
+    // The choice of a schedule is where a target refuses a program.
+    if (failedPass == "fa-select-schedule")
+      return failed(FA_UNSUPPORTED, "not supported on this target");
+    return failed(FA_COMPILE_ERROR, ("lowering failed in " + failedPass).c_str());
+  }
 
   // The one function that the runtime launches.
   LLVM::LLVMFuncOp entry;
@@ -240,6 +257,7 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   artifact.parts["llvm_ir"] = printed(*llvmModule);
   if (options.stopAfter == StopAfter::LLVMIR)
     return llvm::Error::success();
+
   auto code = isCPU ? emitHostObject(*llvmModule) : emitPTX(*llvmModule, chip);
   if (!code)
     return code.takeError();
@@ -247,7 +265,7 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
     return failed(FA_COMPILE_ERROR, "code generation failed");
   artifact.parts[isCPU ? "object" : "ptx"] = std::move(*code);
   if (isCPU)
-    artifact.parts["host"] = describeHost();
+    artifact.parts["host"] = getHostDescription();
   return llvm::Error::success();
 }
 
@@ -303,7 +321,7 @@ mlir::fa::compile(StringRef text, StringRef chip,
   Cache cache(options.cache);
   std::string key;
   if (useCache) {
-    std::string host = isCPU ? describeHost() : "";
+    std::string host = isCPU ? getHostDescription() : "";
     std::string stop = std::to_string(static_cast<int>(options.stopAfter));
     key = Cache::getKey({text, chip, options.schedule, ptxas, stop, host});
     if (std::unique_ptr<Artifact> artifact = cache.load(key))

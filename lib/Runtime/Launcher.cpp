@@ -1,7 +1,6 @@
 //===- Launcher.cpp - Runs artifacts on the CPU ---------------------------===//
 
 #include "fa/Runtime/Launcher.h"
-#include "fa/Runtime/Compiler.h"
 #include "fa/Runtime/ThreadPool.h"
 #include "fa/Target/Host.h"
 
@@ -33,7 +32,7 @@ loadHostExecutable(const Artifact &artifact) {
                 "the artifact has no code (stop_after was set); compile it "
                 "without that option");
   const std::string *host = artifact.find("host");
-  if (!host || *host != describeHost())
+  if (!host || *host != getHostDescription())
     return fail(FA_UNSUPPORTED,
                 "the artifact was compiled for another processor; compile it "
                 "on this host");

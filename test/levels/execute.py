@@ -61,7 +61,7 @@ def compile_function(text, passes, folder, name="attention"):
 
     lowered = pipe([tool("fa-opt"), "-", *passes, *LOWER], text)
     # LLVM's translation knows no attributes of our dialects.
-    lowered = re.sub(r"tile\.plan = #tile\.plan<[^>]*>,?", "", lowered)
+    lowered = re.sub(r",? *tile\.plan = #tile\.plan<[^>]*>", "", lowered)
     lowered = re.sub(r"\{fa\.nonnegative\}", "", lowered)
     ir = pipe([tool("mlir-translate", "mlir-translate-22"), "--mlir-to-llvmir"], lowered)
     source, library = Path(folder) / "f.ll", Path(folder) / "f.so"

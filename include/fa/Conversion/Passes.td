@@ -93,8 +93,7 @@ def ConvertTileToVector : Pass<"convert-tile-to-vector", "func::FuncOp"> {
     and reductions are fused into few loop nests that keep row statistics in
     vector registers. A `tile.contract` becomes register-blocked loops: the
     accumulators of `rows` rows and `vectors` vectors stay in registers over the
-    whole reduced dimension. A loaded tile that is read element by element is a
-    view of memory where it lies inside.
+    whole reduced dimension.
 
     Vectors run along the last dimension of a tile; `tile-orient-for-vectors`
     makes that a good choice. `vector-bits`, `registers` describe the host.

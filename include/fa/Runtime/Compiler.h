@@ -30,10 +30,6 @@ llvm::Expected<std::unique_ptr<Artifact>>
 compile(llvm::StringRef text, llvm::StringRef chip,
         const CompileOptions &options);
 
-/// Name and features of this host's processor: object code of one host is not
-/// run on another.
-std::string describeHost();
-
 /// Runs `body` on a thread of its own with a large stack. When it crashes or
 /// LLVM reports a fatal error, returns what is known about it.
 llvm::Error runCrashSafely(llvm::function_ref<llvm::Error()> body);

@@ -213,10 +213,9 @@ struct ProducePattern : PipePattern<ProduceOp> {
           rewriter, loc, left, arith::ConstantIndexOp::create(rewriter, loc, 1));
     }
     bytes = arith::SelectOp::create(rewriter, loc, rowInside, bytes, zero);
-    // The address of a copy of no bytes must still be one of the source.
-    Value row = arith::SelectOp::create(rewriter, loc, rowInside, r, zero);
+    // A copy of no bytes does not read its address, which may be outside.
     Value pointer =
-        globalPointer(rewriter, loc, op.getSource(), ValueRange{row, c});
+        globalPointer(rewriter, loc, op.getSource(), ValueRange{r, c});
     NVVM::CpAsyncOp::create(rewriter, loc, dest, pointer,
                             rewriter.getI32IntegerAttr(16),
                             NVVM::LoadCacheModifierKindAttr::get(

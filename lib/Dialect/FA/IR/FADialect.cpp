@@ -49,7 +49,7 @@ LogicalResult MaskAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                ArrayRef<IntegerSet> sets) {
   for (IntegerSet set : sets)
     if (set.getNumDims() != 4 || set.getNumSymbols() < 2)
-      return emitError() << "a mask set has " << set.getNumDims()
+      return emitError() << "[C10 mask-symbols] a mask set has " << set.getNumDims()
                          << " dimensions and " << set.getNumSymbols()
                          << " symbols; it needs (b, h, m, n)[lq, lk, ...]";
   return success();

@@ -4,6 +4,7 @@
 #include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/IntegerSet.h"
 #include "mlir/IR/OpImplementation.h"
 
 using namespace mlir;
@@ -106,6 +107,320 @@ void AttentionOp::getEffects(
       effects.emplace_back(MemoryEffects::Write::get(), operand, resource);
 }
 
-LogicalResult AttentionOp::verify() { return success(); }
+//===----------------------------------------------------------------------===//
+// Verifiers. Each message begins with the label of the op's documentation.
+//===----------------------------------------------------------------------===//
 
-LogicalResult GatherOp::verify() { return success(); }
+static constexpr StringLiteral kOperandNames[] = {"q", "k", "v", "o", "lse"};
+static constexpr StringLiteral kDimNames = "bhmnde";
+
+/// `expr` for a message.
+static std::string asString(AffineExpr expr) {
+  std::string text;
+  llvm::raw_string_ostream(text) << expr;
+  return text;
+}
+
+/// C1 to C4: the indexing maps.
+static LogicalResult verifyMaps(AttentionOp op) {
+  if (op.getIndexingMaps().size() != 5)
+    return op.emitOpError("[C1 maps] has ")
+           << op.getIndexingMaps().size()
+           << " indexing maps; give one each for q, k, v, o and lse";
+  // Dimensions that each operand may and must have.
+  static constexpr StringLiteral kMay[] = {"bhmd", "bhnd", "bhne", "bhme",
+                                           "bhm"};
+  static constexpr StringLiteral kMust[] = {"md", "nd", "ne", "me", "m"};
+  for (unsigned i = 0; i < 5; ++i) {
+    auto operand = AttentionOp::Operand(i);
+    AffineMap map = op.getMap(operand);
+    auto type = op.getShaped(operand).getType();
+    if (map.getNumDims() != 6 || map.getNumSymbols() > 1)
+      return op.emitOpError("[C1 maps] the map of ")
+             << kOperandNames[i] << " has " << map.getNumDims()
+             << " dimensions and " << map.getNumSymbols()
+             << " symbols; it needs (b, h, m, n, d, e) and at most one symbol";
+    if (map.getNumResults() != type.getRank())
+      return op.emitOpError("[C3 map-rank] the map of ")
+             << kOperandNames[i] << " has " << map.getNumResults()
+             << " results but " << kOperandNames[i] << " has rank "
+             << type.getRank() << "; give one result per dimension";
+    bool isKey = operand == AttentionOp::K || operand == AttentionOp::V;
+    SmallVector<bool, 6> seen(6, false);
+    for (AffineExpr expr : map.getResults()) {
+      auto dim = dyn_cast<AffineDimExpr>(expr);
+      if (auto binary = dyn_cast<AffineBinaryOpExpr>(expr)) {
+        auto group = dyn_cast<AffineConstantExpr>(binary.getRHS());
+        auto head = dyn_cast<AffineDimExpr>(binary.getLHS());
+        if (isKey && expr.getKind() == AffineExprKind::FloorDiv && head &&
+            head.getPosition() == AttentionOp::H &&
+            (group ? group.getValue() > 0
+                   : isa<AffineSymbolExpr>(binary.getRHS())))
+          dim = head;
+      }
+      if (!dim || seen[dim.getPosition()])
+        return op.emitOpError("[C2 map-form] result '")
+               << asString(expr) << "' of the map of " << kOperandNames[i]
+               << " is not allowed; use each of b, h, m, n, d, e at most once, "
+                  "and 'h floordiv g' with a positive constant or a symbol g "
+                  "for the head of k and v only";
+      seen[dim.getPosition()] = true;
+      char name = kDimNames[dim.getPosition()];
+      if (!kMay[i].contains(name))
+        return op.emitOpError("[C4 roles] ")
+               << kOperandNames[i] << " runs along " << StringRef(&name, 1)
+               << "; it may run along " << kMay[i] << " only";
+    }
+    for (char name : kMust[i])
+      if (!seen[kDimNames.find(name)])
+        return op.emitOpError("[C4 roles] ")
+               << kOperandNames[i] << " does not run along "
+               << StringRef(&name, 1) << "; add it to its map";
+  }
+  return success();
+}
+
+/// The static extent of `dim` in `operand`; nullopt when absent or dynamic.
+static std::optional<int64_t> staticExtent(AttentionOp op,
+                                           AttentionOp::Operand operand,
+                                           AttentionOp::Dim dim) {
+  std::optional<unsigned> pos = op.findDim(operand, dim);
+  if (!pos || op.getShaped(operand).getType().isDynamicDim(*pos))
+    return std::nullopt;
+  return op.getShaped(operand).getType().getDimSize(*pos);
+}
+
+/// C5 and C6: extents.
+static LogicalResult verifyExtents(AttentionOp op) {
+  for (unsigned dim = 0; dim < 6; ++dim) {
+    std::optional<int64_t> extent;
+    StringRef first;
+    for (unsigned i = 0; i < 5; ++i) {
+      auto operand = AttentionOp::Operand(i);
+      bool isKey = operand == AttentionOp::K || operand == AttentionOp::V;
+      if (dim == AttentionOp::H && isKey)
+        continue;
+      std::optional<int64_t> own =
+          staticExtent(op, operand, AttentionOp::Dim(dim));
+      if (!own)
+        continue;
+      if (extent && *extent != *own)
+        return op.emitOpError("[C5 extents] ")
+               << kDimNames.substr(dim, 1) << " has extent " << *extent
+               << " in " << first << " and " << *own << " in "
+               << kOperandNames[i] << "; they must agree";
+      extent = own;
+      first = kOperandNames[i];
+    }
+  }
+  std::optional<int64_t> heads;
+  for (auto operand : {AttentionOp::Q, AttentionOp::O, AttentionOp::LSE})
+    if (!heads)
+      heads = staticExtent(op, operand, AttentionOp::H);
+  std::optional<int64_t> keyHeads;
+  for (auto operand : {AttentionOp::K, AttentionOp::V}) {
+    std::optional<int64_t> own = staticExtent(op, operand, AttentionOp::H);
+    if (!own)
+      continue;
+    if (keyHeads && *keyHeads != *own)
+      return op.emitOpError("[C5 extents] k has ")
+             << *keyHeads << " heads and v has " << *own
+             << "; they must agree";
+    keyHeads = own;
+    if (!heads)
+      continue;
+    AffineExpr expr =
+        op.getMap(operand).getResult(*op.findDim(operand, AttentionOp::H));
+    int64_t group = 1;
+    bool isFixed = isa<AffineDimExpr>(expr);
+    if (auto binary = dyn_cast<AffineBinaryOpExpr>(expr))
+      if (auto constant = dyn_cast<AffineConstantExpr>(binary.getRHS())) {
+        group = constant.getValue();
+        isFixed = true;
+      }
+    if (*own == 0 || *heads % *own != 0 ||
+        (isFixed && *heads != group * *own))
+      return op.emitOpError("[C6 heads] has ")
+             << *heads << " query heads for " << *own << " heads of "
+             << kOperandNames[operand] << " with the head '" << asString(expr)
+             << "'; the query heads must be that multiple of the key heads";
+  }
+  return success();
+}
+
+/// C7 and C8: types.
+static LogicalResult verifyTypes(AttentionOp op) {
+  bool onTensors = op.hasTensorSemantics();
+  SmallVector<std::pair<StringRef, Value>> shaped;
+  for (unsigned i = 0; i < 5; ++i)
+    shaped.emplace_back(kOperandNames[i],
+                        op.getShaped(AttentionOp::Operand(i)));
+  if (op.getInitLse())
+    shaped.emplace_back("init_lse", op.getInitLse());
+  for (Value value : op.getLengths())
+    shaped.emplace_back("lengths", value);
+  for (Value value : op.getCaptures())
+    shaped.emplace_back("a capture", value);
+  for (auto [name, value] : shaped)
+    if (isa<ShapedType>(value.getType()) &&
+        isa<TensorType>(value.getType()) != onTensors)
+      return op.emitOpError("[C8 storage] ")
+             << name << " is " << value.getType() << " but q is "
+             << op.getQ().getType()
+             << "; use tensors for all operands or memrefs for all";
+
+  Type element = getElementTypeOrSelf(op.getQ().getType());
+  Type acc = op.getAccType();
+  if (!element.isF16() && !element.isBF16() && !element.isF32() &&
+      !element.isF64())
+    return op.emitOpError("[C7 dtypes] q holds ")
+           << element << "; use f16, bf16, f32 or f64";
+  for (Value value : {Value(op.getK()), Value(op.getV())})
+    if (getElementTypeOrSelf(value.getType()) != element)
+      return op.emitOpError("[C7 dtypes] q holds ")
+             << element << " but k or v holds "
+             << getElementTypeOrSelf(value.getType())
+             << "; q, k and v must have one element type";
+  Type out = getElementTypeOrSelf(op.getO().getType());
+  if (out != element && out != acc)
+    return op.emitOpError("[C7 dtypes] o holds ")
+           << out << "; it must hold " << element << " or " << acc;
+  if (getElementTypeOrSelf(op.getLse().getType()) != acc)
+    return op.emitOpError("[C7 dtypes] lse holds ")
+           << getElementTypeOrSelf(op.getLse().getType()) << "; it must hold "
+           << acc;
+  if (op.getScale().getType() != acc)
+    return op.emitOpError("[C7 dtypes] scale is ")
+           << op.getScale().getType() << "; it must be " << acc;
+  return success();
+}
+
+/// C9, C10, C14 and C15: lengths, mask, origin and init_lse.
+static LogicalResult verifyProblem(AttentionOp op) {
+  auto lengths = op.getLengths();
+  if (!lengths.empty()) {
+    auto isVector = [](Type type) {
+      auto shaped = dyn_cast<ShapedType>(type);
+      return shaped && shaped.hasRank() && shaped.getRank() == 1 &&
+             shaped.getElementType().isInteger(32);
+    };
+    bool vectors = llvm::all_of(lengths.getTypes(), isVector);
+    bool indices = llvm::all_of(lengths.getTypes(),
+                                [](Type type) { return type.isIndex(); });
+    if (lengths.size() != 2 || (!vectors && !indices))
+      return op.emitOpError("[C9 lengths] has ")
+             << lengths.size() << " lengths of types " << lengths.getTypes()
+             << "; give none, or lq and lk, both one-dimensional of i32 or "
+                "both index";
+  }
+  if (op.getMask())
+    for (IntegerSet set : op.getMask()->getSets())
+      if (set.getNumSymbols() != 2 + op.getSymbols().size())
+        return op.emitOpError("[C10 mask-symbols] a mask set has ")
+               << set.getNumSymbols() << " symbols but there are "
+               << op.getSymbols().size()
+               << " symbol operands; a set needs lq, lk and one symbol per "
+                  "operand";
+  if (!op.getMask() && !op.getSymbols().empty())
+    return op.emitOpError("[C10 mask-symbols] has symbols but no mask; drop "
+                          "the symbols or give a mask that uses them");
+  if (!op.getOrigin().empty() && op.getOrigin().size() != 3)
+    return op.emitOpError("[C14 origin] has ")
+           << op.getOrigin().size() << " values; give none, or b, h and m";
+  if (op.getInitLse()) {
+    auto init = cast<ShapedType>(op.getInitLse().getType());
+    auto lse = cast<ShapedType>(op.getLse().getType());
+    if (init.getElementType() != lse.getElementType() ||
+        init.getShape() != lse.getShape())
+      return op.emitOpError("[C15 init-lse] init_lse is ")
+             << init << " but lse is " << lse
+             << "; they must have one shape and element type";
+  }
+  return success();
+}
+
+/// C11 and C12: the score region and its captures.
+static LogicalResult verifyScore(AttentionOp op) {
+  auto captures = op.getCaptures();
+  size_t numMaps = op.getCaptureMaps() ? op.getCaptureMaps()->size() : 0;
+  if (numMaps != captures.size())
+    return op.emitOpError("[C12 captures] has ")
+           << captures.size() << " captures and " << numMaps
+           << " capture maps; give one map, or unit, per capture";
+  bool hasRegion = !op.getScore().empty();
+  if (!hasRegion && !captures.empty())
+    return op.emitOpError("[C12 captures] has captures but no score region "
+                          "that reads them; drop the captures or give a score");
+  SmallVector<Type> arguments = {op.getAccType()};
+  arguments.append(4, IndexType::get(op.getContext()));
+  for (auto [number, capture] : llvm::enumerate(captures)) {
+    Type type = capture.getType();
+    Attribute access = (*op.getCaptureMaps())[number];
+    if (isa<UnitAttr>(access)) {
+      arguments.push_back(type);
+      continue;
+    }
+    auto mapAttr = dyn_cast<AffineMapAttr>(access);
+    auto shaped = dyn_cast<ShapedType>(type);
+    AffineMap map = mapAttr ? mapAttr.getValue() : AffineMap();
+    if (!map || map.getNumDims() != 4 || map.getNumSymbols() ||
+        !map.isProjectedPermutation() || !shaped ||
+        shaped.getRank() != map.getNumResults())
+      return op.emitOpError("[C12 captures] capture ")
+             << number << ", " << type << ", has the access " << access
+             << "; use unit, or a projected permutation of (b, h, m, n) with "
+                "one result per dimension of the capture";
+    arguments.push_back(shaped.getElementType());
+  }
+  if (!hasRegion)
+    return success();
+  if (!op.getScore().hasOneBlock())
+    return op.emitOpError("[C11 score-region] has ")
+           << op.getScore().getBlocks().size()
+           << " blocks; use one, with arith.select in place of branches";
+  Block &body = op.getScore().front();
+  if (body.getArgumentTypes() != TypeRange(arguments))
+    return op.emitOpError("[C11 score-region] takes ")
+           << body.getArgumentTypes() << "; it must take " << arguments
+           << ": the score, b, h, m, n and the captures";
+  auto yield = body.empty() ? YieldOp() : dyn_cast<YieldOp>(body.back());
+  if (!yield || yield.getNumOperands() != 1 ||
+      yield.getOperand(0).getType() != op.getAccType())
+    return op.emitOpError("[C11 score-region] must end with fa.yield of one ")
+           << op.getAccType();
+  for (Operation &inner : body.without_terminator())
+    if (!isPure(&inner))
+      return op.emitOpError("[C11 score-region] holds ")
+             << inner.getName()
+             << ", which may have side effects; use pure operations, and "
+                "fa.gather to read memory";
+  return success();
+}
+
+LogicalResult AttentionOp::verify() {
+  if (failed(verifyMaps(*this)) || failed(verifyTypes(*this)) ||
+      failed(verifyExtents(*this)) || failed(verifyProblem(*this)) ||
+      failed(verifyScore(*this)))
+    return failure();
+  SmallVector<Type> expected;
+  if (hasTensorSemantics())
+    expected = {getO().getType(), getLse().getType()};
+  if (getResultTypes() != TypeRange(expected))
+    return emitOpError("[C13 results] has results of types ")
+           << getResultTypes() << "; it must have the types of o and lse with "
+           << "tensors and none with memrefs";
+  return success();
+}
+
+LogicalResult GatherOp::verify() {
+  auto source = cast<ShapedType>(getSource().getType());
+  if (source.getRank() != int64_t(getIndices().size()))
+    return emitOpError("has ")
+           << getIndices().size() << " indices for a source of rank "
+           << source.getRank() << "; give one index per dimension";
+  if (getResult().getType() != source.getElementType())
+    return emitOpError("gives ")
+           << getResult().getType() << " but the source holds "
+           << source.getElementType() << "; the types must agree";
+  return success();
+}

@@ -33,6 +33,7 @@ static constexpr Choice kTable[] = {
     {80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
     {80, false, 256, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
     {0, false, 64, 64, 128, "vector", "direct", 1, 0, 1},
+    {0, false, 128, 128, 64, "vector", "direct", 1, 0, 1},
     {0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
 
@@ -70,6 +71,23 @@ struct SelectSchedule
     return size;
   }
 
+  /// Whether q, k and v are promised to start at, and step by, multiples of 16
+  /// bytes (`tile.align` of the function's arguments): what wide copies need.
+  static bool isAligned(AttentionOp op) {
+    return llvm::all_of(
+        ArrayRef{AttentionOp::Q, AttentionOp::K, AttentionOp::V},
+        [&](AttentionOp::Operand operand) {
+          auto arg = dyn_cast<BlockArgument>(op.getShaped(operand));
+          auto func = arg ? dyn_cast<func::FuncOp>(
+                                arg.getOwner()->getParentOp())
+                          : func::FuncOp();
+          auto align = func ? func.getArgAttrOfType<IntegerAttr>(
+                                  arg.getArgNumber(), "tile.align")
+                            : IntegerAttr();
+          return align && align.getInt() % 16 == 0;
+        });
+  }
+
   LogicalResult select(AttentionOp op, int chipNumber, bool specific) {
     FailureOr<int64_t> size = headSize(op);
     if (failed(size))
@@ -79,16 +97,22 @@ struct SelectSchedule
       return op.emitOpError("has element type ")
              << element << ", which chip " << chip
              << " has no schedule for; use f16 or bf16, or chip cpu";
+    bool aligned = isAligned(op);
     for (const Choice &row : kTable) {
       bool sameChip = row.exact ? (specific && chipNumber == row.chip)
                       : row.chip ? chipNumber >= row.chip
                                  : chipNumber == 0;
       if (!sameChip || *size > row.headSize)
         continue;
+      // A tensor map bounds whole tensors, not the sequences of a batch.
+      if (row.copy == "tma" && (!aligned || !op.getLengths().empty()))
+        continue;
+      StringRef copy =
+          row.copy == "cp_async" && !aligned ? "direct" : row.copy;
       MLIRContext *context = &getContext();
       auto plan = tl::PlanAttr::get(
           context, StringAttr::get(context, chip),
-          StringAttr::get(context, row.mma), StringAttr::get(context, row.copy),
+          StringAttr::get(context, row.mma), StringAttr::get(context, copy),
           row.warps, row.producers, row.stages);
       op->setAttr(kScheduleAttrName,
                   ScheduleAttr::get(context, row.tileM, row.tileN, plan));

@@ -72,12 +72,32 @@ int64_t FragmentAttr::registerOffset(int64_t index, int64_t dim) const {
 }
 
 int64_t FragmentAttr::findRegister(ArrayRef<int64_t> offsets) const {
-  for (int64_t i = 0, e = numRegisters(); i < e; ++i)
-    if (llvm::all_of(llvm::enumerate(offsets), [&](auto it) {
-          return registerOffset(i, it.index()) == it.value();
-        }))
-      return i;
-  return -1;
+  // Digits of each offset, largest stride first.
+  struct Place {
+    Mode mode;
+    int64_t below; // registers that one step of this mode is worth
+  };
+  SmallVector<Place> places;
+  int64_t below = 1;
+  for (const Mode &mode : regModes()) {
+    places.push_back({mode, below});
+    below *= mode.extent;
+  }
+  llvm::sort(places, [](const Place &a, const Place &b) {
+    return a.mode.stride > b.mode.stride;
+  });
+  SmallVector<int64_t> rest(offsets);
+  int64_t index = 0;
+  for (const Place &place : places) {
+    if (place.mode.stride == 0 || place.mode.dim >= int64_t(rest.size()))
+      continue;
+    int64_t digit = std::min(rest[place.mode.dim] / place.mode.stride,
+                             place.mode.extent - 1);
+    rest[place.mode.dim] -= digit * place.mode.stride;
+    index += digit * place.below;
+  }
+  bool found = llvm::all_of(rest, [](int64_t left) { return left == 0; });
+  return found ? index : -1;
 }
 
 FragmentAttr FragmentAttr::dropDim(int64_t dim) const {

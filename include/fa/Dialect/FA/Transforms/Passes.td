@@ -31,6 +31,25 @@ def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
   ];
 }
 
+def FASimplifyMask : Pass<"fa-simplify-mask", "::mlir::func::FuncOp"> {
+  let summary = "drop what a mask says twice";
+  let description = [{
+    Drops constraints that follow from the others or from what holds of every
+    score (`0 <= m < lq`, `0 <= n < lk`, `b, h >= 0`), sets that hold no score
+    and sets that lie in another. A set without constraints makes the mask
+    absent.
+
+    Input:
+    ```mlir
+    mask <affine_set<(b, h, m, n)[lq, lk] : (lk - n + 3 >= 0, m + lk - lq - n >= 0)>>
+    ```
+    Output:
+    ```mlir
+    mask <affine_set<(b, h, m, n)[lq, lk] : (m + lk - lq - n >= 0)>>
+    ```
+  }];
+}
+
 def FATile : Pass<"fa-tile", "::mlir::func::FuncOp"> {
   let summary = "one attention window per batch, head and block of query rows";
   let description = [{

@@ -1,0 +1,461 @@
+// RUN: fa-opt %s -split-input-file -verify-diagnostics
+
+// One negative test for each label of fa.attention's documentation, and for
+// fa.gather.
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C1_count(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C1 maps] has 4 indexing maps; give one each for q, k, v, o and lse}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C1_dims(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C1 maps] the map of lse has 5 dimensions and 0 symbols}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, affine_map<(b,h,m,n,d) -> (b, h, m)>]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C2(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C2 map-form] result 'd1 floordiv s0' of the map of q is not allowed}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [affine_map<(b,h,m,n,d,e)[g] -> (b, m, h floordiv g, d)>, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C2_twice(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C2 map-form] result 'd3' of the map of k is not allowed}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, affine_map<(b,h,m,n,d,e)[g] -> (b, n, n, d)>, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C3(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C3 map-rank] the map of lse has 2 results but lse has rank 3}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, affine_map<(b,h,m,n,d,e)[g] -> (b, m)>]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C4_may(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C4 roles] v runs along d; it may run along bhne only}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, affine_map<(b,h,m,n,d,e)[g] -> (b, n, h, d)>, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C4_must(%q: memref<2x8x4xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C4 roles] q does not run along d; add it to its map}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [affine_map<(b,h,m,n,d,e)[g] -> (b, m, h)>, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C5(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x8xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C5 extents] d has extent 16 in q and 8 in k; they must agree}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x8xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C5_heads(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x4x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C5 extents] k has 2 heads and v has 4; they must agree}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x4x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C6(%q: memref<2x8x4x16xf16>, %k: memref<2x9x3x16xf16>, %v: memref<2x9x3x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C6 heads] has 4 query heads for 3 heads of k with the head 'd1 floordiv s0'}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x3x16xf16>, memref<2x9x3x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C6_plain(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C6 heads] has 4 query heads for 2 heads of k with the head 'd1'}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, affine_map<(b,h,m,n,d,e) -> (b, n, h, d)>, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C7_v(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xbf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C7 dtypes] q holds 'f16' but k or v holds 'bf16'}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xbf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C7_q(%q: memref<2x8x4x16xf8E5M2>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C7 dtypes] q holds 'f8E5M2'; use f16, bf16, f32 or f64}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf8E5M2>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C7_o(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf64>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C7 dtypes] o holds 'f64'; it must hold}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf64>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C7_lse(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf16>) {
+  // expected-error @+1 {{[C7 dtypes] lse holds 'f16'; it must hold}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf16>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C7_scale(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f16, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C7 dtypes] scale is 'f16'; it must be}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f16)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C8(%q: tensor<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C8 storage] k is 'memref<2x9x2x16xf16>' but q is 'tensor<2x8x4x16xf16>'; use tensors for all operands or memrefs for all}}
+  fa.attention ins(%q, %k, %v : tensor<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C9(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %lens: memref<2xi32>, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C9 lengths] has 1 lengths of types}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32) lengths(%lens : memref<2xi32>)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C9_type(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %lens: memref<2xi64>, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C9 lengths] has 2 lengths of types}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32) lengths(%lens, %lens : memref<2xi64>, memref<2xi64>)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+#w = affine_set<(b,h,m,n)[lq,lk,w] : (n - m + w >= 0)>
+func.func @C10(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C10 mask-symbols] a mask set has 3 symbols but there are 0 symbol operands}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32) mask <#w>
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C10_nomask(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %w: index, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C10 mask-symbols] has symbols but no mask}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32) symbols(%w)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C11_arguments(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C11 score-region] takes}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]} score {
+      ^bb0(%s: f32, %b: index):
+        fa.yield %s : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C11_yield(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C11 score-region] must end with fa.yield of one}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]} score {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index):
+        fa.yield %b : index
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C11_pure(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %x: memref<f32>, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C11 score-region] holds memref.load, which may have side effects}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]} score {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index):
+        %y = memref.load %x[] : memref<f32>
+        fa.yield %y : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C12_count(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %x: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C12 captures] has 1 captures and 0 capture maps}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32) captures(%x : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]} score {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
+        fa.yield %s : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C12_form(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %x: memref<4x8xf32>, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C12 captures] capture 0,}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32) captures(%x : memref<4x8xf32>)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [affine_map<(b,h,m,n) -> (h, m + n)>]} score {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
+        fa.yield %s : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C12_unread(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %x: f32, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C12 captures] has captures but no score region}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32) captures(%x : f32)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [unit]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C13(%q: tensor<2x8x4x16xf16>, %k: tensor<2x9x2x16xf16>, %scale: f32, %l: tensor<2x4x8xf32>) {
+  // expected-error @+1 {{[C13 results] has results of types 'tensor<2x8x4x16xf16>'}}
+  %r = fa.attention ins(%q, %k, %k : tensor<2x8x4x16xf16>, tensor<2x9x2x16xf16>, tensor<2x9x2x16xf16>) scale(%scale : f32)
+      outs(%q, %l : tensor<2x8x4x16xf16>, tensor<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]} -> tensor<2x8x4x16xf16>
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C14(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %b: index, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C14 origin] has 2 values; give none, or b, h and m}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32) origin(%b, %b)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
+#k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
+#v = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>
+#o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
+#l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
+func.func @C15(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %i: memref<4x8xf32>, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
+  // expected-error @+1 {{[C15 init-lse] init_lse is 'memref<4x8xf32>' but lse is 'memref<2x4x8xf32>'}}
+  fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32) init_lse(%i : memref<4x8xf32>)
+      outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+func.func @gather_rank(%x: memref<4x8xf32>, %i: index) {
+  // expected-error @+1 {{has 1 indices for a source of rank 2; give one index per dimension}}
+  %r = fa.gather %x[%i] : memref<4x8xf32> -> f32
+  return
+}
+
+// -----
+
+func.func @gather_type(%x: memref<4xf32>, %i: index) {
+  // expected-error @+1 {{gives 'f16' but the source holds 'f32'; the types must agree}}
+  %r = fa.gather %x[%i] : memref<4xf32> -> f16
+  return
+}
+
+// -----
+
+#s = affine_set<(b,h,m)[lq,lk] : (m >= 0)>
+// expected-error @+1 {{[C10 mask-symbols] a mask set has 3 dimensions and 2 symbols; it needs (b, h, m, n)[lq, lk, ...]}}
+func.func @mask_dims() attributes {x = #fa.mask<#s>} { return }
