@@ -96,7 +96,7 @@ def test_lengths(chip, rng, causal):
         setup.q[b, q_lengths[b] :] = np.nan
         setup.k[b, k_lengths[b] :] = np.nan
         setup.v[b, k_lengths[b] :] = np.nan
-    program = Program(setup.dtype, mask=CAUSAL if causal else None, **LENGTHS)
+    program = Program(setup.dtype, mask=CAUSAL if causal else "", **LENGTHS)
     result = setup.run(program, q_lengths, k_lengths)
     mask = band(q_lengths, k_lengths, True) if causal else None
     setup.check(result, mask=mask, q_lengths=q_lengths, k_lengths=k_lengths)
@@ -165,12 +165,12 @@ def test_score_depends_on_positions(chip, rng):
 def test_union_of_sets(chip, rng):
     # Prefix-LM: causal, or a key below the prefix.
     setup = Setup(chip, rng)
-    prefix = "[lq, lk, p] : (p - 1 - n >= 0)"
-    causal = "[lq, lk, p] : (m + lk - lq - n >= 0)"
+    prefix = "affine_set<(b, h, m, n)[lq, lk, p] : (p - 1 - n >= 0)>"
+    causal = "affine_set<(b, h, m, n)[lq, lk, p] : (m + lk - lq - n >= 0)>"
     program = Program(
         setup.dtype,
         arguments=(("p", "index"),),
-        mask=(causal, prefix),
+        mask=f"{causal}, {prefix}",
         symbols="%p",
     )
     causal_mask = band(70, 90, True)
@@ -184,7 +184,7 @@ def test_union_of_sets(chip, rng):
 def test_mask_with_no_set_keeps_nothing(chip, rng):
     setup = Setup(chip, rng)
     setup.check(
-        setup.run(Program(setup.dtype, mask=())),
+        setup.run(Program(setup.dtype, mask=" ")),
         mask=lambda b, h, m, n: np.zeros(np.broadcast_shapes(m.shape, n.shape), bool),
     )
 
@@ -193,7 +193,9 @@ def test_mask_on_heads(chip, rng):
     setup = Setup(chip, rng)
     # Head h sees keys n >= 10 h.
     setup.check(
-        setup.run(Program(setup.dtype, mask=("[lq, lk] : (n - 10 * h >= 0)",))),
+        setup.run(
+            Program(setup.dtype, mask="affine_set<(b, h, m, n)[lq, lk] : (n - 10 * h >= 0)>")
+        ),
         mask=lambda b, h, m, n: (n >= 10 * h) & (m == m),
     )
 
