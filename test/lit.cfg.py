@@ -7,7 +7,7 @@ import lit.formats
 config.name = "fa"
 config.test_format = lit.formats.ShTest(execute_external=False)
 config.suffixes = [".mlir", ".test", ".ll"]
-config.excludes = ["python", "Inputs", "CMakeLists.txt"]
+config.excludes = ["python", "levels", "Inputs", "CMakeLists.txt"]
 config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = config.fa_build_test_dir
 

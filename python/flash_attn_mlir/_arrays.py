@@ -127,8 +127,7 @@ class _DLPack(Library):
             capsule = array.__dlpack__()
         else:
             raise ValueError(
-                f"DLPack device type {device_type} is not supported; "
-                "allowed: 1 (CPU) and 2 (CUDA)"
+                f"DLPack device type {device_type} is not supported; allowed: 1 (CPU) and 2 (CUDA)"
             )
         return _fa.view_dlpack(capsule)
 
