@@ -165,6 +165,8 @@ private:
 
   //===--- Lowering -------------------------------------------------------===//
 
+  /// Moves scratch that is too large for a stack to the heap.
+  void limitStack();
   LogicalResult lowerBlock(Block &block);
   LogicalResult lower(Operation *op);
   LogicalResult lowerFor(scf::ForOp op);
@@ -1418,6 +1420,27 @@ Value TileLowering::evaluate(Nest &nest, Value tile) {
 // Driver
 //===----------------------------------------------------------------------===//
 
+void TileLowering::limitStack() {
+  constexpr int64_t kMostBytes = 1 << 20;
+  SmallVector<memref::AllocaOp> scratch(
+      scratchBlock->getOps<memref::AllocaOp>());
+  int64_t bytes = 0;
+  for (memref::AllocaOp op : scratch)
+    bytes += op.getType().getNumElements() *
+             op.getType().getElementTypeBitWidth() / 8;
+  if (bytes <= kMostBytes)
+    return;
+  for (memref::AllocaOp op : scratch) {
+    builder.setInsertionPoint(op);
+    Value heap = memref::AllocOp::create(builder, op.getLoc(), op.getType(),
+                                         op.getAlignmentAttr());
+    builder.setInsertionPoint(scratchBlock->getTerminator());
+    memref::DeallocOp::create(builder, op.getLoc(), heap);
+    op.replaceAllUsesWith(heap);
+    op.erase();
+  }
+}
+
 LogicalResult TileLowering::run() {
   WalkResult result = func.walk([&](Operation *op) -> WalkResult {
     if (auto constant = dyn_cast<arith::ConstantOp>(op))
@@ -1444,6 +1467,7 @@ LogicalResult TileLowering::run() {
   for (scf::ForOp loop : bodies)
     loop.getBody()->eraseArguments(
         [](BlockArgument arg) { return isTile(arg); });
+  limitStack();
   return success();
 }
 

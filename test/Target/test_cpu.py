@@ -427,3 +427,26 @@ def test_attention_from_the_op(dtype, d, causal, lq, lk):
     alive = ~dead
     check(lse[:, :, alive], (top + np.log(np.where(live, total, 1)))[:, :, alive, 0],
           1e-14 if dtype == "f64" else 2e-6)
+
+
+def test_large_scratch():
+    """More scratch than a thread's stack should hold."""
+    r = rng()
+    a = r.standard_normal((600, 70)).astype(np.float32)
+    b = r.standard_normal((70, 530)).astype(np.float32)
+    c = poisoned((600, 530), "f32")
+    call(program(matmul_text("f32", "f32", 512, 512, 64)), 4, a, b, c)
+    check(c, value(a) @ value(b), TOLERANCE["f32"])
+
+
+@pytest.mark.parametrize("options", ["vector-bits=512 registers=32",
+                                     "vector-bits=128 registers=16"])
+def test_other_vector_widths(options, monkeypatch):
+    monkeypatch.setenv("FA_CPU_OPTIONS", options)
+    monkeypatch.setitem(globals(), "_cache", {})
+    test_attention_from_the_op("f32", 64, 1, 200, 333)
+    test_attention_from_the_op("f16", 40, 0, 200, 70)
+    test_matmul("f64", (24, 40, 24), (33, 71, 45))
+    test_row_normalised_product()
+    test_reductions_both_ways()
+    test_gather_and_integers()
