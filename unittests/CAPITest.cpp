@@ -438,6 +438,33 @@ static void testPtxasFailure() {
     unlink(bad.result.message.substr(at + 12).c_str());
 }
 
+/// A ptxas that says it is too old leaves an artifact without a cubin; one that
+/// fails otherwise is an error.
+static void testOldPtxas() {
+  std::string folder = makeFolder(), ptxas = folder + "/ptxas";
+  std::string options =
+      "{\"cache\": false, \"ptxas\": \"" + ptxas + "\"}";
+  auto pretend = [&](const char *says) {
+    writeFile(ptxas, std::string("#!/bin/sh\necho \"") + says + "\"; exit 255\n");
+    chmod(ptxas.c_str(), 0755);
+  };
+  pretend("ptxas fatal : Value 'sm_90a' is not defined for option 'gpu-name'");
+  {
+    Compiled axpy(axpyGPU(), "sm_90a", options.c_str());
+    CHECK(axpy.result.ok() && axpy.part("cubin").empty());
+    CHECK(!axpy.part("ptx").empty());
+    CHECK(axpy.part("ptxas_log").find("not defined for") != std::string::npos);
+  }
+  pretend("out of paper");
+  Compiled axpy(axpyGPU(), "sm_90a", options.c_str());
+  CHECK(axpy.result.failed(FA_COMPILE_ERROR, "out of paper"));
+  size_t at = axpy.result.message.find("reproducer: ");
+  if (at != std::string::npos)
+    unlink(axpy.result.message.substr(at + 12).c_str());
+  unlink(ptxas.c_str());
+  rmdir(folder.c_str());
+}
+
 //===----------------------------------------------------------------------===//
 // Files and cache
 //===----------------------------------------------------------------------===//
@@ -796,6 +823,7 @@ int main(int argc, char **argv) {
                {"ConvergentAsm", testConvergentAsm},
                {"CrashSurvival", testCrashSurvival},
                {"PtxasFailure", testPtxasFailure},
+               {"OldPtxas", testOldPtxas},
                {"ArtifactFile", testArtifactFile},
                {"Cache", testCache},
                {"ConcurrentCache", testConcurrentCache},

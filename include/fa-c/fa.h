@@ -76,14 +76,21 @@ typedef struct fa_artifact fa_artifact;
  * a JSON object or NULL: {"schedule": "#fa.schedule<...>", "dump": "folder",
  * "ptxas": "path" | false, "site_packages": ["folder", ...] (Python folders to
  * search for a ptxas wheel), "cache": "folder" | false,
- * "stop_after": "llvm"|"ptx"}. */
+ * "stop_after": "llvm"|"ptx"}.
+ *
+ * Artifacts are kept on disk and found again by program, chip, options, host
+ * processor and build of this library: in the folder of the option, else
+ * FA_CACHE_DIR, else XDG_CACHE_HOME/fa, else ~/.cache/fa, at most
+ * FA_CACHE_SIZE_MB (512) megabytes. ptxas is the option's, else FA_PTXAS's, else
+ * the one of CUDA_HOME, CUDA_PATH, PATH or a wheel; without one, or with one too
+ * old for the chip, the artifact has no cubin and the driver compiles its PTX. */
 FA_API int fa_compile(const char *mlir, const char *chip, const char *options,
                       fa_artifact **artifact, char **error);
 FA_API void fa_artifact_destroy(fa_artifact *artifact);
 
 /* Part of an artifact: "mlir" (the input), "llvm_ir", "ptx", "cubin", "object",
- * "metadata" (JSON), "ptxas_log", "host" (the processor of an object). NULL when the artifact does
- * not have it. Valid as long as the artifact. */
+ * "host" (the processor of the object), "metadata" (JSON), "ptxas_log". NULL when
+ * the artifact does not have it. Valid as long as the artifact. */
 FA_API const void *fa_artifact_get(const fa_artifact *artifact,
                                    const char *part, size_t *size);
 

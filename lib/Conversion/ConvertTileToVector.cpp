@@ -144,8 +144,8 @@ private:
   }
   /// `value`, a scalar or vector, as an element type of the same kind.
   Value convert(Value value, Type element);
-  /// A loop that calls `body` with its induction variable; a constant single
-  /// iteration needs no loop.
+  /// A loop that calls `body` with its induction variable; no loop for a
+  /// constant single iteration, nothing for none.
   void loop(Value lower, Value upper, int64_t step,
             function_ref<void(Value)> body);
 
@@ -324,7 +324,9 @@ void TileLowering::loop(Value lower, Value upper, int64_t step,
                         function_ref<void(Value)> body) {
   std::optional<int64_t> lo = getConstantIntValue(lower);
   std::optional<int64_t> hi = getConstantIntValue(upper);
-  if (lo && hi && *hi > *lo && *hi - *lo <= step) {
+  if (lo && hi && *hi <= *lo)
+    return;
+  if (lo && hi && *hi - *lo <= step) {
     body(lower);
     return;
   }

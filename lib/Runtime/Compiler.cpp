@@ -338,7 +338,8 @@ mlir::fa::compile(StringRef text, StringRef chip,
   if (!error && !ptxas.empty()) {
     auto cubin = assemblePTX(artifact->parts["ptx"], chip, ptxas);
     if (cubin) {
-      artifact->parts["cubin"] = std::move(cubin->code);
+      if (!cubin->code.empty())
+        artifact->parts["cubin"] = std::move(cubin->code);
       artifact->parts["ptxas_log"] = std::move(cubin->log);
     } else {
       error = cubin.takeError();

@@ -55,13 +55,14 @@ public:
       std::lock_guard<std::mutex> lock(mutex);
       job = &next;
       ++generation;
-      active = workers.size();
     }
     wake.notify_all();
     next.work();
+    // Nothing is left to take: a worker that has not woken yet is not waited
+    // for, only those that are inside the loop.
     std::unique_lock<std::mutex> lock(mutex);
-    done.wait(lock, [&] { return active == 0; });
     job = nullptr;
+    done.wait(lock, [&] { return active == 0; });
   }
 
 private:
@@ -69,11 +70,13 @@ private:
     uint64_t seen = 0;
     std::unique_lock<std::mutex> lock(mutex);
     for (;;) {
-      wake.wait(lock, [&] { return stopping || generation != seen; });
+      wake.wait(lock,
+                [&] { return stopping || (job && generation != seen); });
       if (stopping)
         return;
       seen = generation;
       Job *current = job;
+      ++active;
       lock.unlock();
       current->work();
       lock.lock();
@@ -86,7 +89,7 @@ private:
   std::condition_variable wake, done;
   Job *job = nullptr;
   uint64_t generation = 0;
-  int active = 0;
+  int active = 0; // workers inside the loop
   bool stopping = false;
   std::vector<std::thread> workers;
 };

@@ -4,6 +4,7 @@
 #include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/ExecutionEngine/Orc/ExecutionUtils.h"
 #include "llvm/ExecutionEngine/Orc/LLJIT.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
@@ -117,6 +118,13 @@ mlir::fa::loadObject(StringRef code) {
   if (!jit)
     return fail(FA_COMPILE_ERROR, "cannot link in memory: {0}",
                 llvm::toString(jit.takeError()));
+  // The process's symbols are found already, but a host program may hold libm
+  // where they do not reach: loaded for libfa alone.
+  if (auto libm = llvm::orc::DynamicLibrarySearchGenerator::Load(
+          "libm.so.6", (*jit)->getDataLayout().getGlobalPrefix()))
+    (*jit)->getMainJITDylib().addGenerator(std::move(*libm));
+  else
+    llvm::consumeError(libm.takeError());
   if (llvm::Error error = (*jit)->addObjectFile(
           llvm::MemoryBuffer::getMemBufferCopy(code, "fa")))
     return fail(FA_COMPILE_ERROR, "cannot link in memory: {0}",

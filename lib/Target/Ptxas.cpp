@@ -89,6 +89,11 @@ llvm::Expected<Cubin> mlir::fa::assemblePTX(StringRef ptx, StringRef chip,
   };
   Cubin cubin;
   cubin.log = read(log);
+  // The driver's own compiler may well be newer.
+  bool tooOld = StringRef(cubin.log).contains("Unsupported .version") ||
+                StringRef(cubin.log).contains("is not defined for option");
+  if (code && tooOld)
+    return cubin;
   if (code)
     return fail(FA_COMPILE_ERROR, "{0} failed on the PTX for {1}: {2}{3}",
                 ptxas, chip, message, cubin.log);

@@ -52,7 +52,9 @@ gpu.module @kernels {
     llvm.store volatile %z, %q : f32, !llvm.ptr<1>
     llvm.br ^e
   ^e:
+    // CHECK-NOT: bar.sync 7;
     // CHECK: ret;
+    // CHECK-NOT: bar.sync 7;
     llvm.return
   }
 }

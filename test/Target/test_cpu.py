@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from hostcode import call, compile_text
+from hostcode import attention_text, call, compile_text
 
 SAMPLE = os.path.join(os.path.dirname(__file__), "../Dialect/Tile/l1-attention.mlir")
 MM = ("maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, "
@@ -62,13 +62,13 @@ def check(got, want, tolerance):
 _cache = {}
 
 
-def program(text):
+def program(text, pipeline="fa-lower-tiles-to-cpu"):
     if text not in _cache:
-        _cache[text] = compile_text(text)
+        _cache[text] = compile_text(text, pipeline)
     return _cache[text]
 
 
-def attention_text(dtype):
+def sample_text(dtype):
     text = open(SAMPLE).read()
     if dtype in ("f32", "f64"):
         for line in ("%ph = arith.truncf %p : tensor<128x64xf32> to tensor<128x64xf16>",
@@ -95,7 +95,7 @@ def test_attention(dtype, lq, lk):
     acc = np.float64 if dtype == "f64" else np.float32
     o = poisoned(q.shape, dtype)
     lse = np.full((b, h, lq), np.nan, acc)
-    call(program(attention_text(dtype)), b * h * -(-lq // 128), q, k, v, acc(d ** -0.5), o, lse)
+    call(program(sample_text(dtype)), b * h * -(-lq // 128), q, k, v, acc(d ** -0.5), o, lse)
     kk = np.repeat(value(k), h // hk, axis=2)
     vv = np.repeat(value(v), h // hk, axis=2)
     s = np.einsum("bmhd,bnhd->bhmn", value(q), kk) * d ** -0.5
@@ -116,7 +116,7 @@ def test_attention_offset_view_and_strides():
     store = np.full((b, h, lq, d + 5), np.nan, np.float32)
     o = store[..., 2:d + 2].transpose(0, 2, 1, 3)
     lse = np.full((b, h, lq), np.nan, np.float32)
-    call(program(attention_text("f32")), b * h, q, k, v, np.float32(0.3), o, lse)
+    call(program(sample_text("f32")), b * h, q, k, v, np.float32(0.3), o, lse)
     s = np.einsum("bmhd,bnhd->bhmn", value(q), value(k)) * np.float64(np.float32(0.3))
     p = np.exp(s - s.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
@@ -391,3 +391,39 @@ def test_conditional_tiles():
     }
     %r = arith.addf %s, %two : TT"""
     check(run_pointwise(body, x), (value(x) * 2) * 2 + 2 * value(x) + 2, 1e-6)
+
+
+@pytest.mark.parametrize("dtype,d", [("f32", 64), ("f16", 40), ("bf16", 128), ("f64", 8), ("f32", 256)])
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("lq,lk", [(1, 130), (200, 333), (200, 70)])
+def test_attention_from_the_op(dtype, d, causal, lq, lk):
+    """From fa.attention; rows without a live key are exact."""
+    r = rng()
+    b, h, hk = 2, 4, 2
+    q = cast(r.standard_normal((b, lq, h, d)), dtype)
+    k = cast(r.standard_normal((b, lk, hk, d)), dtype)
+    v = cast(r.standard_normal((b, lk, hk, d)), dtype)
+    acc = np.float64 if dtype == "f64" else np.float32
+    o = poisoned(q.shape, dtype)
+    lse = np.full((b, h, lq), np.nan, acc)
+    text = attention_text(dtype, d, causal)
+    tile_m = 128 if 64 < d <= 128 else 64
+    call(program(text, "fa-lower-to-cpu"), b * h * -(-lq // tile_m), q, k, v,
+         acc(d ** -0.5), o, lse)
+    s = np.einsum("bmhd,bnhd->bhmn", value(q), np.repeat(value(k), 2, axis=2))
+    s = s * np.float64(acc(d ** -0.5))
+    m_, n_ = np.ogrid[:lq, :lk]
+    if causal:
+        s = np.where(m_ + lk - lq >= n_, s, -np.inf)
+    top = s.max(-1, keepdims=True)
+    live = np.isfinite(top)
+    p = np.exp(s - np.where(live, top, 0))
+    total = p.sum(-1, keepdims=True)
+    want = np.einsum("bhmn,bnhe->bmhe", p / np.where(live, total, 1),
+                     np.repeat(value(v), 2, axis=2))
+    dead = ~live[0, 0, :, 0]
+    assert (value(o)[:, dead] == 0).all() and (lse[:, :, dead] == -np.inf).all()
+    check(o, want, TOLERANCE[dtype])
+    alive = ~dead
+    check(lse[:, :, alive], (top + np.log(np.where(live, total, 1)))[:, :, alive, 0],
+          1e-14 if dtype == "f64" else 2e-6)

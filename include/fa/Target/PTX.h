@@ -38,8 +38,8 @@ findPtxas(llvm::StringRef explicitPath,
           const std::vector<std::string> &sitePackages);
 
 struct Cubin {
-  std::string code;
-  std::string log; // what ptxas -v said
+  std::string code; // empty when this ptxas is too old for the chip or the PTX
+  std::string log;  // what ptxas -v said
 };
 llvm::Expected<Cubin> assemblePTX(llvm::StringRef ptx, llvm::StringRef chip,
                                   llvm::StringRef ptxas);

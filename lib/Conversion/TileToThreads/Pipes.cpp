@@ -119,16 +119,17 @@ struct ProducePattern : PipePattern<ProduceOp> {
     return success();
   }
 
-  /// Every thread copies chunks of 16 bytes, or their elements one by one.
+  /// Every thread copies chunks of 16 bytes, or their elements one by one. The
+  /// threads cover `step` rows of a panel at once, so that a thread's places
+  /// differ by constants only.
   void copyByThreads(ProduceOp op, Value slot, bool async,
                      ConversionPatternRewriter &rewriter) const {
     Location loc = op.getLoc();
     BufferType type = op.getPipe().getType().getSlot();
     auto source = op.getSource();
     const Team &team = kernel.teamOf(op);
-    int64_t rows = type.getShape()[0], cols = type.getShape()[1];
-    int64_t chunks = cols / 8, threads = 32 * team.warps;
-    int64_t swizzle = type.getSwizzle();
+    int64_t rows = type.getShape()[0], swizzle = type.getSwizzle();
+    int64_t perPanel = swizzle / 16, step = 32 * team.warps / perPanel;
     Value rowExtent = memref::DimOp::create(rewriter, loc, source, 0);
     Value colExtent = memref::DimOp::create(rewriter, loc, source, 1);
     auto constant = [&](int64_t value) {
@@ -138,61 +139,93 @@ struct ProducePattern : PipePattern<ProduceOp> {
       return arith::IndexCastOp::create(rewriter, loc, rewriter.getIndexType(),
                                         value);
     };
-    for (int64_t first = 0; first < rows * chunks; first += threads) {
+    Value row = arith::DivUIOp::create(rewriter, loc, team.thread,
+                                       constant(perPanel));
+    Value chunk = arith::RemUIOp::create(rewriter, loc, team.thread,
+                                         constant(perPanel));
+    // Place in the swizzled buffer; steps are multiples of eight rows, which
+    // keep the swizzle.
+    Value rowBytes =
+        arith::MulIOp::create(rewriter, loc, row, constant(swizzle));
+    Value phase = arith::AndIOp::create(
+        rewriter, loc,
+        arith::ShRUIOp::create(rewriter, loc, rowBytes, constant(7)),
+        constant(perPanel - 1));
+    Value place = arith::ShLIOp::create(
+        rewriter, loc, arith::XOrIOp::create(rewriter, loc, chunk, phase),
+        constant(4));
+    place = arith::AddIOp::create(rewriter, loc, place, rowBytes);
+    Value base = sharedPointer(
+        rewriter, loc, kernel.shared,
+        arith::AddIOp::create(rewriter, loc, slot, place));
+    // Place in memory.
+    Value r0 = arith::AddIOp::create(rewriter, loc, toIndex(row),
+                                     op.getOffsets()[0]);
+    Value c0 = arith::AddIOp::create(
+        rewriter, loc,
+        toIndex(arith::ShLIOp::create(rewriter, loc, chunk, constant(3))),
+        op.getOffsets()[1]);
+    // Rows left from this thread's first one, so that the checks of its rows
+    // compare one register with constants.
+    Value left = arith::SubIOp::create(
+        rewriter, loc,
+        toI32(rewriter, loc,
+              arith::SubIOp::create(rewriter, loc, rowExtent,
+                                    op.getOffsets()[0])),
+        row);
+    // Row pointers advance by one stride: multiples of it, hoisted out of a
+    // loop, would take two registers each.
+    Value pointer, advance;
+    if (async) {
+      pointer = globalPointer(rewriter, loc, source, ValueRange{r0, c0});
+      auto metadata =
+          memref::ExtractStridedMetadataOp::create(rewriter, loc, source);
+      Value bytes = arith::MulIOp::create(
+          rewriter, loc, metadata.getStrides()[0],
+          arith::ConstantIndexOp::create(rewriter, loc, 2 * step));
+      advance = arith::IndexCastOp::create(rewriter, loc,
+                                           rewriter.getI64Type(), bytes);
+    }
+    auto offsetPointer = [&](Value base, LLVM::GEPArg bytes) -> Value {
+      return LLVM::GEPOp::create(rewriter, loc, base.getType(),
+                                 rewriter.getI8Type(), base,
+                                 ArrayRef<LLVM::GEPArg>{bytes});
+    };
+    for (int64_t first = 0; first < rows; first += step) {
+      if (first && async)
+        pointer = offsetPointer(pointer, advance);
       OpBuilder::InsertionGuard guard(rewriter);
-      Value id = arith::AddIOp::create(rewriter, loc, team.thread,
-                                       constant(first));
-      if (first + threads > rows * chunks) {
+      if (first + step > rows) {
         Value has = arith::CmpIOp::create(rewriter, loc,
-                                          arith::CmpIPredicate::slt, id,
-                                          constant(rows * chunks));
+                                          arith::CmpIPredicate::slt, row,
+                                          constant(rows - first));
         auto branch = scf::IfOp::create(rewriter, loc, has, false);
         rewriter.setInsertionPointToStart(branch.thenBlock());
       }
-      Value row = arith::DivUIOp::create(rewriter, loc, id, constant(chunks));
-      Value chunk = arith::RemUIOp::create(rewriter, loc, id, constant(chunks));
-      // Place in the swizzled buffer.
-      int64_t perPanel = swizzle / 16;
-      Value panel =
-          arith::DivUIOp::create(rewriter, loc, chunk, constant(perPanel));
-      Value inPanel =
-          arith::RemUIOp::create(rewriter, loc, chunk, constant(perPanel));
-      Value rowBytes =
-          arith::MulIOp::create(rewriter, loc, row, constant(swizzle));
-      Value phase = arith::AndIOp::create(
-          rewriter, loc,
-          arith::ShRUIOp::create(rewriter, loc, rowBytes, constant(7)),
-          constant(perPanel - 1));
-      Value place = arith::ShLIOp::create(
-          rewriter, loc,
-          arith::XOrIOp::create(rewriter, loc, inPanel, phase), constant(4));
-      place = arith::AddIOp::create(rewriter, loc, place, rowBytes);
-      place = arith::AddIOp::create(
-          rewriter, loc, place,
-          arith::MulIOp::create(rewriter, loc, panel,
-                                constant(rows * swizzle)));
-      Value dest = sharedPointer(
-          rewriter, loc, kernel.shared,
-          arith::AddIOp::create(rewriter, loc, slot, place));
-      // Place in memory.
-      Value r = arith::AddIOp::create(rewriter, loc, toIndex(row),
-                                      op.getOffsets()[0]);
-      Value c = arith::AddIOp::create(
-          rewriter, loc,
-          toIndex(arith::ShLIOp::create(rewriter, loc, chunk, constant(3))),
-          op.getOffsets()[1]);
       Value rowInside = arith::CmpIOp::create(
-          rewriter, loc, arith::CmpIPredicate::slt, r, rowExtent);
-      if (async)
-        copyChunk(op, dest, r, c, rowInside, colExtent, rewriter);
-      else
-        copyElements(op, dest, r, c, rowInside, colExtent, rewriter);
+          rewriter, loc, arith::CmpIPredicate::sgt, left, constant(first));
+      Value r = arith::AddIOp::create(
+          rewriter, loc, r0,
+          arith::ConstantIndexOp::create(rewriter, loc, first));
+      for (int64_t col = 0; col < type.getShape()[1]; col += swizzle / 2) {
+        Value c = arith::AddIOp::create(
+            rewriter, loc, c0,
+            arith::ConstantIndexOp::create(rewriter, loc, col));
+        Value dest =
+            offsetPointer(base, int32_t(first * swizzle + 2 * col * rows));
+        if (async)
+          copyChunk(op, dest, offsetPointer(pointer, int32_t(2 * col)), c,
+                    rowInside, colExtent, rewriter);
+        else
+          copyElements(op, dest, r, c, rowInside, colExtent, rewriter);
+      }
     }
   }
 
   /// One cp.async of 16 bytes; what lies outside the source becomes zero.
-  void copyChunk(ProduceOp op, Value dest, Value r, Value c, Value rowInside,
-                 Value colExtent, ConversionPatternRewriter &rewriter) const {
+  void copyChunk(ProduceOp op, Value dest, Value pointer, Value c,
+                 Value rowInside, Value colExtent,
+                 ConversionPatternRewriter &rewriter) const {
     Location loc = op.getLoc();
     MemRefType source = op.getSource().getType();
     int64_t cols = op.getPipe().getType().getSlot().getShape()[1];
@@ -214,8 +247,6 @@ struct ProducePattern : PipePattern<ProduceOp> {
     }
     bytes = arith::SelectOp::create(rewriter, loc, rowInside, bytes, zero);
     // A copy of no bytes does not read its address, which may be outside.
-    Value pointer =
-        globalPointer(rewriter, loc, op.getSource(), ValueRange{r, c});
     NVVM::CpAsyncOp::create(rewriter, loc, dest, pointer,
                             rewriter.getI32IntegerAttr(16),
                             NVVM::LoadCacheModifierKindAttr::get(
