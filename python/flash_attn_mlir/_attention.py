@@ -236,7 +236,9 @@ def _attention(lib, like, q, k, v, options, causal, return_attn_probs, chip=None
             kinds += "x"
         arguments += (o, lse)
         kinds += "mm"
-        aligned = q.aligned and k.aligned and v.aligned and o.aligned
+        # The CPU's kernels take any address: one class.
+        on_gpu = q.device_type == _arrays.CUDA
+        aligned = on_gpu and q.aligned and k.aligned and v.aligned and o.aligned
         broadcast = q.broadcast or k.broadcast or v.broadcast
         chips = _candidates(q, aligned, broadcast) if chip is None else (chip,)
         rest = (
