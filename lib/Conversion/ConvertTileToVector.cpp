@@ -24,6 +24,7 @@
 #include "mlir/IR/Matchers.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
+#include <functional>
 #include <set>
 
 namespace mlir::fa {
@@ -444,14 +445,16 @@ LogicalResult TileLowering::lowerBlock(Block &block) {
 LogicalResult TileLowering::lower(Operation *op) {
   bool hasTiles = llvm::any_of(op->getOperands(), isTile) ||
                   llvm::any_of(op->getResults(), isTile);
+  if (isa<tl::LoadOp, tl::StoreOp, tl::ContractOp, tl::ReduceOp>(op))
+    dead.push_back(op);
   if (auto load = dyn_cast<tl::LoadOp>(op))
-    return dead.push_back(op), lowerLoad(load);
+    return lowerLoad(load);
   if (auto store = dyn_cast<tl::StoreOp>(op))
-    return dead.push_back(op), lowerStore(store);
+    return lowerStore(store);
   if (auto contract = dyn_cast<tl::ContractOp>(op))
-    return dead.push_back(op), lowerContract(contract);
+    return lowerContract(contract);
   if (auto reduce = dyn_cast<tl::ReduceOp>(op))
-    return dead.push_back(op), lowerRowReduction(reduce);
+    return lowerRowReduction(reduce);
   if (auto loop = dyn_cast<scf::ForOp>(op))
     return lowerFor(loop);
   if (auto branch = dyn_cast<scf::IfOp>(op))
