@@ -31,7 +31,7 @@ func.func @groups(%m: memref<96x64xf32>) attributes {tile.plan = #tile.plan<chip
 
 // -----
 
-// ERR: error: 'tile.contract' op the right factor must be in a shared buffer
+// ERR: error: the right factor must be in a shared buffer
 func.func @right(%m: memref<64x64xf16>) attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>} {
   %c0 = arith.constant 0 : index
   %zero = arith.constant dense<0.0> : tensor<64x64xf32>

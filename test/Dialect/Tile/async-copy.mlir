@@ -4,15 +4,14 @@
 
 // A tile that stays gets one slot, tiles of the loop the plan's number.
 // CHECK-LABEL: func.func @chain(
-// CHECK-SAME: %[[A:[a-z0-9]+]]: {{[^,]*, [^,]*, [^,]*}}, %[[B:[a-z0-9]+]]: memref
 // CHECK-DAG: %[[PA:.*]] = tile.pipe : <1, <128x64xf16, swizzle = 128>>
 // CHECK-DAG: tile.pipe : <2, <64x64xf16, swizzle = 128>>
 // CHECK-DAG: tile.pipe : <2, <64x64xf16, swizzle = 128>>
-// CHECK: tile.produce %[[PA]][%[[ZERO:.*]]], %[[A]]
+// CHECK: tile.produce %[[PA]][%[[ZERO:.*]]], %arg0
 // CHECK: %[[BA:.*]] = tile.consume %[[PA]][%[[ZERO]]]
 // CHECK: scf.for %[[I:[a-z0-9]+]] =
 // CHECK:   %[[FILL:.*]] = arith.subi %[[I]], %{{.*}}
-// CHECK:   tile.produce %[[PB:.*]][%[[FILL]]], %[[B]]
+// CHECK:   tile.produce %[[PB:.*]][%[[FILL]]], %arg1
 // CHECK:   %[[BB:.*]] = tile.consume %[[PB]][%[[FILL]]]
 // CHECK:   tile.contract %[[BA]], %[[BB]]
 // CHECK:   tile.release %[[PB]][%[[FILL]]]

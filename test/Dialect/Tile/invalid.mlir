@@ -147,6 +147,7 @@ func.func @consume_type(%p: !tile.pipe<1, !tile.buffer<16x64xf16, swizzle = 128>
 func.func @roles_count() {
   // expected-error @+1 {{has 1 regions, 2 warp counts and 1 register counts; one each is needed}}
   tile.roles warps [4, 8] registers [24] {
+    %a = arith.constant 0 : index
   }
   return
 }

@@ -7,23 +7,22 @@
 // (c's second slot is filled by the first iteration). So a may wait with three
 // fills under way, b and c with two.
 // CHECK-LABEL: func.func @chain(
-// CHECK-SAME: %[[A:[a-z0-9]+]]: {{[^,]*, [^,]*, [^,]*}}, %[[B:[a-z0-9]+]]: {{[^,]*, [^,]*, [^,]*}}, %[[C:[a-z0-9]+]]:
-// CHECK: tile.produce %[[PA:.*]][%c0], %[[A]]
-// CHECK: tile.produce %[[PB:.*]][%c0], %[[B]][%c0, %c0] if
-// CHECK: tile.produce %[[PC:.*]][%c0], %[[C]][%c0, %c0] if
-// CHECK: tile.produce %[[PB]][%c1], %[[B]][%c64, %c0] if
+// CHECK: tile.produce %[[PA:.*]][%c0], %arg0
+// CHECK: tile.produce %[[PB:.*]][%c0], %arg1[%c0, %c0] if
+// CHECK: tile.produce %[[PC:.*]][%c0], %arg2[%c0, %c0] if
+// CHECK: tile.produce %[[PB]][%c1], %arg1[%c64, %c0] if
 // CHECK-NOT: tile.produce
 // CHECK: tile.consume %[[PA]][%c0] {pending = 3 : i64}
 // CHECK: scf.for %[[I:[a-z0-9]+]] = %c0 to %[[END:[0-9]+]]
 // CHECK:   tile.consume %[[PB]][%[[I]]] {pending = 2 : i64}
 // CHECK:   %[[NEXT:.*]] = arith.addi %[[I]], %c1
 // CHECK:   %[[MORE:.*]] = arith.cmpi slt, %[[NEXT]], %[[END]]
-// CHECK:   tile.produce %[[PC]][%[[NEXT]]], %[[C]]{{.*}} if %[[MORE]]
+// CHECK:   tile.produce %[[PC]][%[[NEXT]]], %arg2{{.*}} if %[[MORE]]
 // CHECK:   tile.contract
 // CHECK:   tile.consume %[[PC]][%[[I]]] {pending = 2 : i64}
 // CHECK:   %[[NEXT2:.*]] = arith.addi %[[I]], %c2
 // CHECK:   %[[MORE2:.*]] = arith.cmpi slt, %[[NEXT2]], %[[END]]
-// CHECK:   tile.produce %[[PB]][%[[NEXT2]]], %[[B]]{{.*}} if %[[MORE2]]
+// CHECK:   tile.produce %[[PB]][%[[NEXT2]]], %arg1{{.*}} if %[[MORE2]]
 // CHECK:   tile.contract
 
 // One slot each: c is filled during the first product, b during the second.

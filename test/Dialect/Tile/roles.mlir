@@ -2,8 +2,8 @@
 // RUN: %{chain:mma2} | fa-opt --pass-pipeline='builtin.module(func.func(tile-map-grid,tile-async-copy,canonicalize,cse,tile-roles,canonicalize,cse))' | FileCheck %s --check-prefix=NONE
 
 // CHECK-LABEL: func.func @chain
-// CHECK: %[[PA:.*]] = tile.pipe : <1,
-// CHECK: tile.roles warps array<i64: 4, 8> registers array<i64: 24, 240> {
+// CHECK: %[[PA:.*]] = tile.pipe : <1, <128x64xf16
+// CHECK: tile.roles warps [4, 8] registers [24, 240] {
 // Copies: the loop carries nothing.
 // CHECK-NOT: tile.consume
 // CHECK: tile.produce %[[PA]]
