@@ -36,7 +36,10 @@ install_test_tools() {
 
 setup
 install_test_tools
+# Both suites run; a failure of either fails the script.
+failed=()
 step "lit tests"
-cmake --build --preset default --target check-fa
+cmake --build --preset default --target check-fa || failed+=("lit tests")
 step "Python tests"
-"$VENV/bin/python" -m pytest test -n "$(nproc)" "$@"
+"$VENV/bin/python" -m pytest test -n "$(nproc)" "$@" || failed+=("Python tests")
+[ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}"
