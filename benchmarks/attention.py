@@ -173,7 +173,9 @@ def gpu(args):
                         rows.append([*label(record), "-", "-", "-", "-"])
                         print(f"  {record['name']} refused {shape}: {record['refused']}")
                         continue
-                    ratios = [record.get(f"ratio to torch {p}", math.nan) for p in ("flash", "cudnn")]
+                    ratios = [
+                        record.get(f"ratio to torch {p}", math.nan) for p in ("flash", "cudnn")
+                    ]
                     rows.append(
                         [
                             *label(record),

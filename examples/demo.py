@@ -15,9 +15,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test" / "python"))
 
-import reference  # the independent float64 reference of the tests
-
 import flash_attn_mlir as fa
+import reference  # the independent float64 reference of the tests
 
 # name, batch, seqlen, heads, heads_k, head_dim, options
 PROBLEMS = [
@@ -31,7 +30,9 @@ PROBLEMS = [
 
 def live_scores(seqlen, options):
     """Scores that the mask keeps, per head."""
-    keep = reference.band(seqlen, seqlen, options.get("causal"), *options.get("window_size", (-1, -1)))
+    keep = reference.band(
+        seqlen, seqlen, options.get("causal"), *options.get("window_size", (-1, -1))
+    )
     m, n = np.arange(seqlen)[:, None], np.arange(seqlen)[None, :]
     return int(keep(0, 0, m, n).sum())
 
@@ -88,7 +89,8 @@ def run(device, dtype, move, back, synchronize):
         print(
             f"  {device:5} {dtype:8} {name:11} {shape:20} first call {first:6.2f} s   "
             f"then {median * 1e3:8.2f} ms {flops / median / 1e9:9.1f} GFLOP/s   "
-            f"error {error:.1e} (<= {bound:.0e}), worst row {row:.1e} (<= {row_bound:.0e})  {verdict}",
+            f"error {error:.1e} (<= {bound:.0e}), worst row {row:.1e} (<= {row_bound:.0e})  "
+            f"{verdict}",
             flush=True,
         )
     return good

@@ -39,4 +39,4 @@ install_test_tools
 step "lit tests"
 cmake --build --preset default --target check-fa
 step "Python tests"
-"$VENV/bin/python" -m pytest test/python -n "$(nproc)" "$@"
+"$VENV/bin/python" -m pytest test -n "$(nproc)" "$@"

@@ -87,6 +87,7 @@ class _Torch(Library):
     def __init__(self):
         torch = sys.modules["torch"]
         self.torch = torch
+        self.strided = torch.strided
         self.dtypes = {getattr(torch, long): short for long, short in _NAMES.items()}
         self.types = {short: dtype for dtype, short in self.dtypes.items()}
 
@@ -94,10 +95,10 @@ class _Torch(Library):
         dtype = self.dtypes.get(array.dtype)
         if dtype is None:
             raise TypeError(f"dtype {array.dtype} is not supported")
-        if array.layout is not self.torch.strided:
-            raise TypeError(f"layout {array.layout} is not supported; allowed: strided")
-        if not array.is_cuda and array.device.type != "cpu":
+        if not (array.is_cuda or array.is_cpu):
             raise ValueError(f"device {array.device} is not supported; allowed: cpu, cuda")
+        if array.layout is not self.strided:
+            raise TypeError(f"layout {array.layout} is not supported; allowed: strided")
         return _fa.view_torch(array, dtype, _ITEMSIZE[dtype])
 
     def empty(self, shape, dtype, like):
@@ -127,8 +128,7 @@ class _DLPack(Library):
             capsule = array.__dlpack__()
         else:
             raise ValueError(
-                f"DLPack device type {device_type} is not supported; "
-                "allowed: 1 (CPU) and 2 (CUDA)"
+                f"DLPack device type {device_type} is not supported; allowed: 1 (CPU) and 2 (CUDA)"
             )
         return _fa.view_dlpack(capsule)
 

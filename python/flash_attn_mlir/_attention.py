@@ -7,7 +7,7 @@ import operator
 import sys
 import threading
 
-from . import _arrays, _compiler, _fa
+from . import _arrays, _compiler
 
 _MAX_HEAD_DIM = 256
 _DTYPES_ON = {_arrays.CPU: ("f16", "bf16", "f32", "f64"), _arrays.CUDA: ("f16", "bf16")}
@@ -173,9 +173,7 @@ def _check_shapes(q, k, v) -> None:
         )
     for dim, name in enumerate(("batch", "seqlen", "heads", "head_dim")):
         if v_shape[dim] != k_shape[dim]:
-            raise ValueError(
-                f"v: {name} {v_shape[dim]} differs from k's; allowed: {k_shape[dim]}"
-            )
+            raise ValueError(f"v: {name} {v_shape[dim]} differs from k's; allowed: {k_shape[dim]}")
 
 
 # ===-----------------------------------------------------------------------=== #
@@ -238,7 +236,9 @@ def _attention(lib, like, q, k, v, options, causal, return_attn_probs, chip=None
             kinds += "x"
         arguments += (o, lse)
         kinds += "mm"
-        aligned = q.aligned and k.aligned and v.aligned and o.aligned
+        # The CPU's kernels take any address: one class.
+        on_gpu = q.device_type == _arrays.CUDA
+        aligned = on_gpu and q.aligned and k.aligned and v.aligned and o.aligned
         broadcast = q.broadcast or k.broadcast or v.broadcast
         chips = _candidates(q, aligned, broadcast) if chip is None else (chip,)
         rest = (
@@ -308,7 +308,11 @@ def flash_attn_func(
     """
     options = _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
     return _from_operands(
-        _Operand("q", q, 4), _Operand("k", k, 4), _Operand("v", v, 4), options, causal,
+        _Operand("q", q, 4),
+        _Operand("k", k, 4),
+        _Operand("v", v, 4),
+        options,
+        causal,
         return_attn_probs,
     )
 
@@ -348,7 +352,13 @@ def flash_attn_kvpacked_func(
     if kv.view.shape[2] != 2:
         raise ValueError(f"kv: dimension 2 has extent {kv.view.shape[2]}; allowed: 2 (k, v)")
     return _attention(
-        q.lib, q.array, q.view, kv.view.select(2, 0), kv.view.select(2, 1), options, causal,
+        q.lib,
+        q.array,
+        q.view,
+        kv.view.select(2, 0),
+        kv.view.select(2, 1),
+        options,
+        causal,
         return_attn_probs,
     )
 
@@ -371,7 +381,12 @@ def flash_attn_qkvpacked_func(
     if view.shape[2] != 3:
         raise ValueError(f"qkv: dimension 2 has extent {view.shape[2]}; allowed: 3 (q, k, v)")
     return _attention(
-        qkv.lib, qkv.array, view.select(2, 0), view.select(2, 1), view.select(2, 2), options,
-        causal, return_attn_probs,
+        qkv.lib,
+        qkv.array,
+        view.select(2, 0),
+        view.select(2, 1),
+        view.select(2, 2),
+        options,
+        causal,
+        return_attn_probs,
     )
-

@@ -183,11 +183,34 @@ static void fillFromTuple(py::handle tuple, int64_t *values) {
   }
 }
 
+/// The attributes of a tensor that are read at each call, interned once.
+struct TorchNames {
+  static PyObject *intern(const char *name) {
+    return PyUnicode_InternFromString(name);
+  }
+  PyObject *shape = intern("shape"), *stride = intern("stride"),
+           *dataPtr = intern("data_ptr"), *isCuda = intern("is_cuda"),
+           *getDevice = intern("get_device");
+};
+
+static py::object stolen(PyObject *result) {
+  if (!result)
+    throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(result);
+}
+
 static View viewTorch(const py::object &tensor, const std::string &dtype,
                       int itemsize) {
+  static const TorchNames names;
+  auto get = [&](PyObject *name) {
+    return stolen(PyObject_GetAttr(tensor.ptr(), name));
+  };
+  auto call = [&](PyObject *name) {
+    return stolen(PyObject_CallMethodNoArgs(tensor.ptr(), name));
+  };
   View view;
-  py::object shape = tensor.attr("shape");
-  py::object strides = tensor.attr("stride")();
+  py::object shape = get(names.shape);
+  py::object strides = call(names.stride);
   if (!PyTuple_Check(shape.ptr()) || !PyTuple_Check(strides.ptr()))
     throw py::type_error("shape and stride() of a tensor must be tuples");
   view.setRank(PyTuple_GET_SIZE(shape.ptr()));
@@ -196,10 +219,10 @@ static View viewTorch(const py::object &tensor, const std::string &dtype,
   view.dtype = dtype;
   view.itemsize = itemsize;
   view.arg.data =
-      reinterpret_cast<void *>(tensor.attr("data_ptr")().cast<uintptr_t>());
-  if (tensor.attr("is_cuda").cast<bool>()) {
+      reinterpret_cast<void *>(call(names.dataPtr).cast<uintptr_t>());
+  if (get(names.isCuda).cast<bool>()) {
     view.deviceType = kCUDA;
-    view.deviceId = tensor.attr("get_device")().cast<int>();
+    view.deviceId = call(names.getDevice).cast<int>();
   }
   view.normaliseUnitStrides();
   view.owner = tensor;

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from hostcode import call, compile_text
+from hostcode import attention_text, call, compile_text
 
 SAMPLE = os.path.join(os.path.dirname(__file__), "../Dialect/Tile/l1-attention.mlir")
 MM = ("maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, "
@@ -62,13 +62,13 @@ def check(got, want, tolerance):
 _cache = {}
 
 
-def program(text):
+def program(text, pipeline="fa-lower-tiles-to-cpu"):
     if text not in _cache:
-        _cache[text] = compile_text(text)
+        _cache[text] = compile_text(text, pipeline)
     return _cache[text]
 
 
-def attention_text(dtype):
+def sample_text(dtype):
     text = open(SAMPLE).read()
     if dtype in ("f32", "f64"):
         for line in ("%ph = arith.truncf %p : tensor<128x64xf32> to tensor<128x64xf16>",
@@ -95,7 +95,7 @@ def test_attention(dtype, lq, lk):
     acc = np.float64 if dtype == "f64" else np.float32
     o = poisoned(q.shape, dtype)
     lse = np.full((b, h, lq), np.nan, acc)
-    call(program(attention_text(dtype)), b * h * -(-lq // 128), q, k, v, acc(d ** -0.5), o, lse)
+    call(program(sample_text(dtype)), b * h * -(-lq // 128), q, k, v, acc(d ** -0.5), o, lse)
     kk = np.repeat(value(k), h // hk, axis=2)
     vv = np.repeat(value(v), h // hk, axis=2)
     s = np.einsum("bmhd,bnhd->bhmn", value(q), kk) * d ** -0.5
@@ -116,7 +116,7 @@ def test_attention_offset_view_and_strides():
     store = np.full((b, h, lq, d + 5), np.nan, np.float32)
     o = store[..., 2:d + 2].transpose(0, 2, 1, 3)
     lse = np.full((b, h, lq), np.nan, np.float32)
-    call(program(attention_text("f32")), b * h, q, k, v, np.float32(0.3), o, lse)
+    call(program(sample_text("f32")), b * h, q, k, v, np.float32(0.3), o, lse)
     s = np.einsum("bmhd,bnhd->bhmn", value(q), value(k)) * np.float64(np.float32(0.3))
     p = np.exp(s - s.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
@@ -391,3 +391,114 @@ def test_conditional_tiles():
     }
     %r = arith.addf %s, %two : TT"""
     check(run_pointwise(body, x), (value(x) * 2) * 2 + 2 * value(x) + 2, 1e-6)
+
+
+@pytest.mark.parametrize("dtype,d", [("f32", 64), ("f16", 40), ("bf16", 128), ("f64", 8), ("f32", 256)])
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("lq,lk", [(1, 130), (200, 333), (200, 70)])
+def test_attention_from_the_op(dtype, d, causal, lq, lk):
+    """From fa.attention; rows without a live key are exact."""
+    r = rng()
+    b, h, hk = 2, 4, 2
+    q = cast(r.standard_normal((b, lq, h, d)), dtype)
+    k = cast(r.standard_normal((b, lk, hk, d)), dtype)
+    v = cast(r.standard_normal((b, lk, hk, d)), dtype)
+    acc = np.float64 if dtype == "f64" else np.float32
+    o = poisoned(q.shape, dtype)
+    lse = np.full((b, h, lq), np.nan, acc)
+    text = attention_text(dtype, d, causal)
+    tile_m = 128 if 64 < d <= 128 else 64
+    call(program(text, "fa-lower-to-cpu"), b * h * -(-lq // tile_m), q, k, v,
+         acc(d ** -0.5), o, lse)
+    s = np.einsum("bmhd,bnhd->bhmn", value(q), np.repeat(value(k), 2, axis=2))
+    s = s * np.float64(acc(d ** -0.5))
+    m_, n_ = np.ogrid[:lq, :lk]
+    if causal:
+        s = np.where(m_ + lk - lq >= n_, s, -np.inf)
+    top = s.max(-1, keepdims=True)
+    live = np.isfinite(top)
+    p = np.exp(s - np.where(live, top, 0))
+    total = p.sum(-1, keepdims=True)
+    want = np.einsum("bhmn,bnhe->bmhe", p / np.where(live, total, 1),
+                     np.repeat(value(v), 2, axis=2))
+    dead = ~live[0, 0, :, 0]
+    assert (value(o)[:, dead] == 0).all() and (lse[:, :, dead] == -np.inf).all()
+    check(o, want, TOLERANCE[dtype])
+    alive = ~dead
+    check(lse[:, :, alive], (top + np.log(np.where(live, total, 1)))[:, :, alive, 0],
+          1e-14 if dtype == "f64" else 2e-6)
+
+
+def test_large_scratch():
+    """More scratch than a thread's stack should hold."""
+    r = rng()
+    a = r.standard_normal((600, 70)).astype(np.float32)
+    b = r.standard_normal((70, 530)).astype(np.float32)
+    c = poisoned((600, 530), "f32")
+    call(program(matmul_text("f32", "f32", 512, 512, 64)), 4, a, b, c)
+    check(c, value(a) @ value(b), TOLERANCE["f32"])
+
+
+@pytest.mark.parametrize("options", ["vector-bits=512 registers=32",
+                                     "vector-bits=128 registers=16"])
+def test_other_vector_widths(options, monkeypatch):
+    monkeypatch.setenv("FA_CPU_OPTIONS", options)
+    monkeypatch.setitem(globals(), "_cache", {})
+    test_attention_from_the_op("f32", 64, 1, 200, 333)
+    test_attention_from_the_op("f16", 40, 0, 200, 70)
+    test_matmul("f64", (24, 40, 24), (33, 71, 45))
+    test_row_normalised_product()
+    test_reductions_both_ways()
+    test_gather_and_integers()
+
+
+def test_score_region_lengths_and_poison():
+    """A softcap with a bias from a table; NaN beyond the lengths stays there."""
+    matrix = "memref<?x?x?x32xf32, strided<[?, ?, ?, 1], offset: ?>>"
+    rows = "memref<?x?x?xf32, strided<[?, ?, 1], offset: ?>>"
+    text = f"""
+func.func @attention(%q: {matrix}, %k: {matrix}, %v: {matrix}, %scale: f32,
+    %ql: memref<?xi32>, %kl: memref<?xi32>, %cap: f32, %table: memref<?xf32>,
+    %o: {matrix}, %lse: {rows}) {{
+  fa.attention ins(%q, %k, %v : {matrix}, {matrix}, {matrix}) scale(%scale : f32)
+    lengths(%ql, %kl : memref<?xi32>, memref<?xi32>)
+    captures(%cap, %table : f32, memref<?xf32>)
+    outs(%o, %lse : {matrix}, {rows})
+    {{indexing_maps = [
+      affine_map<(b, h, m, n, d, e)[g] -> (b, m, h, d)>,
+      affine_map<(b, h, m, n, d, e)[g] -> (b, n, h floordiv g, d)>,
+      affine_map<(b, h, m, n, d, e)[g] -> (b, n, h floordiv g, e)>,
+      affine_map<(b, h, m, n, d, e)[g] -> (b, m, h, e)>,
+      affine_map<(b, h, m, n, d, e)[g] -> (b, h, m)>], capture_maps = [unit, unit]}}
+    score {{
+    ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32, %t: memref<?xf32>):
+      %x = arith.divf %s, %c : f32
+      %y = math.tanh %x : f32
+      %z = arith.mulf %y, %c : f32
+      %d = arith.subi %m, %n : index
+      %bias = fa.gather %t[%d] : memref<?xf32> -> f32
+      %r = arith.addf %z, %bias : f32
+      fa.yield %r : f32
+    }}
+  return
+}}"""
+    r = rng()
+    b, h, lq, lk, d = 2, 2, 90, 150, 32
+    q, k, v = (r.standard_normal((b, n, h, d)).astype(np.float32) for n in (lq, lk, lk))
+    ql, kl = np.array([90, 33], np.int32), np.array([101, 150], np.int32)
+    q[1, 33:] = k[0, 101:] = v[0, 101:] = np.nan
+    table = r.standard_normal(40).astype(np.float32)
+    o, lse = poisoned(q.shape, "f32"), np.full((b, h, lq), np.nan, np.float32)
+    call(program(text, "fa-lower-to-cpu"), b * h * 2, q, k, v, np.float32(0.25), ql, kl,
+         np.float32(3), table, o, lse)
+    for i in range(b):
+        m, n = ql[i], kl[i]
+        s = np.einsum("mhd,nhd->hmn", value(q[i, :m]), value(k[i, :n])) * 0.25
+        s = 3 * np.tanh(s / 3)
+        s += table[np.clip(np.arange(m)[:, None] - np.arange(n), 0, 39)]
+        top = s.max(-1, keepdims=True)
+        p = np.exp(s - top)
+        total = p.sum(-1, keepdims=True)
+        check(o[i, :m], np.einsum("hmn,nhe->mhe", p / total, value(v[i, :n])), 3e-6)
+        check(lse[i, :, :m], (top + np.log(total))[..., 0], 3e-6)
+        assert (o[i, m:] == 0).all() and (lse[i, :, m:] == -np.inf).all()

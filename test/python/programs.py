@@ -22,7 +22,7 @@ class Program:
     init_lse: str = ""
     captures: str = ""
     capture_maps: str = ""
-    mask: tuple[str, ...] | None = None  # sets: "[lq, lk] : (...)"
+    mask: str = ""  # sets, in full: "affine_set<(b, h, m, n)[lq, lk] : (...)>"; " ": none
     symbols: str = ""
     region_arguments: str = ""
     score: str = ""  # body of the region; the result is %r
@@ -53,12 +53,7 @@ class Program:
             attributes.append(f"capture_maps = [{self.capture_maps}]")
         if self.dead_lse:
             attributes.append(f"dead_lse = {self.dead_lse} : f64")
-        # Sets need aliases: the `>` of `>=` would end an attribute written in place.
-        sets = [
-            f"#set{i} = affine_set<(b, h, m, n){text}>" for i, text in enumerate(self.mask or ())
-        ]
         lines = [
-            *sets,
             "func.func @attention(" + ", ".join(f"%{n}: {t}" for n, t in arguments) + ") {",
             f"  fa.attention ins(%q, %k, %v : {qk}, {qk}, {v})",
             f"      scale(%scale : {acc})",
@@ -69,9 +64,8 @@ class Program:
             lines.append(f"      init_lse({self.init_lse} : {lse})")
         if self.captures:
             lines.append(f"      captures({self.captures})")
-        if self.mask is not None:
-            names = ", ".join(f"#set{i}" for i in range(len(sets)))
-            lines.append(f"      mask #fa.mask<{names}>")
+        if self.mask:
+            lines.append(f"      mask <{self.mask}>")
         if self.symbols:
             lines.append(f"      symbols({self.symbols})")
         lines.append(f"      outs(%o, %lse : {v}, {lse}) {{{', '.join(attributes)}}}")
@@ -91,7 +85,7 @@ LENGTHS = {
     "arguments": (("ql", "memref<?xi32>"), ("kl", "memref<?xi32>")),
     "lengths": "%ql, %kl : memref<?xi32>, memref<?xi32>",
 }
-CAUSAL = ("[lq, lk] : (m + lk - lq - n >= 0)",)
+CAUSAL = "affine_set<(b, h, m, n)[lq, lk] : (m + lk - lq - n >= 0)>"
 
 _BIAS = "memref<?x?x?xf32, strided<[?, ?, ?], offset: ?>>"
 BIAS = {

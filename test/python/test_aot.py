@@ -6,10 +6,9 @@ import json
 import subprocess
 import sys
 
+import flash_attn_mlir as fa
 import numpy as np
 import pytest
-
-import flash_attn_mlir as fa
 
 
 def command(*arguments, **kwargs):

@@ -7,11 +7,10 @@ import subprocess
 import sys
 import threading
 
+import flash_attn_mlir as fa
 import numpy as np
 import pytest
 from reference import attention, band, check
-
-import flash_attn_mlir as fa
 
 TAIL = {
     "dropout_p": 0.0,
@@ -76,9 +75,7 @@ def test_packed_functions(rng):
 
 def test_positional_order(rng):
     q, k, v = (draw(rng, 1, 60, 2, 32) for _ in range(3))
-    out, lse, dmask = fa.flash_attn_func(
-        q, k, v, 0.0, 0.2, True, (10, -1), 3.0, None, True, True
-    )
+    out, lse, dmask = fa.flash_attn_func(q, k, v, 0.0, 0.2, True, (10, -1), 3.0, None, True, True)
     expected = attention(
         q, k, v, 0.2, band(60, 60, True, 10), lambda s, b, h, m, n: 3 * np.tanh(s / 3)
     )

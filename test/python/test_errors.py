@@ -6,10 +6,9 @@ import os
 import subprocess
 import sys
 
+import flash_attn_mlir as fa
 import numpy as np
 import pytest
-
-import flash_attn_mlir as fa
 
 
 def zeros(*shape, dtype=np.float32):
@@ -207,7 +206,9 @@ def test_damaged_files(tmp_path):
     kernel.save(path)
     data = path.read_bytes()
     for name, damaged in {
-        "flipped": data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :],
+        "flipped": data[: len(data) // 2]
+        + bytes([data[len(data) // 2] ^ 1])
+        + data[len(data) // 2 + 1 :],
         "short": data[:-7],
         "foreign": b"\x7fELF" + data,
         "empty": b"",

@@ -6,13 +6,12 @@ Errors are measured against float64 on the same (upcast) inputs and may be at mo
 
 from __future__ import annotations
 
+import flash_attn_mlir as fa
 import numpy as np
 import pytest
 from cases import EDGES, Case, random_case
-from reference import BOUNDS
-
-import flash_attn_mlir as fa
 from flash_attn_mlir import _attention
+from reference import BOUNDS
 
 pytestmark = pytest.mark.gpu
 
@@ -54,8 +53,9 @@ def inputs(torch, generator, case, dtype):
 
 
 def unaligned(torch, x):
-    big = torch.full((*x.shape[:2], x.shape[2] + 1, x.shape[3] + 3), float("nan"), dtype=x.dtype,
-                     device=x.device)
+    big = torch.full(
+        (*x.shape[:2], x.shape[2] + 1, x.shape[3] + 3), float("nan"), dtype=x.dtype, device=x.device
+    )
     view = big[:, :, 1:, 1 : 1 + x.shape[3]]
     view.copy_(x)
     return view

@@ -4,12 +4,11 @@ init_lse, other layouts, d_qk != d_v; on the CPU and, where there is one, on a G
 
 from __future__ import annotations
 
+import flash_attn_mlir as fa
 import numpy as np
 import pytest
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
 from reference import attention, band, check
-
-import flash_attn_mlir as fa
 
 TARGETS = ["cpu", pytest.param("sm_80", marks=pytest.mark.gpu)]
 
@@ -97,7 +96,7 @@ def test_lengths(chip, rng, causal):
         setup.q[b, q_lengths[b] :] = np.nan
         setup.k[b, k_lengths[b] :] = np.nan
         setup.v[b, k_lengths[b] :] = np.nan
-    program = Program(setup.dtype, mask=CAUSAL if causal else None, **LENGTHS)
+    program = Program(setup.dtype, mask=CAUSAL if causal else "", **LENGTHS)
     result = setup.run(program, q_lengths, k_lengths)
     mask = band(q_lengths, k_lengths, True) if causal else None
     setup.check(result, mask=mask, q_lengths=q_lengths, k_lengths=k_lengths)
@@ -166,12 +165,12 @@ def test_score_depends_on_positions(chip, rng):
 def test_union_of_sets(chip, rng):
     # Prefix-LM: causal, or a key below the prefix.
     setup = Setup(chip, rng)
-    prefix = "[lq, lk, p] : (p - 1 - n >= 0)"
-    causal = "[lq, lk, p] : (m + lk - lq - n >= 0)"
+    prefix = "affine_set<(b, h, m, n)[lq, lk, p] : (p - 1 - n >= 0)>"
+    causal = "affine_set<(b, h, m, n)[lq, lk, p] : (m + lk - lq - n >= 0)>"
     program = Program(
         setup.dtype,
         arguments=(("p", "index"),),
-        mask=(causal, prefix),
+        mask=f"{causal}, {prefix}",
         symbols="%p",
     )
     causal_mask = band(70, 90, True)
@@ -185,7 +184,7 @@ def test_union_of_sets(chip, rng):
 def test_mask_with_no_set_keeps_nothing(chip, rng):
     setup = Setup(chip, rng)
     setup.check(
-        setup.run(Program(setup.dtype, mask=())),
+        setup.run(Program(setup.dtype, mask=" ")),
         mask=lambda b, h, m, n: np.zeros(np.broadcast_shapes(m.shape, n.shape), bool),
     )
 
@@ -194,7 +193,9 @@ def test_mask_on_heads(chip, rng):
     setup = Setup(chip, rng)
     # Head h sees keys n >= 10 h.
     setup.check(
-        setup.run(Program(setup.dtype, mask=("[lq, lk] : (n - 10 * h >= 0)",))),
+        setup.run(
+            Program(setup.dtype, mask="affine_set<(b, h, m, n)[lq, lk] : (n - 10 * h >= 0)>")
+        ),
         mask=lambda b, h, m, n: (n >= 10 * h) & (m == m),
     )
 
@@ -205,9 +206,7 @@ def test_init_lse(chip, rng):
     start[0, 0, :10] = -np.inf
     start[1, 1, :10] = 50
     lse_type = "memref<?x?x?xf32, strided<[?, ?, 1], offset: ?>>"
-    program = Program(
-        setup.dtype, arguments=(("start", lse_type),), init_lse="%start", mask=CAUSAL
-    )
+    program = Program(setup.dtype, arguments=(("start", lse_type),), init_lse="%start", mask=CAUSAL)
     setup.check(setup.run(program, start), init_lse=start, mask=band(70, 90, True))
 
 
@@ -223,7 +222,10 @@ def test_schedule_changes_no_result(rng):
     """Other tile sizes give the same attention."""
     setup = Setup("cpu", rng, sq=130, sk=170)
     program = Program("f32", mask=CAUSAL)
-    plan = '#tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>'
+    plan = (
+        '#tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, '
+        "stages = 1>"
+    )
     for tile_m, tile_n in ((16, 16), (32, 64), (64, 32)):
         schedule = f"#fa.schedule<tile_m = {tile_m}, tile_n = {tile_n}, plan = {plan}>"
         kernel = fa.compile(mlir=program.text(), chip="cpu", schedule=schedule)

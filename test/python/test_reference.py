@@ -11,9 +11,7 @@ from reference import attention, band, check, errors, softcap
 def test_against_torch(torch, rng, causal):
     q, k, v = (torch.from_numpy(rng.standard_normal((2, 4, 33, 16))) for _ in range(3))
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    out, lse = attention(
-        *(x.transpose(1, 2).numpy() for x in (q, k, v)), mask=band(33, 33, causal)
-    )
+    out, lse = attention(*(x.transpose(1, 2).numpy() for x in (q, k, v)), mask=band(33, 33, causal))
     np.testing.assert_allclose(out, expected.transpose(1, 2).numpy(), atol=1e-12)
     scores = q @ k.transpose(2, 3) / 4
     if causal:

@@ -137,7 +137,7 @@ int64_t Emitter::paddedExtent(Value shaped, unsigned pos) {
 /// A window of `fa-tile` is a subview, along the rows only, of a view that
 /// holds all rows, and ends at min(tile_m, what is left). Then the view and an
 /// offset address the same rows, with bounds checks in place of a size. Any
-/// other window is used as it is.
+/// other window is used as it is. All operands have as many rows as q (C5).
 Emitter::Rows Emitter::rowsOf(Value window, AffineMap map) {
   Rows whole = {window, index(0)};
   auto view = window.getDefiningOp<memref::SubViewOp>();
@@ -160,15 +160,20 @@ Emitter::Rows Emitter::rowsOf(Value window, AffineMap map) {
   }
   OpFoldResult offset = view.getMixedOffsets()[rowPos];
   OpFoldResult size = view.getMixedSizes()[rowPos];
-  ValueBoundsConstraintSet::Variable left(
-      AffineMap::get(2, 0,
-                     builder.getAffineDimExpr(0) - builder.getAffineDimExpr(1)),
-      {ValueBoundsConstraintSet::Variable(view.getSource(), rowPos),
-       ValueBoundsConstraintSet::Variable(offset)});
   auto isLeft = [&](AffineMap map, ValueRange operands) {
-    FailureOr<bool> equal = ValueBoundsConstraintSet::areEqual(
-        left, ValueBoundsConstraintSet::Variable(map, operands));
-    return succeeded(equal) && *equal;
+    using Variable = ValueBoundsConstraintSet::Variable;
+    AffineMap difference = AffineMap::get(
+        2, 0, builder.getAffineDimExpr(0) - builder.getAffineDimExpr(1));
+    SmallVector<Variable> extents = {Variable(view.getSource(), rowPos)};
+    if (auto q = op.getQ().getDefiningOp<memref::SubViewOp>())
+      extents.emplace_back(q.getSource(),
+                           *op.findDim(AttentionOp::Q, AttentionOp::M));
+    return llvm::any_of(extents, [&](Variable extent) {
+      FailureOr<bool> equal = ValueBoundsConstraintSet::areEqual(
+          Variable(difference, {extent, Variable(offset)}),
+          Variable(map, operands));
+      return succeeded(equal) && *equal;
+    });
   };
   bool matches = false;
   if (auto sizeValue = dyn_cast<Value>(size)) {

@@ -26,10 +26,11 @@ struct Choice {
 } // namespace
 
 static constexpr Choice kTable[] = {
-    {90, true, 64, 128, 128, "wgmma", "tma", 8, 4, 2},
+    {90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2},
     {90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2},
-    {90, true, 256, 128, 64, "wgmma", "tma", 8, 4, 2},
-    {80, false, 96, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
+    {90, true, 192, 128, 112, "wgmma", "tma", 8, 4, 2},
+    {90, true, 256, 128, 80, "wgmma", "tma", 8, 4, 2},
+    {80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
     {80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
     {80, false, 256, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
     {0, false, 64, 64, 128, "vector", "direct", 1, 0, 1},

@@ -1,0 +1,52 @@
+// RUN: fa-opt %s -fa-decompose | FileCheck %s
+
+#maps = [affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>]
+
+// Tensors: scores, mask, maximum, sum, product, and the two results.
+// CHECK-LABEL: func.func @tensors(
+// CHECK-SAME: %[[Q:[a-z0-9]*]]: tensor<2x8x4x16xf16>, %[[K:[a-z0-9]*]]: tensor<2x9x2x16xf16>,
+// CHECK-DAG: %[[NINF:.*]] = arith.constant 0xFF800000 : f32
+// CHECK: %[[S:.*]] = linalg.generic {{.*}} iterator_types = ["parallel", "parallel", "parallel", "parallel", "reduction"]} ins(%[[Q]] : {{.*}}) outs({{.*}} : tensor<2x4x8x9xf32>)
+// CHECK: arith.divui %{{.*}}, %c2
+// CHECK: tensor.extract %[[K]]
+// CHECK: %[[MASKED:.*]] = linalg.generic {{.*}} outs(%[[S]] : tensor<2x4x8x9xf32>)
+// CHECK: arith.cmpi slt
+// CHECK: arith.cmpi sge
+// CHECK: arith.select %{{.*}}, %{{.*}}, %[[NINF]] : f32
+// CHECK: %[[MAX:.*]] = linalg.generic {{.*}} ins(%[[MASKED]] : {{.*}}) outs({{.*}} : tensor<2x4x8xf32>)
+// CHECK: arith.maxnumf
+// CHECK: %[[SUM:.*]] = linalg.generic {{.*}} ins(%[[MASKED]], %[[MAX]] :
+// CHECK: math.exp
+// CHECK: %[[ACC:.*]] = linalg.generic {{.*}} ins(%[[MASKED]], %[[MAX]] :
+// CHECK: %[[O:.*]] = linalg.generic {{.*}} ins(%[[ACC]], %[[SUM]] :
+// CHECK: arith.truncf
+// CHECK: %[[LSE:.*]] = linalg.generic {{.*}} ins(%[[SUM]], %[[MAX]] :
+// CHECK: math.log
+// CHECK: return %[[O]], %[[LSE]]
+func.func @tensors(%q: tensor<2x8x4x16xf16>, %k: tensor<2x9x2x16xf16>, %v: tensor<2x9x2x16xf16>, %scale: f32,
+    %o: tensor<2x8x4x16xf16>, %l: tensor<2x4x8xf32>) -> (tensor<2x8x4x16xf16>, tensor<2x4x8xf32>) {
+  %r:2 = fa.attention ins(%q, %k, %v : tensor<2x8x4x16xf16>, tensor<2x9x2x16xf16>, tensor<2x9x2x16xf16>) scale(%scale : f32)
+    mask <affine_set<(b,h,m,n)[lq,lk] : (m + lk - lq - n >= 0)>>
+    outs(%o, %l : tensor<2x8x4x16xf16>, tensor<2x4x8xf32>) {indexing_maps = #maps}
+    -> tensor<2x8x4x16xf16>, tensor<2x4x8xf32>
+  return %r#0, %r#1 : tensor<2x8x4x16xf16>, tensor<2x4x8xf32>
+}
+
+// Memrefs: temporaries are freed, nothing is left of the operation.
+// CHECK-LABEL: func.func @memrefs(
+// CHECK-SAME: %[[O:[a-z0-9]*]]: memref<?x?x?x16xf32>, %[[L:[a-z0-9]*]]: memref<?x?x?xf32>)
+// CHECK-COUNT-4: memref.alloc
+// CHECK: linalg.generic {{.*}} outs(%[[O]] :
+// CHECK: linalg.generic {{.*}} outs(%[[L]] :
+// CHECK-COUNT-4: memref.dealloc
+// CHECK-NOT: fa.
+// CHECK: return
+func.func @memrefs(%q: memref<?x?x?x16xf32>, %k: memref<?x?x?x16xf32>, %scale: f32, %o: memref<?x?x?x16xf32>, %l: memref<?x?x?xf32>) {
+  fa.attention ins(%q, %k, %k : memref<?x?x?x16xf32>, memref<?x?x?x16xf32>, memref<?x?x?x16xf32>) scale(%scale : f32)
+    outs(%o, %l : memref<?x?x?x16xf32>, memref<?x?x?xf32>) {indexing_maps = #maps}
+  return
+}

@@ -1,0 +1,99 @@
+// RUN: fa-opt %s -split-input-file -fa-select-schedule=chip=sm_80 -verify-diagnostics | FileCheck %s --check-prefixes=CHECK,SM80
+// RUN: fa-opt %s -split-input-file -fa-select-schedule=chip=sm_86 -verify-diagnostics | FileCheck %s --check-prefixes=CHECK,SM80
+// RUN: fa-opt %s -split-input-file -fa-select-schedule=chip=sm_90a -verify-diagnostics | FileCheck %s --check-prefixes=CHECK,SM90A
+// RUN: not fa-opt %s -split-input-file -fa-select-schedule=chip=gfx90a 2>&1 | FileCheck %s --check-prefix=CHIP
+// RUN: not fa-opt %s -split-input-file -fa-select-schedule="chip=cpu override=bogus" 2>&1 | FileCheck %s --check-prefix=OVERRIDE
+
+// CHIP: error: unknown chip 'gfx90a'; use cpu or sm_NN, for example sm_80 or sm_90a
+// OVERRIDE: error: override is 'bogus'; it must be a #fa.schedule<...>
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+
+// CHECK-LABEL: @d64
+// SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2>>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12, producers = 4, stages = 2>>
+func.func @d64(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
+    outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+
+// The larger head size decides.
+// CHECK-LABEL: @d64_e256
+// SM80: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, {{.*}} stages = 1>>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 80, plan = <chip = "sm_90a", mma = "wgmma",
+func.func @d64_e256(%q: memref<?x64xbf16> {tile.align = 16 : i64}, %v: memref<?x256xbf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %v : memref<?x64xbf16>, memref<?x64xbf16>, memref<?x256xbf16>) scale(%s : f32)
+    outs(%v, %l : memref<?x256xbf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+
+// Without a promise of 16-byte alignment, copies go through registers.
+// CHECK-LABEL: @unaligned
+// CHECK: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_{{[0-9a]+}}", mma = "mma_sync", copy = "direct", warps = 4, producers = 0,
+func.func @unaligned(%q: memref<?x64xf16>, %s: f32, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
+    outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+
+// Lengths end inside of the tensor: no tensor maps.
+// CHECK-LABEL: @lengths
+// CHECK: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_{{[0-9a]+}}", mma = "mma_sync", copy = "cp_async", warps = 4,
+func.func @lengths(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %n: memref<?xi32>, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
+    lengths(%n, %n : memref<?xi32>, memref<?xi32>)
+    outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+
+// An attribute that is there stays.
+// CHECK-LABEL: @given
+// CHECK: fa.schedule = #fa.schedule<tile_m = 32, tile_n = 16, plan = <chip = "sm_80"
+func.func @given(%q: memref<?x64xf16>, %s: f32, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
+    outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps, fa.schedule =
+    #fa.schedule<tile_m = 32, tile_n = 16, plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "direct", warps = 2, producers = 0, stages = 1>>}
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+
+func.func @f32(%q: memref<?x64xf32>, %s: f32, %l: memref<?xf32>) {
+  // expected-error-re @+1 {{has element type 'f32', which chip sm_{{[0-9a]+}} has no schedule for; use f16 or bf16, or chip cpu}}
+  fa.attention ins(%q, %q, %q : memref<?x64xf32>, memref<?x64xf32>, memref<?x64xf32>) scale(%s : f32)
+    outs(%q, %l : memref<?x64xf32>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+
+func.func @d512(%q: memref<?x512xf16>, %s: f32, %l: memref<?xf32>) {
+  // expected-error-re @+1 {{has head size 512 on chip sm_{{[0-9a]+}}, which has no schedule}}
+  fa.attention ins(%q, %q, %q : memref<?x512xf16>, memref<?x512xf16>, memref<?x512xf16>) scale(%s : f32)
+    outs(%q, %l : memref<?x512xf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+
+func.func @dynamic(%q: memref<?x?xf16>, %s: f32, %l: memref<?xf32>) {
+  // expected-error @+1 {{has a dynamic head size; head sizes must be static}}
+  fa.attention ins(%q, %q, %q : memref<?x?xf16>, memref<?x?xf16>, memref<?x?xf16>) scale(%s : f32)
+    outs(%q, %l : memref<?x?xf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
