@@ -546,7 +546,9 @@ LogicalResult TileLowering::lowerFor(scf::ForOp op) {
     if (isTile(arg)) {
       BlockArgument fresh = body->addArgument(arg.getType(), arg.getLoc());
       arg.replaceAllUsesWith(fresh);
-      buffers[fresh] = buffers[arg];
+      // Not in one statement: inserting may move what a lookup refers to.
+      Value buffer = buffers.lookup(arg);
+      buffers[fresh] = buffer;
       owners[buffers[arg]] = fresh;
     }
   Operation *oldYield = op.getBody()->getTerminator();
