@@ -35,14 +35,17 @@ SHAPES = [
     (1, 16, 32, 1, 1, 5, 3),
 ]
 
-WINDOW = ("[lq, lk, l, r] : (m + lk - lq + r - n >= 0, n - m - lk + lq + l >= 0)",)
-PREFIX = ("[lq, lk, p] : (m + lk - lq - n >= 0)", "[lq, lk, p] : (p - 1 - n >= 0)")
-BLOCKS = ("[lq, lk] : (m floordiv 5 - n floordiv 5 == 0)",)
-STRIDED = ("[lq, lk] : (m - n >= 0, (m - n) mod 3 == 0)",)
-DIAGONAL = ("[lq, lk] : (m - n == 0)",)
-TWICE = ("[lq, lk] : (2 * m - 3 * n + 4 >= 0)",)
-HEADS = ("[lq, lk] : (h - 1 >= 0)",)
-ROWS = ("[lq, lk] : (m - 3 >= 0)",)
+WINDOW = ("affine_set<(b, h, m, n)[lq, lk, l, r] : "
+          "(m + lk - lq + r - n >= 0, n - m - lk + lq + l >= 0)>")  # fmt: skip
+PREFIX = f"{CAUSAL}, affine_set<(b, h, m, n)[lq, lk, p] : (p - 1 - n >= 0)>".replace(
+    "[lq, lk] : (m", "[lq, lk, p] : (m"
+)
+BLOCKS = "affine_set<(b, h, m, n)[lq, lk] : (m floordiv 5 - n floordiv 5 == 0)>"
+STRIDED = "affine_set<(b, h, m, n)[lq, lk] : (m - n >= 0, (m - n) mod 3 == 0)>"
+DIAGONAL = "affine_set<(b, h, m, n)[lq, lk] : (m - n == 0)>"
+TWICE = "affine_set<(b, h, m, n)[lq, lk] : (2 * m - 3 * n + 4 >= 0)>"
+HEADS = "affine_set<(b, h, m, n)[lq, lk] : (h - 1 >= 0)>"
+ROWS = "affine_set<(b, h, m, n)[lq, lk] : (m - 3 >= 0)>"
 SOFTCAP = """        %t0 = arith.divf %s, %cap : f32
         %t1 = math.tanh %t0 : f32
         %r = arith.mulf %t1, %cap : f32"""
@@ -180,7 +183,7 @@ CASES = {
     "heads": Case(Program(mask=HEADS), mask(lambda b, h, m, n: (h >= 1) & (m >= 0) & (n >= 0))),
     "rows": Case(Program(mask=ROWS), mask(lambda b, h, m, n: (m >= 3) & (n >= 0))),
     "nothing": Case(
-        Program(mask=(), dead_lse="0x7FF0000000000000"),
+        Program(mask=" ", dead_lse="0x7FF0000000000000"),
         lambda rng, s: ((), {"mask": lambda b, h, m, n: (m < 0) & (n < 0), "dead_lse": np.inf}),
     ),
     "dead-lse": Case(
