@@ -55,6 +55,9 @@ typedef struct fa_attention_spec {
   double dead_lse;                 /* lse of a row without a live key */
   int32_t aligned;                 /* 16-byte aligned pointers and strides of
                                       q, k, v, o: 1; element access: 0 */
+  int32_t negative_scale;          /* the scale may be negative: 1; otherwise a
+                                      launch refuses a negative one, and the
+                                      kernel saves a multiplication per score */
 } fa_attention_spec;
 
 /* The MLIR text of a specification: one function `@attention` whose arguments

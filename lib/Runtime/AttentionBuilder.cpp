@@ -13,6 +13,7 @@ namespace {
 struct Argument {
   std::string name, type;
   bool aligned = false;
+  bool nonnegative = false;
 };
 } // namespace
 
@@ -51,7 +52,7 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
   args.push_back({"q", qk, aligned});
   args.push_back({"k", qk, aligned});
   args.push_back({"v", v, aligned});
-  args.push_back({"scale", acc});
+  args.push_back({"scale", acc, false, !spec.negative_scale});
   if (spec.has_lengths) {
     args.push_back({"q_lengths", lengths});
     args.push_back({"k_lengths", lengths});
@@ -105,6 +106,8 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
         os << "\n    %" << arg.name << ": " << arg.type << " {";
         if (arg.aligned)
           os << "tile.align = 16 : i64, ";
+        if (arg.nonnegative)
+          os << "fa.nonnegative, ";
         os << "tile.name = \"" << arg.name << "\"}";
       },
       ",");

@@ -178,6 +178,7 @@ static void readArgumentAttributes(ModuleOp module, LaunchInfo &info) {
         arg.name = name.str();
       if (auto align = func.getArgAttrOfType<IntegerAttr>(index, "tile.align"))
         arg.align = align.getInt();
+      arg.nonnegative = static_cast<bool>(func.getArgAttr(index, "fa.nonnegative"));
     }
   });
 }

@@ -196,6 +196,8 @@ std::string LaunchInfo::toJSON() const {
       object["strides"] = toArray(arg.strides);
       object["align"] = arg.align;
     }
+    if (arg.nonnegative)
+      object["nonnegative"] = true;
     if (!llvm::is_contained(dtypes, json::Value(arg.dtype)))
       dtypes.push_back(arg.dtype);
     jsonArgs.push_back(std::move(object));
@@ -318,6 +320,7 @@ llvm::Expected<LaunchInfo> LaunchInfo::fromJSON(StringRef text) {
     Argument arg;
     arg.name = object->getString("name").value_or("").str();
     arg.dtype = object->getString("dtype").value_or("").str();
+    arg.nonnegative = object->getBoolean("nonnegative").value_or(false);
     if (object->getArray("sizes")) {
       arg.align = object->getInteger("align").value_or(1);
       if (!fromArray(object->getArray("sizes"), arg.sizes) ||
@@ -424,6 +427,11 @@ static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
     if (expected.kind == FA_ARG_I32 && !llvm::isInt<32>(actual.integer))
       return fail(FA_INVALID_ARGUMENT, "{0} is {1}; an i32 is expected", who,
                   actual.integer);
+    if (expected.nonnegative && actual.real < 0)
+      return fail(FA_INVALID_ARGUMENT,
+                  "{0} is {1}; this program was compiled for values that are "
+                  "not negative: compile it with negative_scale",
+                  who, actual.real);
     return llvm::Error::success();
   }
   if (actual.rank != (int32_t)expected.sizes.size())

@@ -29,7 +29,7 @@ def _kernel(key: tuple) -> _compiler.Kernel:
     # One compilation per key; other keys compile meanwhile.
     with _locks.setdefault(key, threading.Lock()):
         if key not in _kernels:
-            chip, dtype, d, dv, causal, left, right, softcap, aligned = key
+            chip, dtype, d, dv, causal, left, right, softcap, aligned, negative = key
             _kernels[key] = _compiler.compile(
                 chip=chip,
                 dtype=dtype,
@@ -40,6 +40,7 @@ def _kernel(key: tuple) -> _compiler.Kernel:
                 window_right=right,
                 softcap=softcap,
                 aligned=aligned,
+                negative_scale=negative,
             )
     return _kernels[key]
 
@@ -250,6 +251,7 @@ def _attention(lib, like, q, k, v, options, causal, return_attn_probs, chip=None
             right >= 0 and not causal,
             softcap > 0.0,
             aligned,
+            scale < 0.0,
         )
         _launch(_first_supported(chips, rest), arguments, kinds, lib, q)
 

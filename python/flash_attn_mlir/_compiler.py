@@ -176,6 +176,7 @@ def build(
     init_lse: bool = False,
     dead_lse: float = -math.inf,
     aligned: bool = True,
+    negative_scale: bool = False,
 ) -> str:
     """The MLIR text of one attention program."""
     if dtype not in _arrays.DTYPES:
@@ -196,6 +197,7 @@ def build(
         init_lse,
         dead_lse,
         aligned,
+        negative_scale,
     )
 
 
@@ -220,6 +222,7 @@ def compile(
             program has (sizes of windows and caps are run-time values)
         dead_lse: lse of a row without a live key
         aligned: pointers and strides are multiples of 16 bytes
+        negative_scale: the scale may be negative (else a launch refuses it)
 
     The kernel then takes: q, k, v (B, S, H, D), scale, [q_lengths, k_lengths],
     [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq).

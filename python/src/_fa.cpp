@@ -386,7 +386,8 @@ static std::unique_ptr<Artifact> load(const std::string &path) {
 static std::string buildAttention(int dtype, int headDimQK, int headDimV,
                                   bool causal, bool windowLeft,
                                   bool windowRight, bool softcap, bool lengths,
-                                  bool initLse, double deadLse, bool aligned) {
+                                  bool initLse, double deadLse, bool aligned,
+                                  bool negativeScale) {
   fa_attention_spec spec = {};
   spec.dtype = static_cast<fa_dtype>(dtype);
   spec.head_dim_qk = headDimQK;
@@ -399,6 +400,7 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
   spec.has_init_lse = initLse;
   spec.dead_lse = deadLse;
   spec.aligned = aligned;
+  spec.negative_scale = negativeScale;
   char *mlir = nullptr, *error = nullptr;
   check(fa_build_attention(&spec, &mlir, &error), error);
   std::string result = mlir;

@@ -35,8 +35,10 @@ REST = list(
 )
 SAMPLE = random.Random(os.environ["FA_TEST_SEED"]).sample(REST, 8)
 
-# Reviewed spills: (chip, head_dim) -> bytes that may be stored, with the reason.
-ALLOWED_SPILLS: dict[tuple[str, int], int] = {}
+# Reviewed spills: (chip, head_dim) -> bytes that may be stored. The 128x64 tile of
+# mma.sync over four warps needs 200 accumulators and factors of the 255 registers; a
+# few loop-invariant words spill. Measured, it is still the fastest tile (docs/experiments.md).
+ALLOWED_SPILLS: dict[tuple[str, int], int] = {("sm_80", 96): 32, ("sm_80", 128): 96}
 
 
 def entries(log):

@@ -27,6 +27,8 @@ struct LaunchInfo {
     llvm::SmallVector<int64_t, 4> sizes, strides;
     /// Bytes to which the address and all strides but unit ones are aligned.
     int64_t align = 1;
+    /// The program relies on this scalar not being negative.
+    bool nonnegative = false;
   };
 
   struct TensorMap {

@@ -21,7 +21,7 @@ func.func @slots() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma
 func.func @barriers() attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2>} {
   %0 = tile.pipe : !tile.pipe<1, !tile.buffer<128x64xf16, swizzle = 128>>
   %1 = tile.pipe : !tile.pipe<2, !tile.buffer<64x64xf16, swizzle = 128>>
-  tile.roles warps [4, 8] registers [24, 240] {
+  tile.roles warps [4, 8] registers [40, 232] {
     %a = arith.constant 0 : index
   }, {
     %b = arith.constant 0 : index

@@ -96,7 +96,8 @@ struct TileRoles : tl::impl::TileRolesBase<TileRoles> {
   }
 
   /// Register counts per role that fill the file of 64K registers
-  /// (setmaxnreg takes multiples of 8 up to 240 beside a small producer).
+  /// (setmaxnreg takes multiples of 8; 24 for the producers spills where a tile has
+  /// many panels).
   static SmallVector<int64_t> chooseRegisters(PlanAttr plan) {
     if (plan.getMma() != "wgmma")
       return {0, 0};
@@ -104,7 +105,7 @@ struct TileRoles : tl::impl::TileRolesBase<TileRoles> {
     case 4:
       return {56, 240};
     case 8:
-      return {24, 240};
+      return {40, 232};
     case 12:
       return {32, 160};
     default:

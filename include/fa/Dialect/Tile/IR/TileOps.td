@@ -432,7 +432,7 @@ def Tile_RolesOp : Tile_Op<"roles", [NoTerminator, RecursiveMemoryEffects]> {
     capture only memrefs, pipes, scalars and constants, and yield nothing.
 
     ```mlir
-    tile.roles warps [4, 8] registers [24, 240] {
+    tile.roles warps [4, 8] registers [40, 232] {
       // copies
     }, {
       // products

@@ -68,7 +68,7 @@ def TileRoles : Pass<"tile-roles", "::mlir::func::FuncOp"> {
 
     Output:
     ```mlir
-    tile.roles warps [4, 8] registers [24, 240] {
+    tile.roles warps [4, 8] registers [40, 232] {
       scf.for ... { tile.produce ... }
     }, {
       scf.for ... { tile.consume ... tile.contract ... tile.release ... }
