@@ -7,7 +7,7 @@ import lit.formats
 config.name = "fa"
 config.test_format = lit.formats.ShTest(execute_external=False)
 config.suffixes = [".mlir", ".test", ".ll"]
-config.excludes = ["python", "levels", "Inputs", "CMakeLists.txt"]
+config.excludes = ["python", "levels", "programs", "Inputs", "CMakeLists.txt"]
 config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = config.fa_build_test_dir
 
@@ -21,3 +21,16 @@ if os.path.exists(os.path.join(config.fa_tools_dir, "fa-translate")):
     config.available_features.add("fa-translate")
 if lit.util.which("ptxas", config.environment["PATH"]):
     config.available_features.add("ptxas")
+
+# %chain etc.: the tile programs of test/programs with a plan filled in.
+_PLANS = {
+    "mma1": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1',
+    "mma2": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2',
+    "wgmma": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2',
+}
+for _program in ("matmul", "chain", "row-normalised"):
+    for _plan, _text in _PLANS.items():
+        _path = os.path.join(config.test_source_root, "programs", _program + ".mlir")
+        config.substitutions.append(
+            (f"%{{{_program}:{_plan}}}", f"sed 's/@PLAN@/#tile.plan<chip = {_text}>/' {_path}")
+        )

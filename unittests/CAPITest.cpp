@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <fstream>
 #include <sstream>
@@ -809,6 +810,133 @@ static void testDevices() {
   }
 }
 
+//===----------------------------------------------------------------------===//
+// GPU, where there is one
+//===----------------------------------------------------------------------===//
+
+namespace {
+/// The few driver functions that the tests need themselves.
+struct Driver {
+  void *library = dlopen("libcuda.so.1", RTLD_NOW);
+  template <typename... Args> int call(const char *name, Args... args) {
+    auto *function = reinterpret_cast<int (*)(Args...)>(dlsym(library, name));
+    int result = function ? function(args...) : -1;
+    if (result)
+      fprintf(stderr, "%s: error %d\n", name, result);
+    return result;
+  }
+};
+
+/// A copy of `data` on the device.
+struct DeviceArray {
+  DeviceArray(Driver &driver, const std::vector<float> &data) : driver(driver) {
+    CHECK(!driver.call("cuMemAlloc_v2", &address, data.size() * 4 + 16));
+    CHECK(!driver.call("cuMemcpyHtoD_v2", address, data.data(),
+                       data.size() * 4));
+  }
+  ~DeviceArray() { driver.call("cuMemFree_v2", address); }
+  std::vector<float> read(size_t size) {
+    std::vector<float> data(size);
+    CHECK(!driver.call("cuMemcpyDtoH_v2", data.data(), address, size * 4));
+    return data;
+  }
+  void *pointer() { return reinterpret_cast<void *>(address); }
+  Driver &driver;
+  unsigned long long address = 0;
+};
+} // namespace
+
+static void testGPU() {
+  if (fa_device_count() == 0) {
+    printf("no CUDA device: not run\n");
+    return;
+  }
+  char *error = nullptr;
+  int32_t major = 0, minor = 0;
+  CHECK(take(fa_device_capability(0, &major, &minor, &error), error).ok());
+  CHECK(major >= 8);
+
+  Driver driver;
+  int device = 0;
+  void *context = nullptr;
+  CHECK(!driver.call("cuDeviceGet", &device, 0));
+  CHECK(!driver.call("cuDevicePrimaryCtxRetain", &context, device));
+  CHECK(!driver.call("cuCtxPushCurrent_v2", context));
+  constexpr int64_t kSize = 100001;
+  std::vector<float> a(2 * kSize), b(kSize), poison(kSize + 1, NAN);
+  for (int64_t i = 0; i < kSize; ++i) {
+    a[2 * i] = (i * 37 % 2001 - 1000) / 64.0f;
+    b[i] = (i * 91 % 1999 - 999) / 64.0f;
+  }
+  auto right = [&](DeviceArray &c) {
+    std::vector<float> result = c.read(kSize + 1);
+    for (int64_t i = 0; i < kSize; ++i)
+      if (result[i] != 2.5f * a[2 * i] + b[i])
+        return false;
+    return std::isnan(result[kSize]);
+  };
+  DeviceArray da(driver, a), db(driver, b);
+  void *stream = nullptr;
+  CHECK(!driver.call("cuStreamCreate", &stream, 1u)); // non-blocking
+  auto launch = [&](Compiled &compiled, DeviceArray &c, int ordinal) {
+    fa_arg args[] = {vectorArg(da.pointer(), kSize, 2),
+                     vectorArg(db.pointer(), kSize), realArg(2.5),
+                     vectorArg(c.pointer(), kSize)};
+    char *message = nullptr;
+    int status = fa_launch(compiled.artifact, args, 4, ordinal, stream, &message);
+    return take(status, message);
+  };
+
+  // PTX that the driver compiles, and a cubin where there is a ptxas.
+  Compiled ptx(axpyGPU(), "sm_80", R"({"cache": false, "ptxas": false})");
+  const char *own = major == 9 ? "sm_90a" : "sm_80";
+  Compiled cubin(axpyGPU(), own);
+  for (Compiled *compiled : {&ptx, &cubin})
+    for (int ordinal : {0, -1}) {
+      DeviceArray c(driver, poison);
+      Result result = launch(*compiled, c, ordinal);
+      CHECK(result.ok());
+      if (!result.ok())
+        fprintf(stderr, "%s\n", result.message.c_str());
+      CHECK(!driver.call("cuStreamSynchronize", stream));
+      CHECK(right(c));
+    }
+  { // A thread without a context takes the device's primary one.
+    DeviceArray c(driver, poison);
+    std::thread([&] {
+      CHECK(launch(ptx, c, -1).failed(FA_INVALID_ARGUMENT, "device is -1"));
+      CHECK(launch(ptx, c, 0).ok());
+    }).join();
+    CHECK(!driver.call("cuStreamSynchronize", stream));
+    CHECK(right(c));
+  }
+  { // Captured into a graph, first launch of the artifact included.
+    Compiled fresh(axpyGPU(), "sm_80", R"({"cache": false, "ptxas": false})");
+    DeviceArray c(driver, poison);
+    void *graph = nullptr, *executable = nullptr;
+    CHECK(!driver.call("cuStreamBeginCapture_v2", stream, 0));
+    CHECK(launch(fresh, c, 0).ok());
+    CHECK(!driver.call("cuStreamEndCapture", stream, &graph));
+    CHECK(!driver.call("cuGraphInstantiateWithFlags", &executable, graph, 0ull));
+    CHECK(std::isnan(c.read(1)[0])); // nothing ran yet
+    CHECK(!driver.call("cuGraphLaunch", executable, stream));
+    CHECK(!driver.call("cuStreamSynchronize", stream));
+    CHECK(right(c));
+    driver.call("cuGraphExecDestroy", executable);
+    driver.call("cuGraphDestroy", graph);
+  }
+  // Refused before anything is launched.
+  DeviceArray c(driver, poison);
+  CHECK(launch(ptx, c, 4096).failed(FA_INVALID_ARGUMENT, "device is 4096"));
+  if (major != 9) {
+    Compiled hopper(axpyGPU(), "sm_90a");
+    CHECK(launch(hopper, c, 0).failed(FA_UNSUPPORTED, "runs on exactly 9.0"));
+  }
+  driver.call("cuStreamDestroy_v2", stream);
+  void *popped;
+  driver.call("cuCtxPopCurrent_v2", &popped);
+}
+
 int main(int argc, char **argv) {
   struct {
     const char *name;
@@ -832,7 +960,8 @@ int main(int argc, char **argv) {
                {"NamedArguments", testNamedArguments},
                {"Unsupported", testUnsupported},
                {"ConcurrentCompilation", testConcurrentCompilation},
-               {"Devices", testDevices}};
+               {"Devices", testDevices},
+               {"GPU", testGPU}};
   int ran = 0;
   for (auto &test : tests) {
     if (argc > 1 && !strstr(test.name, argv[1]))

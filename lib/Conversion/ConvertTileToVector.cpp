@@ -24,6 +24,7 @@
 #include "mlir/IR/Matchers.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
+#include <functional>
 #include <set>
 
 namespace mlir::fa {
@@ -165,6 +166,8 @@ private:
 
   //===--- Lowering -------------------------------------------------------===//
 
+  /// Moves scratch that is too large for a stack to the heap.
+  void limitStack();
   LogicalResult lowerBlock(Block &block);
   LogicalResult lower(Operation *op);
   LogicalResult lowerFor(scf::ForOp op);
@@ -442,14 +445,16 @@ LogicalResult TileLowering::lowerBlock(Block &block) {
 LogicalResult TileLowering::lower(Operation *op) {
   bool hasTiles = llvm::any_of(op->getOperands(), isTile) ||
                   llvm::any_of(op->getResults(), isTile);
+  if (isa<tl::LoadOp, tl::StoreOp, tl::ContractOp, tl::ReduceOp>(op))
+    dead.push_back(op);
   if (auto load = dyn_cast<tl::LoadOp>(op))
-    return dead.push_back(op), lowerLoad(load);
+    return lowerLoad(load);
   if (auto store = dyn_cast<tl::StoreOp>(op))
-    return dead.push_back(op), lowerStore(store);
+    return lowerStore(store);
   if (auto contract = dyn_cast<tl::ContractOp>(op))
-    return dead.push_back(op), lowerContract(contract);
+    return lowerContract(contract);
   if (auto reduce = dyn_cast<tl::ReduceOp>(op))
-    return dead.push_back(op), lowerRowReduction(reduce);
+    return lowerRowReduction(reduce);
   if (auto loop = dyn_cast<scf::ForOp>(op))
     return lowerFor(loop);
   if (auto branch = dyn_cast<scf::IfOp>(op))
@@ -541,7 +546,9 @@ LogicalResult TileLowering::lowerFor(scf::ForOp op) {
     if (isTile(arg)) {
       BlockArgument fresh = body->addArgument(arg.getType(), arg.getLoc());
       arg.replaceAllUsesWith(fresh);
-      buffers[fresh] = buffers[arg];
+      // Not in one statement: inserting may move what a lookup refers to.
+      Value buffer = buffers.lookup(arg);
+      buffers[fresh] = buffer;
       owners[buffers[arg]] = fresh;
     }
   Operation *oldYield = op.getBody()->getTerminator();
@@ -1418,6 +1425,27 @@ Value TileLowering::evaluate(Nest &nest, Value tile) {
 // Driver
 //===----------------------------------------------------------------------===//
 
+void TileLowering::limitStack() {
+  constexpr int64_t kMostBytes = 1 << 20;
+  SmallVector<memref::AllocaOp> scratch(
+      scratchBlock->getOps<memref::AllocaOp>());
+  int64_t bytes = 0;
+  for (memref::AllocaOp op : scratch)
+    bytes += op.getType().getNumElements() *
+             op.getType().getElementTypeBitWidth() / 8;
+  if (bytes <= kMostBytes)
+    return;
+  for (memref::AllocaOp op : scratch) {
+    builder.setInsertionPoint(op);
+    Value heap = memref::AllocOp::create(builder, op.getLoc(), op.getType(),
+                                         op.getAlignmentAttr());
+    builder.setInsertionPoint(scratchBlock->getTerminator());
+    memref::DeallocOp::create(builder, op.getLoc(), heap);
+    op.replaceAllUsesWith(heap);
+    op.erase();
+  }
+}
+
 LogicalResult TileLowering::run() {
   WalkResult result = func.walk([&](Operation *op) -> WalkResult {
     if (auto constant = dyn_cast<arith::ConstantOp>(op))
@@ -1444,6 +1472,7 @@ LogicalResult TileLowering::run() {
   for (scf::ForOp loop : bodies)
     loop.getBody()->eraseArguments(
         [](BlockArgument arg) { return isTile(arg); });
+  limitStack();
   return success();
 }
 

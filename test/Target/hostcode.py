@@ -14,8 +14,11 @@ LLVM = os.environ.get("LLVM_BIN", "/usr/lib/llvm-22/bin")
 
 def compile_text(text, pipeline="fa-lower-tiles-to-cpu", schedule=None):
     """The entry point of the one function in `text`."""
+    options = os.environ.get("FA_CPU_OPTIONS", "")  # "vector-bits=512 registers=32"
     if schedule:
-        pipeline += f"=schedule='{schedule}'"
+        options += f" schedule='{schedule}'"
+    if options:
+        pipeline += "=" + options
     name = re.search(r"func\.func @(\w+)", text).group(1)
     low = subprocess.run([f"{BIN}/fa-opt", f"--{pipeline}"], input=text.encode(),
                          capture_output=True)

@@ -427,3 +427,78 @@ def test_attention_from_the_op(dtype, d, causal, lq, lk):
     alive = ~dead
     check(lse[:, :, alive], (top + np.log(np.where(live, total, 1)))[:, :, alive, 0],
           1e-14 if dtype == "f64" else 2e-6)
+
+
+def test_large_scratch():
+    """More scratch than a thread's stack should hold."""
+    r = rng()
+    a = r.standard_normal((600, 70)).astype(np.float32)
+    b = r.standard_normal((70, 530)).astype(np.float32)
+    c = poisoned((600, 530), "f32")
+    call(program(matmul_text("f32", "f32", 512, 512, 64)), 4, a, b, c)
+    check(c, value(a) @ value(b), TOLERANCE["f32"])
+
+
+@pytest.mark.parametrize("options", ["vector-bits=512 registers=32",
+                                     "vector-bits=128 registers=16"])
+def test_other_vector_widths(options, monkeypatch):
+    monkeypatch.setenv("FA_CPU_OPTIONS", options)
+    monkeypatch.setitem(globals(), "_cache", {})
+    test_attention_from_the_op("f32", 64, 1, 200, 333)
+    test_attention_from_the_op("f16", 40, 0, 200, 70)
+    test_matmul("f64", (24, 40, 24), (33, 71, 45))
+    test_row_normalised_product()
+    test_reductions_both_ways()
+    test_gather_and_integers()
+
+
+def test_score_region_lengths_and_poison():
+    """A softcap with a bias from a table; NaN beyond the lengths stays there."""
+    matrix = "memref<?x?x?x32xf32, strided<[?, ?, ?, 1], offset: ?>>"
+    rows = "memref<?x?x?xf32, strided<[?, ?, 1], offset: ?>>"
+    text = f"""
+func.func @attention(%q: {matrix}, %k: {matrix}, %v: {matrix}, %scale: f32,
+    %ql: memref<?xi32>, %kl: memref<?xi32>, %cap: f32, %table: memref<?xf32>,
+    %o: {matrix}, %lse: {rows}) {{
+  fa.attention ins(%q, %k, %v : {matrix}, {matrix}, {matrix}) scale(%scale : f32)
+    lengths(%ql, %kl : memref<?xi32>, memref<?xi32>)
+    captures(%cap, %table : f32, memref<?xf32>)
+    outs(%o, %lse : {matrix}, {rows})
+    {{indexing_maps = [
+      affine_map<(b, h, m, n, d, e)[g] -> (b, m, h, d)>,
+      affine_map<(b, h, m, n, d, e)[g] -> (b, n, h floordiv g, d)>,
+      affine_map<(b, h, m, n, d, e)[g] -> (b, n, h floordiv g, e)>,
+      affine_map<(b, h, m, n, d, e)[g] -> (b, m, h, e)>,
+      affine_map<(b, h, m, n, d, e)[g] -> (b, h, m)>], capture_maps = [unit, unit]}}
+    score {{
+    ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32, %t: memref<?xf32>):
+      %x = arith.divf %s, %c : f32
+      %y = math.tanh %x : f32
+      %z = arith.mulf %y, %c : f32
+      %d = arith.subi %m, %n : index
+      %bias = fa.gather %t[%d] : memref<?xf32> -> f32
+      %r = arith.addf %z, %bias : f32
+      fa.yield %r : f32
+    }}
+  return
+}}"""
+    r = rng()
+    b, h, lq, lk, d = 2, 2, 90, 150, 32
+    q, k, v = (r.standard_normal((b, n, h, d)).astype(np.float32) for n in (lq, lk, lk))
+    ql, kl = np.array([90, 33], np.int32), np.array([101, 150], np.int32)
+    q[1, 33:] = k[0, 101:] = v[0, 101:] = np.nan
+    table = r.standard_normal(40).astype(np.float32)
+    o, lse = poisoned(q.shape, "f32"), np.full((b, h, lq), np.nan, np.float32)
+    call(program(text, "fa-lower-to-cpu"), b * h * 2, q, k, v, np.float32(0.25), ql, kl,
+         np.float32(3), table, o, lse)
+    for i in range(b):
+        m, n = ql[i], kl[i]
+        s = np.einsum("mhd,nhd->hmn", value(q[i, :m]), value(k[i, :n])) * 0.25
+        s = 3 * np.tanh(s / 3)
+        s += table[np.clip(np.arange(m)[:, None] - np.arange(n), 0, 39)]
+        top = s.max(-1, keepdims=True)
+        p = np.exp(s - top)
+        total = p.sum(-1, keepdims=True)
+        check(o[i, :m], np.einsum("hmn,nhe->mhe", p / total, value(v[i, :n])), 3e-6)
+        check(lse[i, :, :m], (top + np.log(total))[..., 0], 3e-6)
+        assert (o[i, m:] == 0).all() and (lse[i, :, m:] == -np.inf).all()

@@ -204,7 +204,8 @@ def test_init_lse(chip, rng):
     setup = Setup(chip, rng)
     start = draw(rng, *setup.lse_shape)
     start[0, 0, :10] = -np.inf
-    start[1, 1, :10] = 50
+    # A start that outweighs the keys; float16 outputs cannot hold exp(-50).
+    start[1, 1, :10] = 50 if chip == "cpu" else 8
     lse_type = "memref<?x?x?xf32, strided<[?, ?, 1], offset: ?>>"
     program = Program(setup.dtype, arguments=(("start", lse_type),), init_lse="%start", mask=CAUSAL)
     setup.check(setup.run(program, start), init_lse=start, mask=band(70, 90, True))

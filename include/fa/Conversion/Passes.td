@@ -88,8 +88,8 @@ def ConvertThreadsToNVVM : Pass<"convert-threads-to-nvvm", "::mlir::ModuleOp"> {
 def ConvertTileToVector : Pass<"convert-tile-to-vector", "func::FuncOp"> {
   let summary = "lower a tile program to loops over vectors and scratch memory";
   let description = [{
-    Every tile becomes a scratch buffer on the stack of the grid loop's
-    iteration, or never exists: chains of elementwise operations, broadcasts
+    Every tile becomes a scratch buffer (on the stack, or the heap if there are
+    more than 1 MB of them; allocated once per call), or never exists: chains of elementwise operations, broadcasts
     and reductions are fused into few loop nests that keep row statistics in
     vector registers. A `tile.contract` becomes register-blocked loops: the
     accumulators of `rows` rows and `vectors` vectors stay in registers over the

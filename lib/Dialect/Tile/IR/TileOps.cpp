@@ -156,9 +156,12 @@ LogicalResult BroadcastOp::verify() {
 }
 
 LogicalResult SplatOp::verify() {
-  return verifySameElement(
-      *this, getValue().getType(),
-      cast<RankedTensorType>(getResult().getType()).getElementType());
+  Type element = cast<RankedTensorType>(getResult().getType()).getElementType();
+  if (getValue().getType() == element)
+    return success();
+  return emitOpError("the value is ")
+         << getValue().getType() << " but the tile holds " << element
+         << "; convert the value with arith";
 }
 
 LogicalResult IotaOp::verify() {

@@ -43,7 +43,7 @@ struct TilePlanResources
     const fa::Chip *chip = fa::findChip(plan.getChip());
     if (chip && offset > chip->sharedBytes) {
       func.emitError("needs ")
-          << offset << " bytes of shared memory; " << plan.getChip() << " has "
+          << offset << " bytes of shared memory; " << plan.getChip().getValue() << " has "
           << chip->sharedBytes
           << " per block: use smaller tiles or fewer stages";
       signalPassFailure();

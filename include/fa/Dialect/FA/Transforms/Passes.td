@@ -93,7 +93,12 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     The running maximum is exact. Without a score region and with a scale that
     is known not to be negative (a constant, or a function argument with the
     attribute `fa.nonnegative`), scale and base change cost one multiply-subtract
-    per element.
+    per element. Any finite scale is correct.
+
+    Known deviation, as in FlashAttention-2: a NaN or infinity in v under the
+    mask, but within the lengths, reaches the rows of a tile that keeps some of
+    its keys, because such a tile multiplies it by zero. NaN in k under the mask
+    and anything beyond the lengths never do.
 
     Input:
     ```mlir

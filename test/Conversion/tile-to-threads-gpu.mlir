@@ -1,0 +1,61 @@
+// RUN: fa-opt %s --split-input-file --pass-pipeline='builtin.module(func.func(convert-tile-to-threads,cse))' | FileCheck %s
+// RUN: %{matmul:mma1} | not fa-opt --pass-pipeline='builtin.module(func.func(convert-tile-to-threads))' 2>&1 | FileCheck %s --check-prefix=READY
+
+#row = #tile.frag<reg = [2:1:1, 2:0:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+#stat = #tile.frag<reg = [2:0:8], lane = [4:0:0, 8:0:1], warp = [4:0:16]>
+
+// A 64x8 tile over four warps: four registers each. Row maximum: the registers
+// of a row, then the four lanes that share it.
+// CHECK-LABEL: func.func @rows
+// CHECK-SAME: tile.launch = {shared_bytes = 0 : i64, threads = 128 : i64}
+// CHECK: %[[TID:.*]] = nvvm.read.ptx.sreg.tid.x
+// CHECK: %[[WARP:.*]] = nvvm.shfl.sync idx
+// CHECK-COUNT-4: scf.if {{.*}} -> (f32)
+// CHECK-COUNT-4: arith.mulf {{.*}} : f32
+// CHECK-NOT: arith.mulf
+// CHECK: %[[M0:.*]] = arith.maxnumf
+// CHECK: %[[S0:.*]] = nvvm.shfl.sync bfly %{{.*}}, %[[M0]], %c1_i32
+// CHECK: %[[M1:.*]] = arith.maxnumf %[[M0]], %[[S0]]
+// CHECK: %[[S1:.*]] = nvvm.shfl.sync bfly %{{.*}}, %[[M1]], %c2_i32
+// CHECK: %[[M2:.*]] = arith.maxnumf %[[M1]], %[[S1]]
+// CHECK-NOT: tile.
+func.func @rows(%m: memref<?x?xf32>, %o: memref<?xf32>) attributes {
+    tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 0 : i64} {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %m[%c0, %c0] : memref<?x?xf32> -> tensor<64x8xf32, #row>
+  %u = arith.mulf %t, %t : tensor<64x8xf32, #row>
+  %r = tile.reduce max %u dim 1 : tensor<64x8xf32, #row> -> tensor<64xf32, #stat>
+  tile.store %r, %o[%c0] : tensor<64xf32, #stat>, memref<?xf32>
+  return
+}
+
+// -----
+
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 2:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+
+// 64x16x16: one block of A and of B from shared memory, two instructions. B is
+// stored with k as its rows, so it is read transposed.
+// CHECK-LABEL: func.func @product
+// CHECK: nvvm.cp.async.wait.group 1
+// CHECK: nvvm.barrier0
+// CHECK: nvvm.ldmatrix {{.*}}layout = #nvvm.mma_layout<row>, num = 4
+// CHECK: nvvm.ldmatrix {{.*}}layout = #nvvm.mma_layout<col>, num = 4
+// CHECK-COUNT-2: nvvm.mma.sync {{.*}}shape = #nvvm.shape<m = 16, n = 8, k = 16>
+// CHECK-NOT: nvvm.mma.sync
+func.func @product(%o: memref<64x16xf32>) attributes {
+    tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 3072 : i64} {
+  %c0 = arith.constant 0 : index
+  %pa = tile.pipe {offset = 0 : i64} : !tile.pipe<1, !tile.buffer<64x16xf16, swizzle = 32>>
+  %pb = tile.pipe {offset = 2048 : i64} : !tile.pipe<1, !tile.buffer<16x16xf16, swizzle = 32>>
+  %a = tile.consume %pa[%c0] {pending = 1 : i64} : !tile.pipe<1, !tile.buffer<64x16xf16, swizzle = 32>> -> !tile.buffer<64x16xf16, swizzle = 32>
+  %b = tile.consume %pb[%c0] {pending = 0 : i64} : !tile.pipe<1, !tile.buffer<16x16xf16, swizzle = 32>> -> !tile.buffer<16x16xf16, swizzle = 32>
+  %zero = arith.constant dense<0.0> : tensor<64x16xf32, #acc>
+  %r = tile.contract %a, %b, %zero {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, affine_map<(m, n, k) -> (m, n)>]}
+      : !tile.buffer<64x16xf16, swizzle = 32>, !tile.buffer<16x16xf16, swizzle = 32>, tensor<64x16xf32, #acc>
+  tile.store %r, %o[%c0, %c0] : tensor<64x16xf32, #acc>, memref<64x16xf32>
+  return
+}
+
+// READY: error: is not ready to be distributed: run tile-map-grid, tile-assign-layouts and tile-plan-resources first

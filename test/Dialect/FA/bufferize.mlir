@@ -1,0 +1,50 @@
+// RUN: fa-opt %s -one-shot-bufferize="bufferize-function-boundaries function-boundary-type-conversion=identity-layout-map" -canonicalize | FileCheck %s
+
+#maps = [affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>]
+
+// In place: no copy of an operand, the destinations are written.
+// CHECK-LABEL: func.func @in_place(
+// CHECK-SAME: %[[Q:[a-z0-9]*]]: memref<2x8x4x16xf16>, %[[K:[a-z0-9]*]]: memref<2x9x2x16xf16>, %[[V:[a-z0-9]*]]: memref<2x9x2x16xf16>, %{{[a-z0-9]*}}: f32, %[[T:[a-z0-9]*]]: memref<31xf32>, %[[LENS:[a-z0-9]*]]: memref<2xi32>, %[[O:[a-z0-9]*]]: memref<2x8x4x16xf16>, %[[L:[a-z0-9]*]]: memref<2x4x8xf32>)
+// CHECK-NOT: memref.alloc
+// CHECK-NOT: memref.copy
+// CHECK: fa.attention ins(%[[Q]], %[[K]], %[[V]] :
+// CHECK-SAME: lengths(%[[LENS]], %[[LENS]] : memref<2xi32>, memref<2xi32>)
+// CHECK-SAME: captures(%[[T]] : memref<31xf32>)
+// CHECK-SAME: outs(%[[O]], %[[L]] : memref<2x8x4x16xf16>, memref<2x4x8xf32>)
+// CHECK: ^bb0({{.*}}, %[[TABLE:[a-z0-9]*]]: memref<31xf32>):
+// CHECK: fa.gather %[[TABLE]][%{{.*}}] : memref<31xf32> -> f32
+// CHECK-NOT: memref.copy
+// CHECK: return
+func.func @in_place(%q: tensor<2x8x4x16xf16>, %k: tensor<2x9x2x16xf16>, %v: tensor<2x9x2x16xf16>, %scale: f32,
+    %t: tensor<31xf32>, %lens: tensor<2xi32>,
+    %o: tensor<2x8x4x16xf16> {bufferization.writable = true}, %l: tensor<2x4x8xf32> {bufferization.writable = true})
+    -> (tensor<2x8x4x16xf16>, tensor<2x4x8xf32>) {
+  %r:2 = fa.attention ins(%q, %k, %v : tensor<2x8x4x16xf16>, tensor<2x9x2x16xf16>, tensor<2x9x2x16xf16>) scale(%scale : f32)
+    lengths(%lens, %lens : tensor<2xi32>, tensor<2xi32>) captures(%t : tensor<31xf32>)
+    outs(%o, %l : tensor<2x8x4x16xf16>, tensor<2x4x8xf32>) {indexing_maps = #maps, capture_maps = [unit]}
+    score {
+    ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %table: tensor<31xf32>):
+      %x = fa.gather %table[%n] : tensor<31xf32> -> f32
+      %y = arith.addf %s, %x : f32
+      fa.yield %y : f32
+    } -> tensor<2x8x4x16xf16>, tensor<2x4x8xf32>
+  return %r#0, %r#1 : tensor<2x8x4x16xf16>, tensor<2x4x8xf32>
+}
+
+// q is read after o, which would overwrite it, is written: o needs a buffer.
+// CHECK-LABEL: func.func @conflict(
+// CHECK-SAME: %[[Q:[a-z0-9]*]]: memref<2x8x4x16xf32>
+// CHECK: %[[NEW:.*]] = memref.alloc() {{.*}} : memref<2x8x4x16xf32>
+// CHECK: fa.attention ins(%[[Q]], %[[Q]], %[[Q]] : {{.*}} outs(%[[NEW]],
+// CHECK: return %[[NEW]], %[[Q]]
+func.func @conflict(%q: tensor<2x8x4x16xf32> {bufferization.writable = true}, %scale: f32, %l: tensor<2x4x8xf32> {bufferization.writable = true})
+    -> (tensor<2x8x4x16xf32>, tensor<2x8x4x16xf32>) {
+  %r:2 = fa.attention ins(%q, %q, %q : tensor<2x8x4x16xf32>, tensor<2x8x4x16xf32>, tensor<2x8x4x16xf32>) scale(%scale : f32)
+    outs(%q, %l : tensor<2x8x4x16xf32>, tensor<2x4x8xf32>) {indexing_maps = #maps}
+    -> tensor<2x8x4x16xf32>, tensor<2x4x8xf32>
+  return %r#0, %q : tensor<2x8x4x16xf32>, tensor<2x8x4x16xf32>
+}

@@ -1,0 +1,203 @@
+// RUN: fa-opt %s --split-input-file --verify-diagnostics
+
+func.func @load_rank(%m: memref<?xf16>, %i: index) {
+  // expected-error @+1 {{the memref has rank 1, the tile 2, and there are 1 offsets; all three must agree}}
+  %t = tile.load %m[%i] : memref<?xf16> -> tensor<16x16xf16>
+  return
+}
+
+// -----
+
+func.func @load_order(%m: memref<?x?xf16>, %i: index) {
+  // expected-error @+1 {{order must be a permutation of 0 to 1}}
+  %t = tile.load %m[%i, %i] order [0, 0] : memref<?x?xf16> -> tensor<16x16xf16>
+  return
+}
+
+// -----
+
+func.func @load_element(%m: memref<?xf16>, %i: index) {
+  // expected-error @+1 {{the memref holds 'f16' but the tile holds 'f32'; convert the tile with arith}}
+  %t = tile.load %m[%i] : memref<?xf16> -> tensor<16xf32>
+  return
+}
+
+// -----
+
+func.func @store_element(%m: memref<?xf16>, %t: tensor<16xf32>, %i: index) {
+  // expected-error @+1 {{the memref holds 'f16' but the tile holds 'f32'; convert the tile with arith}}
+  tile.store %t, %m[%i] : tensor<16xf32>, memref<?xf16>
+  return
+}
+
+// -----
+
+func.func @gather_rank(%m: memref<?x?xf32>, %t: tensor<16xi32>) {
+  // expected-error @+1 {{the source has rank 2 but there are 1 index tiles}}
+  %g = tile.gather %m[%t] : memref<?x?xf32>, tensor<16xi32> -> tensor<16xf32>
+  return
+}
+
+// -----
+
+func.func @gather_shape(%m: memref<?xf32>, %t: tensor<8xi32>) {
+  // expected-error @+1 {{index tile 'tensor<8xi32>' must be an integer tile of the result's shape}}
+  %g = tile.gather %m[%t] : memref<?xf32>, tensor<8xi32> -> tensor<16xf32>
+  return
+}
+
+// -----
+
+func.func @contract_maps(%a: tensor<16x16xf16>, %c: tensor<16x16xf32>) {
+  // expected-error @+1 {{has 2 maps; it needs one each for lhs, rhs, acc}}
+  %r = tile.contract %a, %a, %c {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>]} : tensor<16x16xf16>, tensor<16x16xf16>, tensor<16x16xf32>
+  return
+}
+
+// -----
+
+func.func @contract_map_form(%a: tensor<16x16xf16>, %c: tensor<16x16xf32>) {
+  // expected-error @+1 {{map 1 is affine_map<(d0, d1, d2) -> (d0, d2)>; it must be a projected permutation of (m, n, k) over {n, k}}}
+  %r = tile.contract %a, %a, %c {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (m, n)>]} : tensor<16x16xf16>, tensor<16x16xf16>, tensor<16x16xf32>
+  return
+}
+
+// -----
+
+func.func @contract_extents(%a: tensor<16x32xf16>, %b: tensor<16x16xf16>, %c: tensor<16x16xf32>) {
+  // expected-error @+1 {{operand 0 has extent 32 along k where another has 16}}
+  %r = tile.contract %a, %b, %c {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]} : tensor<16x32xf16>, tensor<16x16xf16>, tensor<16x16xf32>
+  return
+}
+
+// -----
+
+func.func @contract_elements(%a: tensor<16x16xf16>, %b: tensor<16x16xbf16>, %c: tensor<16x16xf32>) {
+  // expected-error @+1 {{lhs and rhs must have one element type}}
+  %r = tile.contract %a, %b, %c {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]} : tensor<16x16xf16>, tensor<16x16xbf16>, tensor<16x16xf32>
+  return
+}
+
+// -----
+
+func.func @reduce_dim(%a: tensor<16x16xf32>) {
+  // expected-error @+1 {{dim is 2; it must be 0 to 1}}
+  %r = tile.reduce max %a dim 2 : tensor<16x16xf32> -> tensor<16xf32>
+  return
+}
+
+// -----
+
+func.func @broadcast_shape(%a: tensor<16xf32>) {
+  // expected-error @+1 {{expected 'tensor<8xf32>' beside 'tensor<8x16xf32>', not 'tensor<16xf32>'}}
+  %r = tile.broadcast %a dim 1 : tensor<16xf32> -> tensor<8x16xf32>
+  return
+}
+
+// -----
+
+func.func @splat_element(%a: f16) {
+  // expected-error @+1 {{the value is 'f16' but the tile holds 'f32'; convert the value with arith}}
+  %r = tile.splat %a : f16 -> tensor<8x16xf32>
+  return
+}
+
+// -----
+
+func.func @iota_element() {
+  // expected-error @+1 {{the result holds 'f32'; it must hold integers}}
+  %r = tile.iota dim 0 : tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @iota_dim() {
+  // expected-error @+1 {{dim is 1; it must be 0 to 0}}
+  %r = tile.iota dim 1 : tensor<8xi32>
+  return
+}
+
+// -----
+
+func.func @produce_element(%p: !tile.pipe<1, !tile.buffer<16x64xf16, swizzle = 128>>, %m: memref<?x?xf32>, %i: index) {
+  // expected-error @+1 {{the source holds 'f32' but the pipe holds 'f16'}}
+  tile.produce %p[%i], %m[%i, %i] : !tile.pipe<1, !tile.buffer<16x64xf16, swizzle = 128>>, memref<?x?xf32>
+  return
+}
+
+// -----
+
+func.func @produce_rank(%p: !tile.pipe<1, !tile.buffer<16x64xf16, swizzle = 128>>, %m: memref<?xf16>, %i: index) {
+  // expected-error @+1 {{copies a matrix: the source has rank 1 and there are 1 offsets; both must be 2}}
+  tile.produce %p[%i], %m[%i] : !tile.pipe<1, !tile.buffer<16x64xf16, swizzle = 128>>, memref<?xf16>
+  return
+}
+
+// -----
+
+func.func @consume_type(%p: !tile.pipe<1, !tile.buffer<16x64xf16, swizzle = 128>>, %i: index) {
+  // expected-error @+1 {{gives '!tile.buffer<16x32xf16, swizzle = 64>' but the pipe's slots are '!tile.buffer<16x64xf16, swizzle = 128>'}}
+  %b = tile.consume %p[%i] : !tile.pipe<1, !tile.buffer<16x64xf16, swizzle = 128>> -> !tile.buffer<16x32xf16, swizzle = 64>
+  return
+}
+
+// -----
+
+func.func @roles_count() {
+  // expected-error @+1 {{has 1 regions, 2 warp counts and 1 register counts; one each is needed}}
+  tile.roles warps [4, 8] registers [24] {
+    %a = arith.constant 0 : index
+  }
+  return
+}
+
+// -----
+
+func.func @roles_capture(%t: tensor<16xf32>, %m: memref<?xf32>, %i: index) {
+  tile.roles warps [4] registers [0] {
+    // expected-error @+1 {{uses a tile from outside its role; a role captures only memrefs, pipes and scalars}}
+    tile.store %t, %m[%i] : tensor<16xf32>, memref<?xf32>
+  }
+  return
+}
+
+// -----
+
+// expected-error @+1 {{swizzle is 16; use the panel width in bytes: 32, 64 or 128}}
+func.func private @buffer_swizzle(!tile.buffer<16x64xf16, swizzle = 16>)
+
+// -----
+
+// expected-error @+1 {{a row has 64 bytes; it must be a multiple of the swizzle, 128}}
+func.func private @buffer_row(!tile.buffer<16x32xf16, swizzle = 128>)
+
+// -----
+
+// expected-error @+1 {{a pipe has 0 stages; use at least 1}}
+func.func private @pipe_stages(!tile.pipe<0, !tile.buffer<16x64xf16, swizzle = 128>>)
+
+// -----
+
+// expected-error @+1 {{the lane modes span 16 lanes; a warp has 32}}
+func.func private @lanes(tensor<16xf32, #tile.frag<reg = [], lane = [16:0:1], warp = []>>)
+
+// -----
+
+// expected-error @+1 {{mma is 'dot'; use vector, mma_sync or wgmma}}
+func.func private @plan_mma() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "dot", copy = "cp_async", warps = 4, producers = 0, stages = 1>}
+
+// -----
+
+// expected-error @+1 {{copy is 'bulk'; use direct, cp_async or tma}}
+func.func private @plan_copy() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "bulk", warps = 4, producers = 0, stages = 1>}
+
+// -----
+
+// expected-error @+1 {{warps is 0 and producers 0; use warps >= 1, producers >= 0 and at most 32 in all}}
+func.func private @plan_warps() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 0, producers = 0, stages = 1>}
+
+// -----
+
+// expected-error @+1 {{stages is 17; use 1 to 16}}
+func.func private @plan_stages() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 17>}

@@ -1,0 +1,38 @@
+// RUN: fa-opt %s --split-input-file --pass-pipeline='builtin.module(func.func(tile-plan-resources))' --verify-diagnostics | FileCheck %s
+
+// Slots are placed one after the other at multiples of 1024 bytes.
+// CHECK-LABEL: func.func @slots
+// CHECK-SAME: tile.shared_bytes = 32768 : i64
+// CHECK: tile.pipe {offset = 0 : i64}
+// CHECK: tile.pipe {offset = 16384 : i64}
+func.func @slots() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2>} {
+  %0 = tile.pipe : !tile.pipe<1, !tile.buffer<128x64xf16, swizzle = 128>>
+  %1 = tile.pipe : !tile.pipe<2, !tile.buffer<64x64xf16, swizzle = 128>>
+  return
+}
+
+// -----
+
+// With roles, a full and an empty barrier of eight bytes per slot follow.
+// CHECK-LABEL: func.func @barriers
+// CHECK-SAME: tile.shared_bytes = 32816 : i64
+// CHECK: tile.pipe {barriers = 32768 : i64, offset = 0 : i64}
+// CHECK: tile.pipe {barriers = 32784 : i64, offset = 16384 : i64}
+func.func @barriers() attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2>} {
+  %0 = tile.pipe : !tile.pipe<1, !tile.buffer<128x64xf16, swizzle = 128>>
+  %1 = tile.pipe : !tile.pipe<2, !tile.buffer<64x64xf16, swizzle = 128>>
+  tile.roles warps [4, 8] registers [24, 240] {
+    %a = arith.constant 0 : index
+  }, {
+    %b = arith.constant 0 : index
+  }
+  return
+}
+
+// -----
+
+// expected-error @+1 {{needs 196608 bytes of shared memory; sm_80 has 166912 per block: use smaller tiles or fewer stages}}
+func.func @too_much() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 3>} {
+  %0 = tile.pipe : !tile.pipe<3, !tile.buffer<128x256xf16, swizzle = 128>>
+  return
+}

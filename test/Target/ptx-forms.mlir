@@ -1,0 +1,35 @@
+// Every inline assembly form, as it arrives in PTX.
+// RUN: %{chain:wgmma} | fa-translate --fa-to-ptx --chip=sm_90a | FileCheck %s
+// RUN: %{chain:mma2} | fa-translate --fa-to-ptx --chip=sm_80 | FileCheck %s --check-prefix=SM80
+
+// CHECK: .target sm_90a
+// CHECK: .visible .entry chain(
+// CHECK: .param .align 64 .b8 {{.*}}[128]
+// CHECK: .reqntid 384
+// CHECK: mbarrier.init.shared.b64
+// CHECK: fence.mbarrier_init
+// The producer: wait for the slot, announce 16 KB, copy.
+// CHECK: setmaxnreg.dec.sync.aligned.u32 24
+// CHECK: mbarrier.try_wait.parity.shared::cta.b64
+// CHECK: mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r{{[0-9]+}}], 16384;
+// CHECK: cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes
+// The consumers: A and B from shared memory, starting from zero.
+// CHECK: setmaxnreg.inc.sync.aligned.u32 240
+// CHECK: wgmma.fence.sync.aligned
+// CHECK: setp.ne.b32 p, 0, 0;
+// CHECK-NEXT: wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {{.*}}, da, db, p, 1, 1, 0, 0;
+// CHECK: setp.ne.b32 p, 1, 0;
+// CHECK: wgmma.commit_group.sync.aligned
+// CHECK: wgmma.wait_group.sync.aligned 0
+// CHECK: @p mbarrier.arrive.shared::cta.b64 _
+// The second product: A in registers, B with k as its rows.
+// CHECK: wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {{.*}}, {%r{{[0-9]+}}, %r{{[0-9]+}}, %r{{[0-9]+}}, %r{{[0-9]+}}}, db, p, 1, 1, 1;
+
+// SM80: .target sm_80
+// SM80: cp.async.cg.shared.global [%r{{.*}}], [%rd{{.*}}], 16, %r
+// SM80: cp.async.commit_group
+// SM80: cp.async.wait_group 3
+// SM80: bar.sync 0
+// SM80-DAG: ldmatrix.sync.aligned.m8n8.x4.shared.b16
+// SM80-DAG: mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32
+// SM80-DAG: ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16

@@ -1,0 +1,93 @@
+"""Tile programs that are not attention, through the same passes on every target."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import flash_attn_mlir as fa
+import numpy as np
+import pytest
+
+PROGRAMS = Path(__file__).parent.parent / "programs"
+PLANS = {
+    "cpu": '#tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, '
+    "producers = 0, stages = 1>",
+    "sm_80": '#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, '
+    "producers = 0, stages = 2>",
+    "sm_80-direct": '#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "direct", warps = 8, '
+    "producers = 0, stages = 1>",
+    "sm_90a": '#tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, '
+    "producers = 4, stages = 3>",
+}
+TARGETS = [p if p == "cpu" else pytest.param(p, marks=pytest.mark.gpu) for p in PLANS]
+
+
+def compile_program(name, target):
+    text = (PROGRAMS / f"{name}.mlir").read_text().replace("@PLAN@", PLANS[target])
+    return fa.compile(mlir=text, chip=target.split("-")[0])
+
+
+def run(name, target, inputs, shape):
+    """The program's result for float16 inputs, from a poisoned output."""
+    if target == "sm_90a":
+        torch = pytest.importorskip("torch")
+        if torch.cuda.get_device_capability() != (9, 0):
+            pytest.skip("sm_90a artifacts run on compute capability 9.0 only")
+    kernel = compile_program(name, target)
+    out = np.full(shape, np.nan, np.float32)
+    if target == "cpu":
+        kernel(*inputs, out)
+        return out
+    import torch
+
+    result = torch.from_numpy(out).cuda()
+    kernel(*(torch.from_numpy(x).cuda() for x in inputs), result)
+    return result.cpu().numpy()
+
+
+def check(got, want):
+    """Products of float16 numbers summed in float32; the chain rounds its middle."""
+    assert np.isfinite(got).all()
+    assert np.linalg.norm(got - want) < 1e-3 * np.linalg.norm(want)
+    rows = np.linalg.norm(got - want, axis=1) / np.linalg.norm(want, axis=1)
+    assert rows.max() < 5e-3
+
+
+def draw(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float16)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("m", "n", "k"), [(128, 128, 64), (200, 136, 72), (1, 8, 8), (300, 256, 512)])
+def test_matmul(target, m, n, k, rng):
+    a, b = draw(rng, m, k), draw(rng, k, n)
+    check(run("matmul", target, (a, b), (m, n)), a.astype(np.float64) @ b)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("m", "n"), [(128, 64), (130, 333), (1, 1), (257, 1024)])
+def test_chain(target, m, n, rng):
+    a, b, c = draw(rng, m, 64), draw(rng, n, 64), draw(rng, n, 64)
+    check(run("chain", target, (a, b, c), (m, 64)), (a.astype(np.float64) @ b.T) @ c)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("m", "k"), [(128, 64), (77, 200), (300, 1000)])
+def test_row_normalised(target, m, k, rng):
+    a, b = draw(rng, m, k), draw(rng, k, 128)
+    p = a.astype(np.float64) @ b
+    want = p / np.abs(p).sum(axis=1, keepdims=True)
+    check(run("row-normalised", target, (a, b), (m, 128)), want)
+
+
+@pytest.mark.parametrize("target", [t for t in PLANS if t != "cpu"])
+@pytest.mark.parametrize("name", ["matmul", "chain", "row-normalised"])
+def test_assembles(name, target):
+    """ptxas accepts the kernel without spills and without serialised products."""
+    kernel = compile_program(name, target)
+    assert kernel.cubin, "no ptxas"
+    assert re.search(r" 0 bytes spill stores, 0 bytes spill loads", kernel.ptxas_log)
+    assert not re.search(r"C75\d\d", kernel.ptxas_log)
+    product = "wgmma.mma_async" if target == "sm_90a" else "mma.sync"
+    assert product in kernel.ptx
