@@ -120,6 +120,14 @@ func.func @iota_dim() {
 
 // -----
 
+func.func @nonfinite_element(%t: tensor<8xi32>) {
+  // expected-error @+1 {{the source holds 'i32'; only floats can be NaN or infinite}}
+  %r = tile.nonfinite %t : tensor<8xi32>
+  return
+}
+
+// -----
+
 func.func @produce_element(%p: !tile.pipe<1, !tile.buffer<16x64xf16, swizzle = 128>>, %m: memref<?x?xf32>, %i: index) {
   // expected-error @+1 {{the source holds 'f32' but the pipe holds 'f16'}}
   tile.produce %p[%i], %m[%i, %i] : !tile.pipe<1, !tile.buffer<16x64xf16, swizzle = 128>>, memref<?x?xf32>

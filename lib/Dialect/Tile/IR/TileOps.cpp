@@ -175,6 +175,14 @@ LogicalResult IotaOp::verify() {
   return success();
 }
 
+LogicalResult NonfiniteOp::verify() {
+  Type element = shapeAndElement(getSource().getType()).second;
+  if (isa<FloatType>(element))
+    return success();
+  return emitOpError("the source holds ")
+         << element << "; only floats can be NaN or infinite";
+}
+
 LogicalResult ProduceOp::verify() {
   BufferType slot = getPipe().getType().getSlot();
   MemRefType source = getSource().getType();

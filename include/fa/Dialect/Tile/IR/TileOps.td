@@ -341,6 +341,22 @@ def Tile_IotaOp : Tile_Op<"iota", [Pure]> {
   let hasVerifier = 1;
 }
 
+def Tile_NonfiniteOp : Tile_Op<"nonfinite", [Pure]> {
+  let summary = "whether any element is NaN or infinite";
+  let description = [{
+    True when the tile (or buffer) holds a NaN or an infinity. Programs ask it to
+    choose a slower exact path for data that a product with zero would spoil.
+
+    ```mlir
+    %any = tile.nonfinite %v : tensor<64x64xf16>
+    ```
+  }];
+  let arguments = (ins Tile_TileOrBuffer:$source);
+  let results = (outs I1:$any);
+  let assemblyFormat = "$source attr-dict `:` type($source)";
+  let hasVerifier = 1;
+}
+
 //===----------------------------------------------------------------------===//
 // L2
 //===----------------------------------------------------------------------===//
