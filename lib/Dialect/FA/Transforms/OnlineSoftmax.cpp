@@ -110,6 +110,7 @@ private:
                         : splat(factor, type);
     return fused<arith::MulFOp>(tile, factors);
   }
+  Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0);
   Value contract(Value lhs, Value rhs, Value acc, bool rhsIsTransposed);
 
   AttentionOp op;
@@ -280,6 +281,96 @@ Value Emitter::contract(Value lhs, Value rhs, Value acc, bool rhsIsTransposed) {
       {map(m, k), rhsIsTransposed ? map(n, k) : map(k, n), map(m, n)});
   return tl::ContractOp::create(builder, loc, acc.getType(), lhs, rhs, acc,
                                 maps);
+}
+
+/// `acc` plus the product of `p` with the values from `n0` on, one key at a
+/// time and only for rows that keep the key: what lies under the mask is not
+/// multiplied. Slow; for values that hold NaN or infinity.
+Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
+                                 Value n0) {
+  AffineMap vMap = op.getMap(AttentionOp::V);
+  unsigned rowPos = vMap.getResult(0).isFunctionOfDim(AttentionOp::N) ? 0 : 1;
+  auto accTile = cast<RankedTensorType>(acc.getType());
+  int64_t e = accTile.getDimSize(1);
+  auto vType = cast<MemRefType>(op.getV().getType());
+  AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
+  Value count = getValueOrCreateConstantIndexOp(
+      builder, loc,
+      affine::makeComposedFoldedAffineMin(
+          builder, loc,
+          AffineMap::get(2, 0,
+                         {builder.getAffineConstantExpr(tileN), d1 - d0},
+                         builder.getContext()),
+          {OpFoldResult(n0), OpFoldResult(lk)}));
+  auto keys = scf::ForOp::create(builder, loc, index(0), count, index(1),
+                                 ValueRange{acc});
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPointToStart(keys.getBody());
+  Value key = keys.getInductionVar();
+
+  // This key's row of v, on every row of the tile.
+  SmallVector<OpFoldResult> offsets(2, builder.getIndexAttr(0)),
+      ones(2, builder.getIndexAttr(1)), sizes(2, builder.getIndexAttr(1));
+  offsets[rowPos] =
+      arith::AddIOp::create(builder, loc, n0, key).getResult();
+  int64_t width = vType.getDimSize(1 - rowPos);
+  sizes[1 - rowPos] = builder.getIndexAttr(width);
+  auto lineType = memref::SubViewOp::inferRankReducedResultType(
+      {width}, vType, offsets, sizes, ones);
+  Value line = memref::SubViewOp::create(builder, loc, lineType, op.getV(),
+                                         offsets, sizes, ones);
+  Value values = tl::LoadOp::create(
+      builder, loc, RankedTensorType::get({e}, vType.getElementType()), line,
+      ValueRange{index(0)}, DenseI64ArrayAttr());
+  if (vType.getElementType() != accType)
+    values = arith::ExtFOp::create(builder, loc,
+                                   RankedTensorType::get({e}, accType), values);
+  Value onRows = tl::BroadcastOp::create(builder, loc, accTile, values, 0);
+
+  // This key's column of p.
+  Type i32 = builder.getI32Type();
+  auto coordinates = matrix(tileM, tileN, i32);
+  Value isKey = arith::CmpIOp::create(
+      builder, loc, arith::CmpIPredicate::eq,
+      tl::IotaOp::create(builder, loc, coordinates, 1),
+      splat(arith::IndexCastOp::create(builder, loc, i32, key), coordinates));
+  // Picked before it is widened, so that the widened tile is no loop invariant
+  // that occupies registers.
+  Value picked = arith::SelectOp::create(
+      builder, loc, isKey, p, constant(cast<RankedTensorType>(p.getType()), 0.0));
+  if (cast<RankedTensorType>(p.getType()).getElementType() != accType)
+    picked = arith::ExtFOp::create(builder, loc, scoreType(), picked);
+  Value weight = tl::ReduceOp::create(builder, loc, vectorType(),
+                                      tl::ReduceKind::add, picked, 1);
+
+  // The rows that keep it: the mask again, on a narrow tile that begins at the
+  // key (a weight may also be 0 by underflow, and the scores themselves would
+  // have to stay in registers for this).
+  constexpr int64_t kNarrow = 8;
+  Value column = arith::AddIOp::create(builder, loc, n0, key);
+  Value keeps = mask.emitPredicate(builder, loc, tileM, kNarrow, m0, column);
+  auto narrow = matrix(tileM, kNarrow, accType);
+  auto narrowIndex = matrix(tileM, kNarrow, i32);
+  Value isFirst = arith::CmpIOp::create(
+      builder, loc, arith::CmpIPredicate::eq,
+      tl::IotaOp::create(builder, loc, narrowIndex, 1),
+      splat(arith::ConstantIntOp::create(builder, loc, 0, 32), narrowIndex));
+  Value marks = arith::SelectOp::create(
+      builder, loc, arith::AndIOp::create(builder, loc, keeps, isFirst),
+      constant(narrow, 1.0), constant(narrow, 0.0));
+  Value mark = tl::ReduceOp::create(builder, loc, vectorType(),
+                                    tl::ReduceKind::add, marks, 1);
+  Value live =
+      arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OGT, mark,
+                            constant(vectorType(), 0.0));
+  Value product = arith::MulFOp::create(builder, loc, alongColumns(weight, e),
+                                        onRows);
+  Value sum = arith::AddFOp::create(builder, loc, keys.getRegionIterArg(0),
+                                    product);
+  Value next = arith::SelectOp::create(builder, loc, alongColumns(live, e), sum,
+                                       keys.getRegionIterArg(0));
+  scf::YieldOp::create(builder, loc, next);
+  return keys.getResult(0);
 }
 
 /// The tile of capture `index` for the current block; a shaped value for
@@ -592,10 +683,10 @@ LogicalResult Emitter::run() {
     if (hasRegion && failed(inlineRegion(scores, n0, scores)))
       return failure();
 
+    Value inFull;
     if (Value keep = mask.emitPredicate(builder, loc, tileM, tileN, m0, n0)) {
       Value masked = arith::SelectOp::create(builder, loc, keep, scores,
                                              infinity(scoreType()));
-      Value inFull;
       auto require = [&](arith::CmpIPredicate predicate, OpFoldResult bound) {
         Value compare = arith::CmpIOp::create(
             builder, loc, predicate, j,
@@ -633,10 +724,35 @@ LogicalResult Emitter::run() {
     Value scaledAcc =
         arith::MulFOp::create(builder, loc, acc, alongColumns(alpha, e));
     Value vTile = load(op.getV(), vMap, AttentionOp::N, n0, tileN, e);
+    Value factors = p;
     if (element != accType)
-      p = arith::TruncFOp::create(builder, loc, matrix(tileM, tileN, element),
-                                  p);
-    Value newAcc = contract(p, vTile, scaledAcc, /*rhsIsTransposed=*/false);
+      factors = arith::TruncFOp::create(builder, loc,
+                                        matrix(tileM, tileN, element), p);
+    auto product = [&]() -> Value {
+      return contract(factors, vTile, scaledAcc, /*rhsIsTransposed=*/false);
+    };
+    auto choose = [&](Value condition, function_ref<Value()> yes,
+                      function_ref<Value()> no) -> Value {
+      auto yielding = [&](function_ref<Value()> make) {
+        return [this, make](OpBuilder &, Location) {
+          Value result = make();
+          scf::YieldOp::create(builder, loc, result);
+        };
+      };
+      return scf::IfOp::create(builder, loc, condition, yielding(yes),
+                               yielding(no))
+          .getResult(0);
+    };
+    // A masked probability is 0, and 0 * NaN would spoil the rows that do not
+    // see that key. Blocks without masked scores have no such rows.
+    Value newAcc =
+        !inFull ? product() : choose(inFull, product, [&]() -> Value {
+          Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
+          return choose(
+              spoils,
+              [&] { return productOfLiveKeys(factors, scaledAcc, mask, n0); },
+              product);
+        });
     scf::YieldOp::create(builder, loc, ValueRange{newAcc, newMax, newSum});
   }
   moveLoopInvariantCode(cast<LoopLikeOpInterface>(loop.getOperation()));

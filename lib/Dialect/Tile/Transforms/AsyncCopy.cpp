@@ -19,7 +19,9 @@ static bool feedsOnlyProducts(LoadOp load) {
   return type.getRank() == 2 && type.getElementTypeBitWidth() == 16 &&
          !load.getOrder() && !load->use_empty() &&
          llvm::all_of(load->getUses(), [](OpOperand &use) {
-           return isa<ContractOp>(use.getOwner()) && use.getOperandNumber() < 2;
+           return isa<NonfiniteOp>(use.getOwner()) ||
+                  (isa<ContractOp>(use.getOwner()) &&
+                   use.getOperandNumber() < 2);
          });
 }
 
