@@ -246,3 +246,34 @@ def test_cpu_and_gpu_agree(torch, generator, chip):
     )
     np.testing.assert_allclose(gpu.cpu().float(), cpu.float(), atol=2e-3)
     np.testing.assert_allclose(gpu_lse.cpu(), cpu_lse, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head_dim", [64, 128, 256])
+def test_nonfinite_values_reach_their_own_rows_only(torch, generator, chip, dtype, head_dim):
+    """Causal: NaN and infinity in v reach the rows that keep the key, no other."""
+    seqlen, keys = 200, 333
+    q = draw(torch, generator, dtype, 1, seqlen, 2, head_dim)
+    k, v = (draw(torch, generator, dtype, 1, keys, 2, head_dim) for _ in range(2))
+    spoiled = {150: float("nan"), 222: float("inf"), 300: -float("inf")}
+    kernel = fa.compile(
+        chip=chip, dtype={"float16": "f16", "bfloat16": "bf16"}[dtype], head_dim=head_dim, causal=True
+    )
+
+    def run():
+        out = torch.full_like(q, 7.0)
+        lse = torch.empty(1, 2, seqlen, device="cuda")
+        kernel(q, k, v, head_dim**-0.5, out, lse)
+        return out.float()
+
+    clean = run()
+    for key, value in spoiled.items():
+        v[0, key, :, 5] = value
+    out = run()
+    rows = torch.arange(seqlen, device="cuda")
+    first = min(spoiled) - (keys - seqlen)  # the first row that keeps a spoiled key
+    bound = 2e-3 if dtype == "float16" else 1.6e-2
+    others = torch.arange(head_dim, device="cuda") != 5
+    assert (out - clean)[..., others].norm() <= bound * clean[..., others].norm()
+    assert (out - clean)[:, rows < first].norm() <= bound * clean[:, rows < first].norm()
+    assert not torch.isfinite(out[:, rows >= first][..., 5]).any()

@@ -36,12 +36,15 @@ REST = list(
 SAMPLE = random.Random(os.environ["FA_TEST_SEED"]).sample(REST, 8)
 
 # Reviewed spills: bytes that may be stored, with the reason.
-# - The cold branch for NaN and infinity under a mask holds the accumulators, the
-#   probabilities and a row of values at once; it is left of the hot path.
-# - The 128x64 tile of mma.sync over four warps keeps 200 accumulators and factors in
-#   255 registers; up to 96 bytes of loop invariants spill. Measured, it is still the
-#   fastest tile (docs/experiments.md).
-ALLOWED_SPILLS = 512
+# full: the 128x64 tile of mma.sync over four warps keeps 200 accumulators and factors
+#   in 255 registers; some loop invariants spill. Measured, it is still the fastest
+#   tile (docs/experiments.md).
+# masked: the cold branch for NaN and infinity under the mask holds accumulators,
+#   probabilities and a row of values at once.
+
+
+def allowed_spills(mlir):
+    return 512 if "mask " in mlir else 128
 
 
 def entries(log):
@@ -69,7 +72,8 @@ def gate(chip, dtype, head_dim, mask, cache):
     assert not re.search(r"C75\d\d", log), log
     for registers, stores, loads in entries(log):
         assert registers <= 255
-        assert stores <= ALLOWED_SPILLS and loads <= 2 * ALLOWED_SPILLS, log
+        allowed = allowed_spills(kernel.mlir)
+        assert stores <= allowed and loads <= 2 * allowed, log
     assert kernel.metadata["shared_bytes"] <= {"sm_80": 163 * 1024, "sm_90a": 227 * 1024}[chip]
 
 

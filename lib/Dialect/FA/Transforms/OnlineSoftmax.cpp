@@ -744,9 +744,10 @@ LogicalResult Emitter::run() {
           .getResult(0);
     };
     // A masked probability is 0, and 0 * NaN would spoil the rows that do not
-    // see that key. Blocks without masked scores have no such rows.
+    // see that key. Blocks without masked scores have no such rows, and keys
+    // beyond the end are loaded as zeros.
     Value newAcc =
-        !inFull ? product() : choose(inFull, product, [&]() -> Value {
+        !inFull || !op.getMaskAttr() ? product() : choose(inFull, product, [&]() -> Value {
           Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
           return choose(
               spoils,

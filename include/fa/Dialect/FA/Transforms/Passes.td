@@ -95,10 +95,12 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     attribute `fa.nonnegative`), scale and base change cost one multiply-subtract
     per element. Any finite scale is correct.
 
-    Known deviation, as in FlashAttention-2: a NaN or infinity in v under the
-    mask, but within the lengths, reaches the rows of a tile that keeps some of
-    its keys, because such a tile multiplies it by zero. NaN in k under the mask
-    and anything beyond the lengths never do.
+    What lies under the mask never reaches a row, NaN included. In a block that
+    the mask cuts, a dead key has probability 0, but 0 * NaN is NaN: such blocks
+    ask whether their values hold NaN or infinity (`tile.nonfinite`) and, if so,
+    add one key at a time to the rows that keep it. Keys beyond the lengths are
+    loaded as zeros. (A key that the mask keeps but whose score the region makes
+    -inf has probability 0 too; its value is multiplied.)
 
     Input:
     ```mlir
