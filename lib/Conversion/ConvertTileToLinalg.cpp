@@ -70,6 +70,7 @@ private:
   Value contract(tl::ContractOp op);
   Value reduce(tl::ReduceOp op);
   Value broadcast(tl::BroadcastOp op);
+  Value nonfinite(tl::NonfiniteOp op);
 
   OpBuilder builder;
   Location loc = builder.getUnknownLoc();
@@ -208,6 +209,29 @@ Value Converter::broadcast(tl::BroadcastOp op) {
                  [&](ValueRange args) -> Value { return args[0]; });
 }
 
+Value Converter::nonfinite(tl::NonfiniteOp op) {
+  auto source = cast<RankedTensorType>(op.getSource().getType());
+  auto type = RankedTensorType::get({}, builder.getI1Type());
+  Value init = arith::ConstantOp::create(builder, loc,
+                                         DenseElementsAttr::get(type, false));
+  unsigned rank = source.getRank();
+  SmallVector<utils::IteratorType> iterators(rank,
+                                             utils::IteratorType::reduction);
+  Value any =
+      generic(op.getSource(), init,
+              {builder.getMultiDimIdentityMap(rank),
+               AffineMap::get(rank, 0, builder.getContext())},
+              iterators, [&](ValueRange args) -> Value {
+                // x - x is NaN for NaN and infinity, otherwise 0.
+                Value zero =
+                    arith::SubFOp::create(builder, loc, args[0], args[0]);
+                Value bad = arith::CmpFOp::create(
+                    builder, loc, arith::CmpFPredicate::UNO, zero, zero);
+                return arith::OrIOp::create(builder, loc, args[1], bad);
+              });
+  return tensor::ExtractOp::create(builder, loc, any, ValueRange());
+}
+
 LogicalResult Converter::convert(Operation *op) {
   builder.setInsertionPoint(op);
   loc = op->getLoc();
@@ -227,6 +251,10 @@ LogicalResult Converter::convert(Operation *op) {
     result = this->reduce(reduce);
   } else if (auto broadcast = dyn_cast<tl::BroadcastOp>(op)) {
     result = this->broadcast(broadcast);
+  } else if (auto nonfinite = dyn_cast<tl::NonfiniteOp>(op);
+             nonfinite &&
+             isa<RankedTensorType>(nonfinite.getSource().getType())) {
+    result = this->nonfinite(nonfinite);
   } else if (auto splat = dyn_cast<tl::SplatOp>(op)) {
     result = tensor::SplatOp::create(builder, loc, typeOf(op), splat.getValue());
   } else if (auto iota = dyn_cast<tl::IotaOp>(op)) {

@@ -21,6 +21,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
@@ -174,10 +175,13 @@ private:
   LogicalResult lowerIf(scf::IfOp op);
   void lowerYield(ArrayRef<Value> from, ArrayRef<Value> to);
   void planForwarding(Value yielded, Value iterArg, Value buffer);
+  /// Computes tiles that a cold branch reads again there.
+  void recomputeInColdBranch(scf::IfOp op);
   LogicalResult lowerLoad(tl::LoadOp op);
   LogicalResult lowerStore(tl::StoreOp op);
   LogicalResult lowerContract(tl::ContractOp op);
   LogicalResult lowerRowReduction(tl::ReduceOp op);
+  LogicalResult lowerNonfinite(tl::NonfiniteOp op);
   void flush();
   void emitCopy(Value tile, Value dest) {
     Roots roots;
@@ -262,6 +266,9 @@ Type TileLowering::storageType(Value tile) const {
   // What only contractions read is kept in the type of their products.
   Type wide;
   for (Operation *user : tile.getUsers()) {
+    // NaN and infinity are the same in every type.
+    if (isa<tl::NonfiniteOp>(user))
+      continue;
     auto contract = dyn_cast<tl::ContractOp>(user);
     if (!contract || contract.getAcc() == tile)
       return element;
@@ -445,7 +452,8 @@ LogicalResult TileLowering::lowerBlock(Block &block) {
 LogicalResult TileLowering::lower(Operation *op) {
   bool hasTiles = llvm::any_of(op->getOperands(), isTile) ||
                   llvm::any_of(op->getResults(), isTile);
-  if (isa<tl::LoadOp, tl::StoreOp, tl::ContractOp, tl::ReduceOp>(op))
+  if (isa<tl::LoadOp, tl::StoreOp, tl::ContractOp, tl::ReduceOp,
+          tl::NonfiniteOp>(op))
     dead.push_back(op);
   if (auto load = dyn_cast<tl::LoadOp>(op))
     return lowerLoad(load);
@@ -455,6 +463,8 @@ LogicalResult TileLowering::lower(Operation *op) {
     return lowerContract(contract);
   if (auto reduce = dyn_cast<tl::ReduceOp>(op))
     return lowerRowReduction(reduce);
+  if (auto nonfinite = dyn_cast<tl::NonfiniteOp>(op))
+    return lowerNonfinite(nonfinite);
   if (auto loop = dyn_cast<scf::ForOp>(op))
     return lowerFor(loop);
   if (auto branch = dyn_cast<scf::IfOp>(op))
@@ -477,24 +487,35 @@ LogicalResult TileLowering::lower(Operation *op) {
 }
 
 /// The tile chain that ends in `yielded` may be computed in the loop-carried
-/// memory: a contraction passes it on to its accumulator.
+/// memory: a contraction passes it on to its accumulator, a loop to its initial
+/// tile and a branch to what both of its sides yield.
 void TileLowering::planForwarding(Value yielded, Value iterArg, Value buffer) {
   Block *body = iterArg.getParentBlock();
-  Value value = yielded;
-  while (value != iterArg) {
+  Type stored = cast<MemRefType>(buffer.getType()).getElementType();
+  DenseMap<Value, unsigned> reached;
+  std::function<void(Value)> plan = [&](Value value) {
     Operation *def = value.getDefiningOp();
-    if (!def || def->getBlock() != body || isLeaf(def) ||
-        storageType(value) != cast<MemRefType>(buffer.getType()).getElementType())
+    if (value == iterArg || !def || !body->findAncestorOpInBlock(*def) ||
+        isLeaf(def) || storageType(value) != stored)
       return;
-    if (value != yielded && !value.hasOneUse())
+    // The chain overwrites the tile, so the chain must be its only reader. It
+    // gets here once for each of its readers: they are on different sides of a
+    // branch.
+    if (value != yielded && !value.hasNUses(++reached[value]))
       return;
     if (!forwards.insert({value, buffer}).second)
       return;
-    auto contract = dyn_cast<tl::ContractOp>(def);
-    if (!contract)
-      return;
-    value = contract.getAcc();
-  }
+    if (auto contract = dyn_cast<tl::ContractOp>(def)) {
+      plan(contract.getAcc());
+    } else if (auto loop = dyn_cast<scf::ForOp>(def)) {
+      plan(loop.getTiedLoopInit(cast<OpResult>(value))->get());
+    } else if (auto branch = dyn_cast<scf::IfOp>(def)) {
+      unsigned i = cast<OpResult>(value).getResultNumber();
+      plan(branch.thenYield().getOperand(i));
+      plan(branch.elseYield().getOperand(i));
+    }
+  };
+  plan(yielded);
 }
 
 LogicalResult TileLowering::lowerFor(scf::ForOp op) {
@@ -599,7 +620,7 @@ LogicalResult TileLowering::lowerIf(scf::IfOp op) {
       types.push_back(result.getType());
       continue;
     }
-    Value buffer = allocate(result);
+    Value buffer = destination(result, {});
     dests.push_back(buffer);
     buffers[result] = buffer;
   }
@@ -633,6 +654,48 @@ LogicalResult TileLowering::lowerIf(scf::IfOp op) {
   dead.push_back(op);
   builder.setInsertionPointAfter(newOp);
   return success();
+}
+
+/// True for a condition that holds only when a tile has a NaN or an infinity.
+static bool isCold(Value condition) {
+  if (auto both = condition.getDefiningOp<arith::AndIOp>())
+    return isCold(both.getLhs()) || isCold(both.getRhs());
+  return condition.getDefiningOp<tl::NonfiniteOp>() != nullptr;
+}
+
+void TileLowering::recomputeInColdBranch(scf::IfOp op) {
+  if (!isCold(op.getCondition()))
+    return;
+  // Matrices that only the branch needs in memory would be stored each time
+  // before it. What depends on a carried matrix stays: one more reader would
+  // keep the loop from updating it in place. So do gathers, which are slow.
+  auto isMatrix = [](Value value) {
+    return isTile(value) && tileType(value).getRank() == 2;
+  };
+  IRMapping copies;
+  builder.setInsertionPointToStart(op.thenBlock());
+  std::function<void(Value)> recompute = [&](Value tile) {
+    Operation *def = tile.getDefiningOp();
+    if (!def || copies.contains(tile) || def->getBlock() != op->getBlock() ||
+        !isMatrix(tile) || !isPointwise(def) || isa<tl::GatherOp>(def) ||
+        llvm::any_of(def->getOperands(), [&](Value operand) {
+          return isMatrix(operand) && isa<BlockArgument>(operand);
+        }))
+      return;
+    for (Value operand : def->getOperands())
+      recompute(operand);
+    builder.clone(*def, copies);
+  };
+  SmallVector<OpOperand *> reads;
+  op.getThenRegion().walk([&](Operation *nested) {
+    if (isPointwise(nested) || isa<tl::ReduceOp>(nested))
+      for (OpOperand &operand : nested->getOpOperands())
+        reads.push_back(&operand);
+  });
+  for (OpOperand *read : reads) {
+    recompute(read->get());
+    read->set(copies.lookupOrDefault(read->get()));
+  }
 }
 
 //===----------------------------------------------------------------------===//
@@ -1076,6 +1139,73 @@ LogicalResult TileLowering::lowerRowReduction(tl::ReduceOp op) {
   return success();
 }
 
+LogicalResult TileLowering::lowerNonfinite(tl::NonfiniteOp op) {
+  if (!isTile(op.getSource()))
+    return op.emitOpError("reads a shared buffer; the CPU lowering takes L1 "
+                          "programs, whose operands are tiles");
+  RankedTensorType type = tileType(op.getSource());
+  Value source = materialize(op.getSource());
+  Type stored = cast<MemRefType>(source.getType()).getElementType();
+  // Bits as integers: without the sign, those of NaN and infinity are not less
+  // than infinity's, so the greatest decides. A float comparison would take two
+  // instructions and mask registers.
+  auto element = cast<FloatType>(
+      stored.getIntOrFloatBitWidth() < 32 ? builder.getF32Type() : stored);
+  unsigned bits = element.getWidth();
+  Type integer = builder.getIntegerType(bits);
+  int64_t chunk = chunkOf(bits), lanes = lanesOf(type);
+  auto vector = VectorType::get({chunk}, integer);
+  Value acc = constant(vector, 0);
+
+  auto step = [&](Value acc, Value row, Value lane, int64_t count) {
+    SmallVector<Value> at = {row, lane};
+    if (type.getRank() == 1)
+      at = {lane};
+    Value value = vector::LoadOp::create(
+        builder, loc, VectorType::get({chunk}, stored), source, at);
+    value = vector::BitCastOp::create(builder, loc, vector,
+                                      convert(value, element));
+    // The lanes beyond the tile hold anything.
+    SmallVector<APInt> keep(chunk, APInt::getZero(bits));
+    std::fill_n(keep.begin(), count, APInt::getSignedMaxValue(bits));
+    Value mask = arith::ConstantOp::create(
+        builder, loc, DenseElementsAttr::get(vector, keep));
+    value = arith::AndIOp::create(builder, loc, value, mask);
+    return arith::MaxSIOp::create(builder, loc, acc, value).getResult();
+  };
+  // A loop that passes `acc` on.
+  auto sweep = [&](Value acc, int64_t end, int64_t stride,
+                   function_ref<Value(Value, Value)> body) -> Value {
+    auto loop = scf::ForOp::create(builder, loc, index(0), index(end),
+                                   index(stride), acc);
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(loop.getBody());
+    Value next = body(loop.getRegionIterArg(0), loop.getInductionVar());
+    scf::YieldOp::create(builder, loc, next);
+    return loop.getResult(0);
+  };
+  acc = sweep(acc, rowsOf(type), 1, [&](Value acc, Value row) {
+    int64_t whole = lanes / chunk * chunk;
+    if (whole)
+      acc = sweep(acc, whole, chunk, [&](Value acc, Value lane) {
+        return step(acc, row, lane, chunk);
+      });
+    if (lanes % chunk)
+      acc = step(acc, row, index(whole), lanes % chunk);
+    return acc;
+  });
+  Value greatest = vector::ReductionOp::create(
+      builder, loc, vector::CombiningKind::MAXSI, acc);
+  APInt infinity =
+      APFloat::getInf(element.getFloatSemantics()).bitcastToAPInt();
+  Value limit = arith::ConstantOp::create(
+      builder, loc, builder.getIntegerAttr(integer, infinity));
+  Value any = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge,
+                                    greatest, limit);
+  op.getAny().replaceAllUsesWith(any);
+  return success();
+}
+
 //===----------------------------------------------------------------------===//
 // Nests of pointwise operations
 //===----------------------------------------------------------------------===//
@@ -1455,6 +1585,7 @@ LogicalResult TileLowering::run() {
   });
   if (result.wasInterrupted())
     return failure();
+  func.walk([&](scf::IfOp op) { recomputeInColdBranch(op); });
   scratchBlock = &func.getBody().front();
   func.walk([&](scf::ForallOp loop) { scratchBlock = loop.getBody(); });
   for (Block &block : func.getBody()) {

@@ -103,3 +103,84 @@ func.func @widened(%a: memref<?x16xf16>, %b: memref<16x32xf16>, %c: memref<8x32x
   tile.store %p, %c[%c0, %c0] : tensor<8x32xf32>, memref<8x32xf32>
   return
 }
+
+// -----
+
+// The scan for NaN and infinity takes the greatest bits without the sign; lanes
+// beyond the tile do not count.
+// CHECK-LABEL: func.func @nonfinite
+func.func @nonfinite(%v: memref<8x24xf16>, %out: memref<i1>) {
+  %c0 = arith.constant 0 : index
+  // CHECK: %[[MOST:.*]] = scf.for %[[ROW:.*]] = %c0 to %c8{{[_0-9]*}} step %c1{{[_0-9]*}} iter_args(%[[ACC:.*]] = %{{.*}}) -> (vector<16xi32>) {
+  // CHECK: %[[A:.*]] = scf.for
+  // CHECK: arith.constant dense<2147483647> : vector<16xi32>
+  // CHECK: }
+  // CHECK: %[[X:.*]] = vector.load %{{.*}}[%[[ROW]], %c16{{[_0-9]*}}] : memref<8x32xf16>, vector<16xf16>
+  // CHECK: %[[F:.*]] = arith.extf %[[X]]
+  // CHECK: %[[BITS:.*]] = vector.bitcast %[[F]] : vector<16xf32> to vector<16xi32>
+  // CHECK: %[[HALF:.*]] = arith.constant dense<[2147483647, 2147483647, 2147483647, 2147483647, 2147483647, 2147483647, 2147483647, 2147483647, 0, 0, 0, 0, 0, 0, 0, 0]>
+  // CHECK: %[[ABS:.*]] = arith.andi %[[BITS]], %[[HALF]]
+  // CHECK: %[[MAX:.*]] = arith.maxsi %[[A]], %[[ABS]]
+  // CHECK: scf.yield %[[MAX]]
+  // CHECK: %[[GREATEST:.*]] = vector.reduction <maxsi>, %[[MOST]]
+  // CHECK: %[[INF:.*]] = arith.constant 2139095040 : i32
+  // CHECK: %[[ANY:.*]] = arith.cmpi sge, %[[GREATEST]], %[[INF]]
+  // CHECK: memref.store %[[ANY]]
+  %t = tile.load %v[%c0, %c0] : memref<8x24xf16> -> tensor<8x24xf16>
+  %any = tile.nonfinite %t : tensor<8x24xf16>
+  memref.store %any, %out[] : memref<i1>
+  return
+}
+
+// -----
+
+// The accumulator of a loop passes through both sides of a branch in place. What
+// only the branch for NaN and infinity reads is computed there, not stored
+// before it.
+// CHECK-LABEL: func.func @exact
+func.func @exact(%a: memref<?x16xf32>, %b: memref<16x16xf32>, %c: memref<16x16xf32>, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant dense<0.0> : tensor<16x16xf32>
+  %bt = tile.load %b[%c0, %c0] : memref<16x16xf32> -> tensor<16x16xf32>
+  // CHECK: arith.constant dense<0.000000e+00>
+  // CHECK: vector.store %{{.*}}, %[[ACC:.*]][
+  // CHECK: scf.for %{{.*}} = %c0 to %arg3
+  %r = scf.for %i = %c0 to %n step %c1 iter_args(%acc = %zero) -> (tensor<16x16xf32>) {
+    %at = tile.load %a[%i, %c0] : memref<?x16xf32> -> tensor<16x16xf32>
+    %e = math.exp2 %at : tensor<16x16xf32>
+    %half = arith.addf %acc, %e : tensor<16x16xf32>
+    // CHECK: vector.reduction <maxsi>
+    %any = tile.nonfinite %bt : tensor<16x16xf32>
+    // CHECK: math.exp2
+    // CHECK: vector.store %{{.*}}, %[[ACC]][
+    // CHECK-NOT: vector.store
+    // CHECK: scf.if
+    %next = scf.if %any -> (tensor<16x16xf32>) {
+      // CHECK: math.exp2
+      // CHECK: vector.store %{{.*}}, %[[E:.*]][
+      // CHECK: scf.for
+      // CHECK: vector.load %[[E]]
+      // CHECK: vector.store %{{.*}}, %[[ACC]][
+      // CHECK-NOT: vector.store
+      %x = scf.for %j = %c0 to %n step %c1 iter_args(%y = %half) -> (tensor<16x16xf32>) {
+        %z = arith.addf %y, %e : tensor<16x16xf32>
+        scf.yield %z : tensor<16x16xf32>
+      }
+      scf.yield %x : tensor<16x16xf32>
+    } else {
+      // CHECK: else
+      // CHECK: arith.mulf
+      // CHECK-COUNT-11: vector.store %{{.*}}, %[[ACC]][
+      // CHECK-NOT: vector.store
+      %p = tile.contract %at, %bt, %half {maps = [affine_map<(m, n, k) -> (m, k)>,
+          affine_map<(m, n, k) -> (k, n)>, affine_map<(m, n, k) -> (m, n)>]}
+          : tensor<16x16xf32>, tensor<16x16xf32>, tensor<16x16xf32>
+      scf.yield %p : tensor<16x16xf32>
+    }
+    scf.yield %next : tensor<16x16xf32>
+  }
+  // CHECK: vector.store %{{.*}}, %arg2[
+  tile.store %r, %c[%c0, %c0] : tensor<16x16xf32>, memref<16x16xf32>
+  return
+}

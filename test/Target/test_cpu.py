@@ -124,6 +124,115 @@ def test_attention_offset_view_and_strides():
     assert np.isnan(store[..., :2]).all() and np.isnan(store[..., d + 2:]).all()
 
 
+def exact_text(dtype, partial):
+    """The sample, causal, with products that spare masked keys NaN and infinity:
+    where V has them, blocks with `partial` true go key by key."""
+    acc = "f64" if dtype == "f64" else "f32"
+    narrow = dtype in ("f16", "bf16")
+    text = sample_text(dtype)
+    S, A = f"tensor<128x64x{acc}>", f"tensor<128x{acc}>"
+    I, B = "tensor<128x64xi32>", "tensor<128x64xi1>"
+    V = f"memref<?x64x{dtype}, strided<[?, 1], offset: ?>>"
+    R = f"memref<64x{dtype}, strided<[1], offset: ?>>"
+    keep = f"%keep = arith.cmpi slt, %n, %lkt : {I}"
+    assert keep in text
+    text = text.replace(keep, f"""
+      %gap = arith.subi %lk, %lq : index
+      %diagonal = arith.addi %m0, %gap : index
+      %diagonal32 = arith.index_cast %diagonal : index to i32
+      %diagonalt = tile.splat %diagonal32 : i32 -> {I}
+      %row32 = tile.iota dim 0 : {I}
+      %last = arith.addi %diagonalt, %row32 : {I}
+      %inside = arith.cmpi slt, %n, %lkt : {I}
+      %below = arith.cmpi sle, %n, %last : {I}
+      %keep = arith.andi %inside, %below : {B}""")
+    start, end = text.index("%acc2 = tile.contract"), text.index("scf.yield %acc2")
+    contract = text[start:end]
+    widened = f"%v2 = arith.extf %v1 : tensor<64x{dtype}> to tensor<64x{acc}>" if narrow else ""
+    return text[:start] + f"""
+      %c64 = arith.constant 64 : index
+      %left = arith.subi %lk, %n0 : index
+      %limit = arith.minsi %left, %c64 : index
+      %any = tile.nonfinite %vt : tensor<64x64x{dtype}>
+      %end = arith.addi %n0, %c64 : index
+      %masked = arith.cmpi sgt, %end, %diagonal : index
+      %ragged = arith.cmpi sgt, %end, %lk : index
+      %partial = {partial}
+      %exact = arith.andi %any, %partial : i1
+      %acc2 = scf.if %exact -> ({S}) {{
+        %r2 = scf.for %x = %c0 to %limit step %c1 iter_args(%a = %acc1) -> ({S}) {{
+          %nx = arith.addi %n0, %x : index
+          %row = memref.subview %vs[%nx, 0] [1, 64] [1, 1] : {V} to {R}
+          %v1 = tile.load %row[%c0] : {R} -> tensor<64x{dtype}>
+          {widened}
+          %vb = tile.broadcast {"%v2" if narrow else "%v1"} dim 0 : tensor<64x{acc}> -> {S}
+          %xi = arith.index_cast %x : index to i32
+          %xs = tile.splat %xi : i32 -> {I}
+          %is = arith.cmpi eq, %col, %xs : {I}
+          %pc = arith.select %is, %p, %zero : {B}, {S}
+          %px = tile.reduce add %pc dim 1 : {S} -> {A}
+          %sc = arith.select %is, %s2, %ninf2 : {B}, {S}
+          %sx = tile.reduce max %sc dim 1 : {S} -> {A}
+          %live0 = arith.cmpf une, %sx, %ninf : {A}
+          %nan = arith.cmpf uno, %px, %px : {A}
+          %live = arith.ori %live0, %nan : tensor<128xi1>
+          %lb = tile.broadcast %live dim 1 : tensor<128xi1> -> {B}
+          %pb = tile.broadcast %px dim 1 : {A} -> {S}
+          %prod = arith.mulf %pb, %vb : {S}
+          %sel = arith.select %lb, %prod, %zero : {B}, {S}
+          %a2 = arith.addf %a, %sel : {S}
+          scf.yield %a2 : {S}
+        }}
+        scf.yield %r2 : {S}
+      }} else {{
+        {contract.replace("%acc2", "%acc3")}
+        scf.yield %acc3 : {S}
+      }}
+      """ + text[end:]
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "f64"])
+@pytest.mark.parametrize("partial", ["arith.ori %masked, %ragged : i1", "arith.constant true",
+                                     "arith.constant false"])
+@pytest.mark.parametrize("lq,lk", [(130, 67), (200, 333), (5, 70), (256, 256)])
+def test_nonfinite_values(dtype, partial, lq, lk):
+    """NaN and infinity in V reach exactly the queries that see their keys."""
+    r = rng()
+    b, h, hk, d = 1, 2, 1, 64
+    q = cast(r.standard_normal((b, lq, h, d)), dtype)
+    k = cast(r.standard_normal((b, lk, hk, d)), dtype)
+    clean = cast(r.standard_normal((b, lk, hk, d)), dtype)
+    acc = np.float64 if dtype == "f64" else np.float32
+    function = program(exact_text(dtype, partial))
+    s = np.einsum("bmhd,bnhd->bhmn", value(q), np.repeat(value(k), h // hk, axis=2)) * d ** -0.5
+    m_, n_ = np.ogrid[:lq, :lk]
+    keep = m_ + lk - lq >= n_
+    s = np.where(keep, s, -np.inf)
+    top = s.max(-1, keepdims=True)
+    p = np.exp(s - np.where(np.isfinite(top), top, 0))
+    p /= np.maximum(p.sum(-1, keepdims=True), 1e-30)
+    bad = [] if "false" in partial else [np.nan, np.inf, -np.inf]
+    for poison in [None, *bad]:
+        v = clean.copy()
+        if poison is not None:
+            for n in {lk - 1, lk // 2, min(lk - 1, 64)}:
+                v[0, n, 0, r.integers(0, d, 3)] = cast(np.array(poison), dtype)
+        o = poisoned(q.shape, dtype)
+        lse = np.full((b, h, lq), np.nan, acc)
+        call(function, b * h * -(-lq // 128), q, k, v, acc(d ** -0.5), o, lse)
+        vv = value(v)[:, :, 0]
+        with np.errstate(invalid="ignore"):
+            terms = p[..., None] * vv[:, None, None]
+        want = np.where(keep[..., None], terms, 0).sum(-2).transpose(0, 2, 1, 3)
+        got = value(o)
+        finite = np.isfinite(want)
+        assert np.isnan(got[np.isnan(want)]).all()
+        assert not np.isfinite(got[~finite]).any()
+        check(np.where(finite, got, 0), np.where(finite, want, 0), TOLERANCE[dtype])
+        if poison is not None:
+            assert finite.any() and not finite.all()
+
+
 def matmul_text(dtype, acc, tm, tn, tk, tail=""):
     trunc = f"%rt = arith.truncf %r : tensor<{tm}x{tn}x{acc}> to tensor<{tm}x{tn}x{dtype}>"
     result = "%rt"
@@ -450,6 +559,7 @@ def test_other_vector_widths(options, monkeypatch):
     test_row_normalised_product()
     test_reductions_both_ways()
     test_gather_and_integers()
+    test_nonfinite_values("f16", "arith.constant true", 130, 67)
 
 
 def test_score_region_lengths_and_poison():

@@ -256,3 +256,24 @@ def run_case(case, stage, folder, name):
 @pytest.mark.parametrize("name", list(CASES))
 def test_level(name, stage, tmp_path):
     run_case(CASES[name], stage, tmp_path, name)
+
+
+@pytest.mark.parametrize("dtype", ["f16", "f32", "f64"])
+def test_nonfinite(dtype, tmp_path):
+    """The scan finds a single NaN or infinity, and nothing in large numbers."""
+    text = f"""
+func.func @scan(%x: memref<5x7x{dtype}>, %y: memref<1xi32>) {{
+  %c0 = arith.constant 0 : index
+  %t = tile.load %x[%c0, %c0] : memref<5x7x{dtype}> -> tensor<5x7x{dtype}>
+  %any = tile.nonfinite %t : tensor<5x7x{dtype}>
+  %i = arith.extui %any : i1 to i32
+  memref.store %i, %y[%c0] : memref<1xi32>
+  return
+}}"""
+    function = compile_function(text, ["--convert-tile-to-linalg"], tmp_path, name="scan")
+    for poison in (0, np.finfo(NUMPY[dtype]).max, np.nan, np.inf, -np.inf):
+        x = np.random.default_rng(SEED).standard_normal((5, 7)).astype(NUMPY[dtype])
+        x[4, 6] = poison
+        y = np.full(1, -1, np.int32)
+        function(x, y)
+        assert y[0] == (not np.isfinite(poison)), poison

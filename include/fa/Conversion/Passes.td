@@ -98,6 +98,10 @@ def ConvertTileToVector : Pass<"convert-tile-to-vector", "func::FuncOp"> {
     Vectors run along the last dimension of a tile; `tile-orient-for-vectors`
     makes that a good choice. `vector-bits`, `registers` describe the host.
 
+    A `scf.if` whose condition needs a `tile.nonfinite` is taken rarely: tiles
+    that both it and the code before it read are computed again in it instead of
+    being stored each time.
+
     Input:
     ```mlir
     %t = tile.load %m[%i, %c0] : memref<?x?xf32> -> tensor<16x16xf32>
