@@ -77,8 +77,8 @@ struct Compiled {
   }
   Result launch(const std::vector<fa_arg> &args) {
     char *error = nullptr;
-    int status = fa_launch(artifact, args.data(), args.size(), 0, nullptr,
-                           &error);
+    int status =
+        fa_launch(artifact, args.data(), args.size(), 0, nullptr, &error);
     return take(status, error);
   }
 };
@@ -191,7 +191,8 @@ gpu.module @kernels {
     %first = llvm.mul %block, %c128 : i32
     %i32 = llvm.add %first, %thread : i32
     %i = llvm.zext %i32 : i32 to i64
-)mlir" + extra + R"mlir(
+)mlir" + extra +
+         R"mlir(
     %more = llvm.icmp "slt" %i, %na : i64
     llvm.cond_br %more, ^body, ^exit
   ^body:
@@ -306,8 +307,8 @@ static void testArguments() {
   Compiled axpy(kAxpyCPU, "cpu");
   float data[16] = {};
   fa_arg a = vectorArg(data, 4), alpha = realArg(1);
-  CHECK(axpy.launch({a, a, alpha}).failed(FA_INVALID_ARGUMENT,
-                                          "takes 4 arguments; got 3"));
+  CHECK(axpy.launch({a, a, alpha})
+            .failed(FA_INVALID_ARGUMENT, "takes 4 arguments; got 3"));
   CHECK(axpy.launch({a, alpha, alpha, a})
             .failed(FA_INVALID_ARGUMENT, "argument 1 is of kind f32; expected "
                                          "memref"));
@@ -333,8 +334,8 @@ static void testArguments() {
 }
 
 static void testWrongPrograms() {
-  CHECK(Compiled("not mlir", "cpu").result.failed(FA_INVALID_ARGUMENT,
-                                                  "no valid MLIR"));
+  CHECK(Compiled("not mlir", "cpu")
+            .result.failed(FA_INVALID_ARGUMENT, "no valid MLIR"));
   CHECK(Compiled("", "cpu").result.failed(FA_INVALID_ARGUMENT,
                                           "no function to launch"));
   CHECK(Compiled(kAxpyCPU, "sm_12")
@@ -342,8 +343,8 @@ static void testWrongPrograms() {
                            "chip is 'sm_12'; allowed are cpu, sm_80, sm_90a"));
   CHECK(Compiled(kAxpyCPU, "sm_80")
             .result.failed(FA_INVALID_ARGUMENT, "lowered for the CPU"));
-  CHECK(Compiled(axpyGPU(), "cpu").result.failed(FA_INVALID_ARGUMENT,
-                                                 "lowered for a GPU"));
+  CHECK(Compiled(axpyGPU(), "cpu")
+            .result.failed(FA_INVALID_ARGUMENT, "lowered for a GPU"));
   CHECK(Compiled(kAxpyCPU, "cpu", "{")
             .result.failed(FA_INVALID_ARGUMENT, "no valid JSON"));
   CHECK(Compiled(kAxpyCPU, "cpu", R"({"speed": 1})")
@@ -432,7 +433,8 @@ static void testPtxasFailure() {
     llvm.inline_asm has_side_effects "no.such.instruction;", "~{memory}" : () -> ()
 )mlir"),
                "sm_80");
-  CHECK(bad.result.failed(FA_COMPILE_ERROR, "Not a name of any known instruction"));
+  CHECK(bad.result.failed(FA_COMPILE_ERROR,
+                          "Not a name of any known instruction"));
   size_t at = bad.result.message.find("reproducer: ");
   CHECK(at != std::string::npos);
   if (at != std::string::npos)
@@ -443,10 +445,10 @@ static void testPtxasFailure() {
 /// fails otherwise is an error.
 static void testOldPtxas() {
   std::string folder = makeFolder(), ptxas = folder + "/ptxas";
-  std::string options =
-      "{\"cache\": false, \"ptxas\": \"" + ptxas + "\"}";
+  std::string options = "{\"cache\": false, \"ptxas\": \"" + ptxas + "\"}";
   auto pretend = [&](const char *says) {
-    writeFile(ptxas, std::string("#!/bin/sh\necho \"") + says + "\"; exit 255\n");
+    writeFile(ptxas,
+              std::string("#!/bin/sh\necho \"") + says + "\"; exit 255\n");
     chmod(ptxas.c_str(), 0755);
   };
   pretend("ptxas fatal : Value 'sm_90a' is not defined for option 'gpu-name'");
@@ -499,7 +501,8 @@ static void testArtifactFile() {
   }
   writeFile(path, good.substr(0, good.size() / 2));
   CHECK(load(path, none).failed(FA_IO_ERROR, "checksum does not match"));
-  writeFile(path, "\x7f" "ELF and more");
+  writeFile(path, "\x7f"
+                  "ELF and more");
   CHECK(load(path, none).failed(FA_IO_ERROR, "no artifact of this library"));
   std::string future = good;
   future[7] = '2';
@@ -547,9 +550,8 @@ static void testCache() {
   Compiled minus(other, "cpu");
   std::string good = readFile(files[0]);
   CHECK(save(minus, files[0]).ok());
-  CHECK(!axpyIsRight(*std::make_unique<Compiled>(kAxpyCPU, "cpu",
-                                                 options.c_str()),
-                     100, 1));
+  CHECK(!axpyIsRight(
+      *std::make_unique<Compiled>(kAxpyCPU, "cpu", options.c_str()), 100, 1));
 
   // A corrupt file is compiled again and replaced.
   writeFile(files[0], good.substr(0, good.size() / 2));
@@ -721,7 +723,8 @@ static void testNamedArguments() {
     fa_arg arg = {};
     arg.rank = 4;
     arg.data = base;
-    int64_t sizes[] = {1, rows, 1, size}, strides[] = {rows * size, size, size, 1};
+    int64_t sizes[] = {1, rows, 1, size},
+            strides[] = {rows * size, size, size, 1};
     std::copy(sizes, sizes + 4, arg.sizes);
     std::copy(strides, strides + 4, arg.strides);
     return arg;
@@ -800,7 +803,8 @@ static void testDevices() {
   int32_t major = 0, minor = 0;
   Result result =
       take(fa_device_capability(count, &major, &minor, &error), error);
-  CHECK(result.status == FA_DRIVER_ERROR || result.status == FA_INVALID_ARGUMENT);
+  CHECK(result.status == FA_DRIVER_ERROR ||
+        result.status == FA_INVALID_ARGUMENT);
   CHECK(!result.message.empty());
   if (count == 0) {
     Compiled axpy(axpyGPU(), "sm_80", R"({"cache": false, "ptxas": false})");
@@ -831,8 +835,8 @@ struct Driver {
 struct DeviceArray {
   DeviceArray(Driver &driver, const std::vector<float> &data) : driver(driver) {
     CHECK(!driver.call("cuMemAlloc_v2", &address, data.size() * 4 + 16));
-    CHECK(!driver.call("cuMemcpyHtoD_v2", address, data.data(),
-                       data.size() * 4));
+    CHECK(
+        !driver.call("cuMemcpyHtoD_v2", address, data.data(), data.size() * 4));
   }
   ~DeviceArray() { driver.call("cuMemFree_v2", address); }
   std::vector<float> read(size_t size) {
@@ -883,7 +887,8 @@ static void testGPU() {
                      vectorArg(db.pointer(), kSize), realArg(2.5),
                      vectorArg(c.pointer(), kSize)};
     char *message = nullptr;
-    int status = fa_launch(compiled.artifact, args, 4, ordinal, stream, &message);
+    int status =
+        fa_launch(compiled.artifact, args, 4, ordinal, stream, &message);
     return take(status, message);
   };
 
@@ -917,7 +922,8 @@ static void testGPU() {
     CHECK(!driver.call("cuStreamBeginCapture_v2", stream, 0));
     CHECK(launch(fresh, c, 0).ok());
     CHECK(!driver.call("cuStreamEndCapture", stream, &graph));
-    CHECK(!driver.call("cuGraphInstantiateWithFlags", &executable, graph, 0ull));
+    CHECK(
+        !driver.call("cuGraphInstantiateWithFlags", &executable, graph, 0ull));
     CHECK(std::isnan(c.read(1)[0])); // nothing ran yet
     CHECK(!driver.call("cuGraphLaunch", executable, stream));
     CHECK(!driver.call("cuStreamSynchronize", stream));

@@ -1,10 +1,11 @@
-/*===- fa.h - C interface of the attention compiler ------------*- C -*-=======*\
+/*===- fa.h - C interface of the attention compiler ------------*- C
+-*-=======*\
 |*                                                                            *|
 |* MLIR text or an attention specification -> compiled artifact -> launch.    *|
 |*                                                                            *|
 |* Every function that can fail returns 0 on success and a code of            *|
 |* fa_status otherwise; *error then holds a message that names the argument,  *|
-|* what it was and what is allowed (release it with fa_free). No function      *|
+|* what it was and what is allowed (release it with fa_free). No function *|
 |* keeps global mutable state besides the process-wide worker threads.        *|
 |*                                                                            *|
 \*===----------------------------------------------------------------------===*/
@@ -37,9 +38,15 @@ FA_API const char *fa_version(void);
 FA_API const char *fa_llvm_version(void);
 FA_API void fa_free(void *pointer);
 
-/*===-- Building a program --------------------------------------------------===*/
+/*===-- Building a program
+ * --------------------------------------------------===*/
 
-typedef enum fa_dtype { FA_F16 = 0, FA_BF16 = 1, FA_F32 = 2, FA_F64 = 3 } fa_dtype;
+typedef enum fa_dtype {
+  FA_F16 = 0,
+  FA_BF16 = 1,
+  FA_F32 = 2,
+  FA_F64 = 3
+} fa_dtype;
 
 /* One attention program. Sequence lengths, batch, heads and strides are not
  * part of it: they are dynamic. */
@@ -49,15 +56,15 @@ typedef struct fa_attention_spec {
   int32_t causal;                  /* bottom-right aligned */
   int32_t has_window_left;         /* window sizes are run-time values */
   int32_t has_window_right;
-  int32_t has_softcap;             /* s = cap * tanh(s / cap), cap at run time */
-  int32_t has_lengths;             /* per-batch int32 lengths of q and k */
+  int32_t has_softcap; /* s = cap * tanh(s / cap), cap at run time */
+  int32_t has_lengths; /* per-batch int32 lengths of q and k */
   int32_t has_init_lse;
-  double dead_lse;                 /* lse of a row without a live key */
-  int32_t aligned;                 /* 16-byte aligned pointers and strides of
-                                      q, k, v, o: 1; element access: 0 */
-  int32_t negative_scale;          /* the scale may be negative: 1; otherwise a
-                                      launch refuses a negative one, and the
-                                      kernel saves a multiplication per score */
+  double dead_lse;        /* lse of a row without a live key */
+  int32_t aligned;        /* 16-byte aligned pointers and strides of
+                             q, k, v, o: 1; element access: 0 */
+  int32_t negative_scale; /* the scale may be negative: 1; otherwise a
+                             launch refuses a negative one, and the
+                             kernel saves a multiplication per score */
 } fa_attention_spec;
 
 /* The MLIR text of a specification: one function `@attention` whose arguments
@@ -70,7 +77,8 @@ typedef struct fa_attention_spec {
 FA_API int fa_build_attention(const fa_attention_spec *spec, char **mlir,
                               char **error);
 
-/*===-- Compiling -----------------------------------------------------------===*/
+/*===-- Compiling
+ * -----------------------------------------------------------===*/
 
 typedef struct fa_artifact fa_artifact;
 
@@ -84,16 +92,17 @@ typedef struct fa_artifact fa_artifact;
  * Artifacts are kept on disk and found again by program, chip, options, host
  * processor and build of this library: in the folder of the option, else
  * FA_CACHE_DIR, else XDG_CACHE_HOME/fa, else ~/.cache/fa, at most
- * FA_CACHE_SIZE_MB (512) megabytes. ptxas is the option's, else FA_PTXAS's, else
- * the one of CUDA_HOME, CUDA_PATH, PATH or a wheel; without one, or with one too
- * old for the chip, the artifact has no cubin and the driver compiles its PTX. */
+ * FA_CACHE_SIZE_MB (512) megabytes. ptxas is the option's, else FA_PTXAS's,
+ * else the one of CUDA_HOME, CUDA_PATH, PATH or a wheel; without one, or with
+ * one too old for the chip, the artifact has no cubin and the driver compiles
+ * its PTX. */
 FA_API int fa_compile(const char *mlir, const char *chip, const char *options,
                       fa_artifact **artifact, char **error);
 FA_API void fa_artifact_destroy(fa_artifact *artifact);
 
 /* Part of an artifact: "mlir" (the input), "llvm_ir", "ptx", "cubin", "object",
- * "host" (the processor of the object), "metadata" (JSON), "ptxas_log". NULL when
- * the artifact does not have it. Valid as long as the artifact. */
+ * "host" (the processor of the object), "metadata" (JSON), "ptxas_log". NULL
+ * when the artifact does not have it. Valid as long as the artifact. */
 FA_API const void *fa_artifact_get(const fa_artifact *artifact,
                                    const char *part, size_t *size);
 
@@ -103,7 +112,8 @@ FA_API int fa_artifact_save(const fa_artifact *artifact, const char *path,
 FA_API int fa_artifact_load(const char *path, fa_artifact **artifact,
                             char **error);
 
-/*===-- Running -------------------------------------------------------------===*/
+/*===-- Running
+ * -------------------------------------------------------------===*/
 
 #define FA_MAX_RANK 8
 
@@ -128,8 +138,9 @@ typedef struct fa_arg {
 /* Runs an artifact on `count` arguments, which must match its function's.
  * CPU: on the library's worker threads, returns when done; `stream` ignored.
  * GPU: enqueues on `stream`, a CUstream of the context that is current in the
- * calling thread when that is a context of `device`, else of the primary context
- * of `device`; -1 takes the current context's device. Never synchronises. */
+ * calling thread when that is a context of `device`, else of the primary
+ * context of `device`; -1 takes the current context's device. Never
+ * synchronises. */
 FA_API int fa_launch(fa_artifact *artifact, const fa_arg *args, int32_t count,
                      int32_t device, void *stream, char **error);
 

@@ -119,17 +119,17 @@ int fa_launch(fa_artifact *artifact, const fa_arg *args, int32_t count,
                        "arguments as count says",
                        count, args),
                   error);
-  return report(artifact->launcher.launch(llvm::ArrayRef(args, count), device,
-                                          stream),
-                error);
+  return report(
+      artifact->launcher.launch(llvm::ArrayRef(args, count), device, stream),
+      error);
 }
 
 int fa_device_count(void) { return getDeviceCount(); }
 
 int fa_device_capability(int32_t device, int32_t *major, int32_t *minor,
                          char **error) {
-  if (auto e = llvm::joinErrors(require(major, "major"),
-                                require(minor, "minor")))
+  if (auto e =
+          llvm::joinErrors(require(major, "major"), require(minor, "minor")))
     return report(std::move(e), error);
   return report(getDeviceCapability(device, *major, *minor), error);
 }

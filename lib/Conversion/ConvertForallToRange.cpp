@@ -124,8 +124,8 @@ void ConvertForallToRange::runOnOperation() {
   // The grid loop, last dimension fastest.
   builder.setInsertionPoint(*forall);
   loc = forall->getLoc();
-  SmallVector<Value> extents =
-      getValueOrCreateConstantIndexOp(builder, loc, forall->getMixedUpperBound());
+  SmallVector<Value> extents = getValueOrCreateConstantIndexOp(
+      builder, loc, forall->getMixedUpperBound());
   Type indexType = builder.getIndexType();
   auto loop = scf::ForOp::create(
       builder, loc, arith::IndexCastOp::create(builder, loc, indexType, begin),

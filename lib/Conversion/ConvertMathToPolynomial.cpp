@@ -72,27 +72,25 @@ struct ExpandExp2 : public OpRewritePattern<math::Exp2Op> {
     Value f = arith::SubFOp::create(b, loc, x, n);
 
     // Near-minimax coefficients of 2 * 2^f on [-1/2, 1/2].
-    static constexpr double kSingle[] = {
-        2.0,
-        1.3862944030796383844,
-        0.48045301138801652808,
-        0.11100670859442844601,
-        0.019236225012276460992,
-        0.0026795467748815609861,
-        0.00030886309110418076632};
-    static constexpr double kDouble[] = {
-        2.0,
-        1.3862943611198906227,
-        0.48045301391820232665,
-        0.11100821732964266152,
-        0.019236258215199915999,
-        0.0026667116292986476464,
-        0.00030807060899817343662,
-        0.000030505467494772017344,
-        2.6430877604423492112e-6,
-        2.0356199456670423957e-7,
-        1.4146379338590301569e-8,
-        8.8979815266427221295e-10};
+    static constexpr double kSingle[] = {2.0,
+                                         1.3862944030796383844,
+                                         0.48045301138801652808,
+                                         0.11100670859442844601,
+                                         0.019236225012276460992,
+                                         0.0026795467748815609861,
+                                         0.00030886309110418076632};
+    static constexpr double kDouble[] = {2.0,
+                                         1.3862943611198906227,
+                                         0.48045301391820232665,
+                                         0.11100821732964266152,
+                                         0.019236258215199915999,
+                                         0.0026667116292986476464,
+                                         0.00030807060899817343662,
+                                         0.000030505467494772017344,
+                                         2.6430877604423492112e-6,
+                                         2.0356199456670423957e-7,
+                                         1.4146379338590301569e-8,
+                                         8.8979815266427221295e-10};
     ArrayRef<double> coefficients =
         isDouble ? ArrayRef<double>(kDouble) : ArrayRef<double>(kSingle);
     Value p = real(coefficients.back());
@@ -116,13 +114,12 @@ struct ConvertMathToPolynomial
     MLIRContext *context = &getContext();
     RewritePatternSet patterns(context);
     patterns.add<ExpandExp2>(context);
-    populateMathPolynomialApproximationPatterns(
-        patterns, [](StringRef name) {
-          return llvm::is_contained({"math.exp", "math.log", "math.log2",
-                                     "math.log1p", "math.expm1", "math.tanh",
-                                     "math.erf", "math.sin", "math.cos"},
-                                    name);
-        });
+    populateMathPolynomialApproximationPatterns(patterns, [](StringRef name) {
+      return llvm::is_contained({"math.exp", "math.log", "math.log2",
+                                 "math.log1p", "math.expm1", "math.tanh",
+                                 "math.erf", "math.sin", "math.cos"},
+                                name);
+    });
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       signalPassFailure();
   }

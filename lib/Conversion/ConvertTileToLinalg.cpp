@@ -60,9 +60,9 @@ private:
                                    type.getElementType());
   }
   /// The indices of tile element `at` in a memref, and whether it has it.
-  std::pair<SmallVector<Value>, Value> locate(Value memref, ValueRange offsets,
-                                              std::optional<ArrayRef<int64_t>> order,
-                                              ValueRange at);
+  std::pair<SmallVector<Value>, Value>
+  locate(Value memref, ValueRange offsets,
+         std::optional<ArrayRef<int64_t>> order, ValueRange at);
 
   Value load(tl::LoadOp op);
   void store(tl::StoreOp op);
@@ -90,8 +90,8 @@ Converter::locate(Value memref, ValueRange offsets,
   for (auto [pos, at] : llvm::enumerate(indices)) {
     Value extent = memref::DimOp::create(builder, loc, memref, pos);
     // Unsigned: a negative index is outside, too.
-    Value below = arith::CmpIOp::create(builder, loc,
-                                        arith::CmpIPredicate::ult, at, extent);
+    Value below = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult,
+                                        at, extent);
     inside = arith::AndIOp::create(builder, loc, inside, below);
   }
   return {indices, inside};
@@ -137,7 +137,8 @@ void Converter::store(tl::StoreOp op) {
         auto branch = scf::IfOp::create(builder, loc, inside,
                                         /*withElseRegion=*/false);
         builder.setInsertionPointToStart(&branch.getThenRegion().front());
-        Value value = tensor::ExtractOp::create(builder, loc, op.getValue(), at);
+        Value value =
+            tensor::ExtractOp::create(builder, loc, op.getValue(), at);
         memref::StoreOp::create(builder, loc, value, op.getDest(), indices);
       });
 }
@@ -256,7 +257,8 @@ LogicalResult Converter::convert(Operation *op) {
              isa<RankedTensorType>(nonfinite.getSource().getType())) {
     result = this->nonfinite(nonfinite);
   } else if (auto splat = dyn_cast<tl::SplatOp>(op)) {
-    result = tensor::SplatOp::create(builder, loc, typeOf(op), splat.getValue());
+    result =
+        tensor::SplatOp::create(builder, loc, typeOf(op), splat.getValue());
   } else if (auto iota = dyn_cast<tl::IotaOp>(op)) {
     result = elementwise(typeOf(op), {}, [&](ValueRange) -> Value {
       Value at = linalg::IndexOp::create(builder, loc, iota.getDim());

@@ -50,9 +50,7 @@ static bool isTile(Value value) { return bool(tileType(value)); }
 static int64_t rowsOf(RankedTensorType type) {
   return type.getRank() == 2 ? type.getDimSize(0) : 1;
 }
-static int64_t lanesOf(RankedTensorType type) {
-  return type.getShape().back();
-}
+static int64_t lanesOf(RankedTensorType type) { return type.getShape().back(); }
 
 /// Tiles that are computed at each use instead of being stored.
 static bool isLeaf(Operation *op) {
@@ -230,15 +228,15 @@ private:
   int64_t vectorBits, registers;
 
   Block *scratchBlock = nullptr;
-  llvm::SmallVector<Value> freeBuffers;     // scratch that no live tile uses
-  SmallVector<SmallVector<Value>> scopes;   // scratch allocated per block
-  DenseMap<Value, Value> buffers;           // tile -> memory
-  DenseMap<Value, Value> forwards;          // tile -> loop-carried memory
-  DenseMap<Value, Value> owners;            // loop-carried memory -> iter arg
-  SmallVector<Operation *> pending;         // pointwise, not yet emitted
+  llvm::SmallVector<Value> freeBuffers;   // scratch that no live tile uses
+  SmallVector<SmallVector<Value>> scopes; // scratch allocated per block
+  DenseMap<Value, Value> buffers;         // tile -> memory
+  DenseMap<Value, Value> forwards;        // tile -> loop-carried memory
+  DenseMap<Value, Value> owners;          // loop-carried memory -> iter arg
+  SmallVector<Operation *> pending;       // pointwise, not yet emitted
   DenseSet<Operation *> emitted;
   SmallVector<Operation *> dead;
-  SmallVector<scf::ForOp> bodies;           // whose carried tiles go at the end
+  SmallVector<scf::ForOp> bodies; // whose carried tiles go at the end
 };
 } // namespace
 
@@ -353,7 +351,8 @@ void TileLowering::loop(Value lower, Value upper, int64_t step,
 Value TileLowering::materialize(Value tile) {
   if (Value buffer = buffers.lookup(tile))
     return buffer;
-  assert(isLeaf(tile.getDefiningOp()) && "a tile is used before it was computed");
+  assert(isLeaf(tile.getDefiningOp()) &&
+         "a tile is used before it was computed");
   Value buffer = allocate(tile);
   emitCopy(tile, buffer);
   return buffer;
@@ -409,9 +408,9 @@ LogicalResult TileLowering::lowerBlock(Block &block) {
       bool separate =
           !pending.empty() && nestLanes(pending.front()) != nestLanes(&op);
       if (auto broadcast = dyn_cast<tl::BroadcastOp>(&op))
-        separate |= isRowBroadcast(broadcast) &&
-                    llvm::is_contained(pending,
-                                       broadcast.getSource().getDefiningOp());
+        separate |=
+            isRowBroadcast(broadcast) &&
+            llvm::is_contained(pending, broadcast.getSource().getDefiningOp());
       if (separate)
         flush();
       pending.push_back(&op);
@@ -426,9 +425,8 @@ LogicalResult TileLowering::lowerBlock(Block &block) {
         needed |= llvm::is_contained(pending, operand.getDefiningOp());
     });
     if (!needed && !isPure(&op)) {
-      bool reads = llvm::any_of(pending, [](Operation *p) {
-        return isa<tl::GatherOp>(p);
-      });
+      bool reads = llvm::any_of(
+          pending, [](Operation *p) { return isa<tl::GatherOp>(p); });
       needed |= reads && !isa<tl::LoadOp>(op);
     }
     // A loop may overwrite loop-carried memory that pending operations read.
@@ -533,9 +531,9 @@ LogicalResult TileLowering::lowerFor(scf::ForOp op) {
     }
     // A tile that nothing else reads gives its memory to the loop.
     Value buffer = buffers.lookup(init);
-    bool steal = buffer && init.hasOneUse() &&
-                 init.getParentBlock() == op->getBlock() &&
-                 buffer.getType() == bufferType(tileType(arg), storageType(arg));
+    bool steal =
+        buffer && init.hasOneUse() && init.getParentBlock() == op->getBlock() &&
+        buffer.getType() == bufferType(tileType(arg), storageType(arg));
     if (Value forwarded = forwards.lookup(result);
         !steal && forwarded && allUsersEmitted(owners.lookup(forwarded), {})) {
       buffer = forwarded;
@@ -702,8 +700,8 @@ void TileLowering::recomputeInColdBranch(scf::IfOp op) {
 // Memory
 //===----------------------------------------------------------------------===//
 
-SmallVector<Value>
-TileLowering::Access::indices(TileLowering &l, ArrayRef<Value> coordinates) {
+SmallVector<Value> TileLowering::Access::indices(TileLowering &l,
+                                                 ArrayRef<Value> coordinates) {
   SmallVector<Value> result(order.size());
   for (auto [dim, coordinate] : llvm::enumerate(coordinates))
     result[order[dim]] = l.add(offset[dim], coordinate);
@@ -794,9 +792,8 @@ LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
       });
     };
     // Whole rows, by vectors if they are contiguous; the rest is zero.
-    bool contiguous =
-        lanes % chunk == 0 && rowsContiguous(source, in.order) &&
-        !type.getElementType().isInteger(1);
+    bool contiguous = lanes % chunk == 0 && rowsContiguous(source, in.order) &&
+                      !type.getElementType().isInteger(1);
     auto copyRows = [&](int64_t step, Value lower, Value upper) {
       if (rank == 1)
         return copyRow({}, step, lower, upper);
@@ -817,8 +814,8 @@ LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
            [&](Value row) { zeroRow({row}); });
     };
     Value low = in.lower.back(), high = in.upper.back();
-    bool always = getConstantIntValue(high) == lanes &&
-                  getConstantIntValue(low) == 0;
+    bool always =
+        getConstantIntValue(high) == lanes && getConstantIntValue(low) == 0;
     if (always && rank == 2 && lanes == padded(lanes)) {
       zeroOutside();
       copyRows(contiguous ? chunk : 1, zero, lanesValue);
@@ -864,8 +861,8 @@ LogicalResult TileLowering::lowerStore(tl::StoreOp op) {
   auto storeRange = [&](int64_t step, SmallVector<Value> lower,
                         SmallVector<Value> upper) {
     // The memory's contiguous dimension is the inner one.
-    SmallVector<int64_t> nest = llvm::to_vector(llvm::seq<int64_t>(
-        0, type.getRank()));
+    SmallVector<int64_t> nest =
+        llvm::to_vector(llvm::seq<int64_t>(0, type.getRank()));
     llvm::sort(nest, [&](int64_t a, int64_t b) {
       return out.order[a] < out.order[b];
     });
@@ -878,8 +875,8 @@ LogicalResult TileLowering::lowerStore(tl::StoreOp op) {
         else
           value = vector::LoadOp::create(
               builder, loc,
-              VectorType::get({step}, cast<MemRefType>(buffer.getType())
-                                          .getElementType()),
+              VectorType::get(
+                  {step}, cast<MemRefType>(buffer.getType()).getElementType()),
               buffer, at);
         value = convert(value, element);
         SmallVector<Value> indices = out.indices(*this, at);
@@ -984,8 +981,8 @@ LogicalResult TileLowering::lowerContract(tl::ContractOp op) {
     SmallVector<Value> rowAt, inits(count, constant(vector, 0));
     for (int64_t i = 0; i < count; ++i)
       rowAt.push_back(add(row, index(i)));
-    auto loopK = scf::ForOp::create(builder, loc, zero, index(depth), index(1),
-                                    inits);
+    auto loopK =
+        scf::ForOp::create(builder, loc, zero, index(depth), index(1), inits);
     {
       OpBuilder::InsertionGuard guard(builder);
       builder.setInsertionPointToStart(loopK.getBody());
@@ -998,8 +995,7 @@ LogicalResult TileLowering::lowerContract(tl::ContractOp op) {
         if (!rowsOuter)
           std::swap(at[0], at[1]);
         Value scalar = memref::LoadOp::create(builder, loc, rowBuffer, at);
-        Value left =
-            vector::BroadcastOp::create(builder, loc, vector, scalar);
+        Value left = vector::BroadcastOp::create(builder, loc, vector, scalar);
         Value acc = loopK.getRegionIterArg(i);
         if (isFloat) {
           Value product =
@@ -1020,8 +1016,7 @@ LogicalResult TileLowering::lowerContract(tl::ContractOp op) {
         Value acc = convert(
             vector::LoadOp::create(
                 builder, loc,
-                vector.clone(
-                    cast<MemRefType>(init.getType()).getElementType()),
+                vector.clone(cast<MemRefType>(init.getType()).getElementType()),
                 init, at),
             element);
         sum = combine(tl::ReduceKind::add, acc, sum);
@@ -1131,8 +1126,7 @@ LogicalResult TileLowering::lowerRowReduction(tl::ReduceOp op) {
         isa<FloatType>(element) && kind == vector::CombiningKind::ADD
             ? arith::FastMathFlags::reassoc
             : arith::FastMathFlags::none);
-    scalar = convert(scalar,
-                     cast<MemRefType>(dest.getType()).getElementType());
+    scalar = convert(scalar, cast<MemRefType>(dest.getType()).getElementType());
     memref::StoreOp::create(builder, loc, scalar, dest, ValueRange{row});
   });
   buffers[op.getResult()] = dest;
@@ -1357,9 +1351,9 @@ void TileLowering::emitNest(ArrayRef<Operation *> ops, Roots roots) {
     for (int64_t stage = 0; stage < stages; ++stage) {
       nest.current = stage;
       for (Operation *op : ops)
-        if (Value result = op->getResult(0);
-            !isMatrix(result) && !isa<tl::ReduceOp>(op) &&
-            nest.stage.lookup(result) == stage)
+        if (Value result = op->getResult(0); !isMatrix(result) &&
+                                             !isa<tl::ReduceOp>(op) &&
+                                             nest.stage.lookup(result) == stage)
           (void)evaluate(nest, result);
       // The row loops of this stage, one for each number of rows.
       llvm::SmallSetVector<int64_t, 4> extents;
@@ -1379,11 +1373,11 @@ void TileLowering::emitNest(ArrayRef<Operation *> ops, Roots roots) {
         for (tl::ReduceOp reduce : reductions)
           if (rowsOf(tileType(reduce.getSource())) == rows) {
             here.push_back(reduce);
-            inits.push_back(neutral(
-                reduce.getKind(),
-                VectorType::get(
-                    {nest.chunk},
-                    tileType(reduce.getSource()).getElementType())));
+            inits.push_back(
+                neutral(reduce.getKind(),
+                        VectorType::get(
+                            {nest.chunk},
+                            tileType(reduce.getSource()).getElementType())));
           }
         auto rowLoop = scf::ForOp::create(builder, loc, index(0), index(rows),
                                           index(1), inits);
@@ -1452,16 +1446,16 @@ Value TileLowering::evaluateLeaf(Nest &nest, Operation *op) {
     return vector::BroadcastOp::create(builder, loc, vector, splat.getValue());
   auto iota = cast<tl::IotaOp>(op);
   bool alongLanes = int64_t(iota.getDim()) == type.getRank() - 1;
-  Value start = arith::IndexCastOp::create(
-      builder, loc, type.getElementType(), alongLanes ? nest.lane : nest.row);
+  Value start = arith::IndexCastOp::create(builder, loc, type.getElementType(),
+                                           alongLanes ? nest.lane : nest.row);
   Value value = vector::BroadcastOp::create(builder, loc, vector, start);
   if (!alongLanes)
     return value;
   SmallVector<Attribute> steps;
   for (int64_t i = 0; i < nest.chunk; ++i)
     steps.push_back(builder.getIntegerAttr(type.getElementType(), i));
-  Value step = arith::ConstantOp::create(
-      builder, loc, DenseElementsAttr::get(vector, steps));
+  Value step = arith::ConstantOp::create(builder, loc,
+                                         DenseElementsAttr::get(vector, steps));
   return arith::AddIOp::create(builder, loc, value, step);
 }
 
@@ -1482,8 +1476,8 @@ Value TileLowering::evaluateGather(Nest &nest, tl::GatherOp op) {
     SmallVector<Value> at;
     for (auto [value, bound] : llvm::zip(indices, last)) {
       Value element = vector::ExtractOp::create(builder, loc, value, i);
-      element = arith::IndexCastOp::create(builder, loc,
-                                           builder.getIndexType(), element);
+      element = arith::IndexCastOp::create(builder, loc, builder.getIndexType(),
+                                           element);
       element = arith::MinSIOp::create(builder, loc, element, bound);
       at.push_back(arith::MaxSIOp::create(builder, loc, element, zero));
     }
@@ -1529,11 +1523,11 @@ Value TileLowering::evaluate(Nest &nest, Value tile) {
               arith::CeilDivSIOp, arith::FloorDivSIOp, arith::CeilDivUIOp>(
               op)) {
         Type type = operands[1].getType();
-        Value isZero = arith::CmpIOp::create(builder, loc,
-                                             arith::CmpIPredicate::eq,
-                                             operands[1], constant(type, 0));
-        operands[1] = arith::SelectOp::create(
-            builder, loc, isZero, constant(type, 1), operands[1]);
+        Value isZero =
+            arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq,
+                                  operands[1], constant(type, 0));
+        operands[1] = arith::SelectOp::create(builder, loc, isZero,
+                                              constant(type, 1), operands[1]);
       }
       VectorType vector =
           VectorType::get({nest.chunk}, tileType(tile).getElementType());

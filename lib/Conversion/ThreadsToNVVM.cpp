@@ -63,17 +63,16 @@ struct ExpPattern : OpConversionPattern<math::ExpOp> {
     if (!op.getType().isF32())
       return failure();
     Location loc = op.getLoc();
-    Value scaled = LLVM::FMulOp::create(rewriter, loc, adaptor.getOperand(),
-                                        constantF32(rewriter, loc,
-                                                    1.4426950408889634));
+    Value scaled =
+        LLVM::FMulOp::create(rewriter, loc, adaptor.getOperand(),
+                             constantF32(rewriter, loc, 1.4426950408889634));
     rewriter.replaceOp(
         op, intrinsic(rewriter, loc, "llvm.nvvm.ex2.approx.ftz", scaled));
     return success();
   }
 };
 
-template <typename OpT>
-struct LogPattern : OpConversionPattern<OpT> {
+template <typename OpT> struct LogPattern : OpConversionPattern<OpT> {
   using OpConversionPattern<OpT>::OpConversionPattern;
   LogicalResult
   matchAndRewrite(OpT op, typename OpT::Adaptor adaptor,
@@ -84,8 +83,9 @@ struct LogPattern : OpConversionPattern<OpT> {
     Value result = intrinsic(rewriter, loc, "llvm.nvvm.lg2.approx.ftz.f",
                              adaptor.getOperand());
     if (std::is_same_v<OpT, math::LogOp>)
-      result = LLVM::FMulOp::create(
-          rewriter, loc, result, constantF32(rewriter, loc, 0.6931471805599453));
+      result =
+          LLVM::FMulOp::create(rewriter, loc, result,
+                               constantF32(rewriter, loc, 0.6931471805599453));
     rewriter.replaceOp(op, result);
     return success();
   }
@@ -127,9 +127,8 @@ struct TanhPattern : OpConversionPattern<math::TanhOp> {
     p = fma(y, p, constant(-1.0 / 3));
     Value small = fma(mul(x, y), p, x);
     Value magnitude = LLVM::FAbsOp::create(rewriter, loc, x);
-    Value isSmall =
-        LLVM::FCmpOp::create(rewriter, loc, LLVM::FCmpPredicate::olt, magnitude,
-                             constant(0.25));
+    Value isSmall = LLVM::FCmpOp::create(
+        rewriter, loc, LLVM::FCmpPredicate::olt, magnitude, constant(0.25));
     rewriter.replaceOpWithNewOp<LLVM::SelectOp>(op, isSmall, small, large);
     return success();
   }
@@ -196,8 +195,7 @@ struct ConvertThreadsToNVVM
       for (unsigned i = 0; i < kernel.getNumArguments(); ++i)
         if (kernel.getArgAttr(i, "llvm.byval"))
           kernel.setArgAttr(i, "nvvm.grid_constant", builder.getUnitAttr());
-      auto launch =
-          kernel->getAttrOfType<DictionaryAttr>(fa::kLaunchAttrName);
+      auto launch = kernel->getAttrOfType<DictionaryAttr>(fa::kLaunchAttrName);
       int64_t threads = cast<IntegerAttr>(launch.get("threads")).getInt();
       kernel->setAttr("nvvm.reqntid",
                       builder.getDenseI32ArrayAttr({int32_t(threads), 1, 1}));

@@ -1,9 +1,9 @@
 //===- CPU.cpp - Pipelines of the CPU target ------------------------------===//
 
 #include "fa/Pipelines/CPU.h"
-#include "fa/Pipelines/Pipelines.h"
 #include "fa/Conversion/Passes.h"
 #include "fa/Dialect/Tile/Transforms/Passes.h"
+#include "fa/Pipelines/Pipelines.h"
 #include "fa/Target/CPU.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Arith/Transforms/Passes.h"

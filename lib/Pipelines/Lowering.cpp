@@ -10,11 +10,9 @@ using namespace mlir;
 
 void fa::buildLoweringPipeline(OpPassManager &manager, ModuleOp module,
                                StringRef chip, StringRef schedule) {
-  bool hasAttention = module
-                          .walk([](AttentionOp) {
-                            return WalkResult::interrupt();
-                          })
-                          .wasInterrupted();
+  bool hasAttention =
+      module.walk([](AttentionOp) { return WalkResult::interrupt(); })
+          .wasInterrupted();
   if (hasAttention)
     buildLowerToTilePipeline(manager, chip, schedule);
   if (chip == "cpu")

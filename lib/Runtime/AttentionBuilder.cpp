@@ -43,8 +43,7 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
         .str();
   };
   std::string qk = matrix(spec.head_dim_qk), v = matrix(spec.head_dim_v);
-  std::string row =
-      "memref<?x?x?x" + acc + ", strided<[?, ?, 1], offset: ?>>";
+  std::string row = "memref<?x?x?x" + acc + ", strided<[?, ?, 1], offset: ?>>";
   std::string lengths = "memref<?xi32>";
 
   std::vector<Argument> args;

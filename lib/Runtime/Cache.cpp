@@ -41,8 +41,8 @@ static std::string getBuildId() {
       const ElfW(Phdr) &header = info->dlpi_phdr[i];
       if (header.p_type != PT_NOTE)
         continue;
-      auto *note = reinterpret_cast<const char *>(info->dlpi_addr +
-                                                  header.p_vaddr);
+      auto *note =
+          reinterpret_cast<const char *>(info->dlpi_addr + header.p_vaddr);
       const char *end = note + header.p_memsz;
       while (note + sizeof(ElfW(Nhdr)) <= end) {
         ElfW(Nhdr) nhdr;
@@ -136,8 +136,8 @@ void Cache::trim() const {
       fs::remove(it->path());
     if (!name.ends_with(kSuffix))
       continue;
-    files.push_back({status.getLastModificationTime(), it->path(),
-                     status.getSize()});
+    files.push_back(
+        {status.getLastModificationTime(), it->path(), status.getSize()});
     total += status.getSize();
   }
   std::sort(files.begin(), files.end(), [](const File &a, const File &b) {

@@ -105,8 +105,8 @@ static bool isLowered(ModuleOp module) {
 }
 
 static LogicalResult checkSchedule(ModuleOp module, StringRef text) {
-  if (text.empty() || isa_and_nonnull<ScheduleAttr>(
-                          parseAttribute(text, module.getContext())))
+  if (text.empty() ||
+      isa_and_nonnull<ScheduleAttr>(parseAttribute(text, module.getContext())))
     return success();
   return module.emitError() << "option `schedule` is '" << text
                             << "'; allowed is a #fa.schedule attribute";
@@ -178,7 +178,8 @@ static void readArgumentAttributes(ModuleOp module, LaunchInfo &info) {
         arg.name = name.str();
       if (auto align = func.getArgAttrOfType<IntegerAttr>(index, "tile.align"))
         arg.align = align.getInt();
-      arg.nonnegative = static_cast<bool>(func.getArgAttr(index, "fa.nonnegative"));
+      arg.nonnegative =
+          static_cast<bool>(func.getArgAttr(index, "fa.nonnegative"));
     }
   });
 }
@@ -218,7 +219,8 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
     // The choice of a schedule is where a target refuses a program.
     if (failedPass == "fa-select-schedule")
       return failed(FA_UNSUPPORTED, "not supported on this target");
-    return failed(FA_COMPILE_ERROR, ("lowering failed in " + failedPass).c_str());
+    return failed(FA_COMPILE_ERROR,
+                  ("lowering failed in " + failedPass).c_str());
   }
 
   // The one function that the runtime launches.
@@ -231,13 +233,15 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
     entry = func;
   });
   if (!entry || ambiguous)
-    return fail(FA_INVALID_ARGUMENT,
-                "the program has {0} function to launch; exactly one is allowed",
-                ambiguous ? "more than one" : "no");
+    return fail(
+        FA_INVALID_ARGUMENT,
+        "the program has {0} function to launch; exactly one is allowed",
+        ambiguous ? "more than one" : "no");
   auto gpuModule = entry->getParentOfType<gpu::GPUModuleOp>();
   bool isCPU = chip == "cpu";
   if (static_cast<bool>(gpuModule) == isCPU)
-    return fail(FA_INVALID_ARGUMENT, "the program is lowered for {0}, not for {1}",
+    return fail(FA_INVALID_ARGUMENT,
+                "the program is lowered for {0}, not for {1}",
                 gpuModule ? "a GPU" : "the CPU", chip);
   auto info = LaunchInfo::fromFunction(entry, chip);
   if (!info)
@@ -277,7 +281,8 @@ static std::string writeReproducer(StringRef text, StringRef chip,
   int fd;
   std::error_code code =
       options.dump.empty()
-          ? llvm::sys::fs::createTemporaryFile("fa-reproducer", "mlir", fd, path)
+          ? llvm::sys::fs::createTemporaryFile("fa-reproducer", "mlir", fd,
+                                               path)
           : llvm::sys::fs::createUniqueFile(
                 options.dump + "/fa-reproducer-%%%%%%.mlir", fd, path);
   if (code)

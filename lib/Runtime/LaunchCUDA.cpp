@@ -142,8 +142,8 @@ int mlir::fa::getDeviceCount() {
 /// The device of ordinal `ordinal`.
 static llvm::Expected<CUdevice> getDevice(const Driver &driver, int ordinal) {
   int count = 0;
-  if (auto error = driver.check(driver.deviceGetCount(&count),
-                                "cuDeviceGetCount"))
+  if (auto error =
+          driver.check(driver.deviceGetCount(&count), "cuDeviceGetCount"))
     return std::move(error);
   if (ordinal < 0 || ordinal >= count)
     return fail(FA_INVALID_ARGUMENT,
@@ -151,8 +151,8 @@ static llvm::Expected<CUdevice> getDevice(const Driver &driver, int ordinal) {
                 "from 0",
                 ordinal, count);
   CUdevice device;
-  if (auto error = driver.check(driver.deviceGet(&device, ordinal),
-                                "cuDeviceGet"))
+  if (auto error =
+          driver.check(driver.deviceGet(&device, ordinal), "cuDeviceGet"))
     return std::move(error);
   return device;
 }
@@ -207,9 +207,8 @@ static llvm::Error checkArchitecture(const Artifact &artifact, int major,
   return fail(FA_UNSUPPORTED,
               "the artifact is for {0} and the device has compute capability "
               "{1}.{2}; {0} code runs on {3} {4}.{5}, compile for another chip",
-              artifact.info.chip, major, minor,
-              exact ? "exactly" : "at least", chip->capability / 10,
-              chip->capability % 10);
+              artifact.info.chip, major, minor, exact ? "exactly" : "at least",
+              chip->capability / 10, chip->capability % 10);
 }
 
 static llvm::Expected<CUfunction> loadKernel(const Driver &driver,
@@ -222,10 +221,10 @@ static llvm::Expected<CUfunction> loadKernel(const Driver &driver,
     return std::move(error);
   if (auto error = checkArchitecture(artifact, major, minor))
     return std::move(error);
-  if (auto error = driver.check(
-          driver.deviceGetAttribute(&sharedLimit, kAttributeSharedOptin,
-                                    device),
-          "cuDeviceGetAttribute"))
+  if (auto error =
+          driver.check(driver.deviceGetAttribute(&sharedLimit,
+                                                 kAttributeSharedOptin, device),
+                       "cuDeviceGetAttribute"))
     return std::move(error);
   const LaunchInfo &info = artifact.info;
   if (info.sharedBytes > sharedLimit)
@@ -248,8 +247,7 @@ static llvm::Expected<CUfunction> loadKernel(const Driver &driver,
   // Loading may allocate, which a capture in another thread would forbid.
   int mode = kCaptureRelaxed;
   driver.exchangeCaptureMode(&mode);
-  auto restore =
-      llvm::make_scope_exit([&] { driver.exchangeCaptureMode(&mode); });
+  llvm::scope_exit restore([&] { driver.exchangeCaptureMode(&mode); });
   CUmodule module;
   char log[4096] = "";
   int options[] = {kJITErrorLog, kJITErrorLogSize};
@@ -295,10 +293,11 @@ static llvm::Error encodeTensorMap(const Driver &driver, const LaunchInfo &info,
   constexpr uint64_t kBytes = 2;
   if (reinterpret_cast<uintptr_t>(value.data) % 16)
     return fail(FA_UNSUPPORTED,
-                "{0} starts at {1}; bulk copies need a multiple of 16 bytes", who,
-                value.data);
+                "{0} starts at {1}; bulk copies need a multiple of 16 bytes",
+                who, value.data);
 
-  // An empty tensor may have no address; the kernel never reads through its map.
+  // An empty tensor may have no address; the kernel never reads through its
+  // map.
   bool empty = llvm::is_contained(ArrayRef(value.sizes, value.rank), 0);
   void *address = empty ? reinterpret_cast<void *>(uintptr_t(256)) : value.data;
   uint64_t sizes[5], strides[5];
@@ -329,9 +328,10 @@ static llvm::Error encodeTensorMap(const Driver &driver, const LaunchInfo &info,
     strides[i - 1] = stride;
     outer = std::max(outer, stride);
   }
-  int swizzle = map.swizzle == 128 ? 3 : map.swizzle == 64 ? 2
-                                     : map.swizzle == 32   ? 1
-                                                           : 0;
+  int swizzle = map.swizzle == 128  ? 3
+                : map.swizzle == 64 ? 2
+                : map.swizzle == 32 ? 1
+                                    : 0;
   CUresult result = driver.tensorMapEncodeTiled(
       &object, arg.dtype == "f16" ? kTensorMapFloat16 : kTensorMapBFloat16,
       static_cast<uint32_t>(map.dims.size()), address, sizes, strides, box,
@@ -370,8 +370,8 @@ llvm::Error Launcher::launchOnGPU(ArrayRef<fa_arg> args, int device,
 
   // The thread's context when it is of `device`, else the primary one there.
   CUcontext context = nullptr;
-  if (auto error = driver.check(driver.ctxGetCurrent(&context),
-                                "cuCtxGetCurrent"))
+  if (auto error =
+          driver.check(driver.ctxGetCurrent(&context), "cuCtxGetCurrent"))
     return error;
   if (!context || device >= 0) {
     auto wanted = getDevice(driver, device);
@@ -379,21 +379,20 @@ llvm::Error Launcher::launchOnGPU(ArrayRef<fa_arg> args, int device,
       return wanted.takeError();
     CUdevice current;
     if (context)
-      if (auto error = driver.check(driver.ctxGetDevice(&current),
-                                    "cuCtxGetDevice"))
+      if (auto error =
+              driver.check(driver.ctxGetDevice(&current), "cuCtxGetDevice"))
         return error;
     if (!context || current != *wanted) {
       // Retained for the life of the process, as the CUDA runtime does.
-      if (auto error = driver.check(
-              driver.primaryCtxRetain(&context, *wanted),
-              "cuDevicePrimaryCtxRetain"))
+      if (auto error = driver.check(driver.primaryCtxRetain(&context, *wanted),
+                                    "cuDevicePrimaryCtxRetain"))
         return error;
     }
   }
-  if (auto error = driver.check(driver.ctxPushCurrent(context),
-                                "cuCtxPushCurrent"))
+  if (auto error =
+          driver.check(driver.ctxPushCurrent(context), "cuCtxPushCurrent"))
     return error;
-  auto pop = llvm::make_scope_exit([&] {
+  llvm::scope_exit pop([&] {
     CUcontext old;
     driver.ctxPopCurrent(&old);
   });

@@ -90,12 +90,23 @@ static bool toPostfix(AffineExpr expr, raw_ostream &os) {
       !toPostfix(binary.getRHS(), os))
     return false;
   switch (expr.getKind()) {
-  case AffineExprKind::Add: os << "+ "; break;
-  case AffineExprKind::Mul: os << "* "; break;
-  case AffineExprKind::FloorDiv: os << "floordiv "; break;
-  case AffineExprKind::CeilDiv: os << "ceildiv "; break;
-  case AffineExprKind::Mod: os << "mod "; break;
-  default: return false;
+  case AffineExprKind::Add:
+    os << "+ ";
+    break;
+  case AffineExprKind::Mul:
+    os << "* ";
+    break;
+  case AffineExprKind::FloorDiv:
+    os << "floordiv ";
+    break;
+  case AffineExprKind::CeilDiv:
+    os << "ceildiv ";
+    break;
+  case AffineExprKind::Mod:
+    os << "mod ";
+    break;
+  default:
+    return false;
   }
   return true;
 }
@@ -346,8 +357,8 @@ llvm::Expected<LaunchInfo> LaunchInfo::fromJSON(StringRef text) {
     const Argument &arg = info.args[pair[0]];
     bool valid = arg.kind == FA_ARG_MEMREF
                      ? pair[1] >= 0 && pair[1] < (int64_t)arg.sizes.size()
-                     : pair[1] == -1 && (arg.kind == FA_ARG_INDEX ||
-                                         arg.kind == FA_ARG_I32);
+                     : pair[1] == -1 &&
+                           (arg.kind == FA_ARG_INDEX || arg.kind == FA_ARG_I32);
     if (!valid)
       return bad("a grid symbol names no dimension and no integer argument");
     info.symbols.emplace_back(pair[0], pair[1]);
@@ -375,17 +386,19 @@ llvm::Expected<LaunchInfo> LaunchInfo::fromJSON(StringRef text) {
         return bad("malformed tensor map");
       map.arg = object->getInteger("arg").value_or(-1);
       map.swizzle = object->getInteger("swizzle").value_or(0);
-      bool valid = map.arg >= 0 && map.arg < (int64_t)info.args.size() &&
-                   info.args[map.arg].kind == FA_ARG_MEMREF &&
-                   map.dims.size() == map.box.size() && !map.dims.empty() &&
-                   map.dims.size() <= 5 &&
-                   llvm::is_contained({0, 32, 64, 128}, map.swizzle) &&
-                   llvm::all_of(map.dims, [&](int64_t dim) {
-                     return dim >= 0 &&
-                            dim < (int64_t)info.args[map.arg].sizes.size();
-                   }) &&
-                   llvm::all_of(map.box,
-                                [](int64_t b) { return b > 0 && b <= 256; });
+      bool valid =
+          map.arg >= 0 && map.arg < (int64_t)info.args.size() &&
+          info.args[map.arg].kind == FA_ARG_MEMREF &&
+          map.dims.size() == map.box.size() && !map.dims.empty() &&
+          map.dims.size() <= 5 &&
+          llvm::is_contained({0, 32, 64, 128}, map.swizzle) &&
+          llvm::all_of(
+              map.dims,
+              [&](int64_t dim) {
+                return dim >= 0 &&
+                       dim < (int64_t)info.args[map.arg].sizes.size();
+              }) &&
+          llvm::all_of(map.box, [](int64_t b) { return b > 0 && b <= 256; });
       if (!valid)
         return bad("a tensor map needs a memref argument, 1 to 5 of its "
                    "dimensions, as many box sizes from 1 to 256 and a swizzle "
@@ -402,11 +415,16 @@ llvm::Expected<LaunchInfo> LaunchInfo::fromJSON(StringRef text) {
 
 static StringRef kindName(fa_arg_kind kind) {
   switch (kind) {
-  case FA_ARG_MEMREF: return "memref";
-  case FA_ARG_F32: return "f32";
-  case FA_ARG_F64: return "f64";
-  case FA_ARG_INDEX: return "index";
-  case FA_ARG_I32: return "i32";
+  case FA_ARG_MEMREF:
+    return "memref";
+  case FA_ARG_F32:
+    return "f32";
+  case FA_ARG_F64:
+    return "f64";
+  case FA_ARG_INDEX:
+    return "index";
+  case FA_ARG_I32:
+    return "i32";
   }
   return "unknown kind";
 }
@@ -446,10 +464,11 @@ static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
                   size, dim);
     if (expected.sizes[dim] != LaunchInfo::kDynamic &&
         expected.sizes[dim] != size)
-      return fail(FA_INVALID_ARGUMENT,
-                  "{0} has size {1} in dimension {2}; this program was compiled "
-                  "for {3}",
-                  who, size, dim, expected.sizes[dim]);
+      return fail(
+          FA_INVALID_ARGUMENT,
+          "{0} has size {1} in dimension {2}; this program was compiled "
+          "for {3}",
+          who, size, dim, expected.sizes[dim]);
     empty |= size == 0;
   }
   if (empty)
@@ -458,10 +477,11 @@ static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
     return fail(FA_INVALID_ARGUMENT, "{0} has no data (null pointer)", who);
   int64_t bytes = elementBytes(expected.dtype);
   if (reinterpret_cast<uintptr_t>(actual.data) % expected.align)
-    return fail(FA_INVALID_ARGUMENT,
-                "{0} starts at {1}, which is not a multiple of {2} bytes; align "
-                "it, or compile for unaligned data",
-                who, actual.data, expected.align);
+    return fail(
+        FA_INVALID_ARGUMENT,
+        "{0} starts at {1}, which is not a multiple of {2} bytes; align "
+        "it, or compile for unaligned data",
+        who, actual.data, expected.align);
   for (int32_t dim = 0; dim < actual.rank; ++dim) {
     // The stride of a dimension with one element is never used.
     if (actual.sizes[dim] == 1)
@@ -474,11 +494,12 @@ static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
                     "the tensor contiguous there",
                     who, stride, dim, expected.strides[dim]);
     } else if (stride * bytes % expected.align) {
-      return fail(FA_INVALID_ARGUMENT,
-                  "{0} has stride {1} in dimension {2}, {3} bytes, which is not "
-                  "a multiple of {4} bytes; align it, or compile for unaligned "
-                  "data",
-                  who, stride, dim, stride * bytes, expected.align);
+      return fail(
+          FA_INVALID_ARGUMENT,
+          "{0} has stride {1} in dimension {2}, {3} bytes, which is not "
+          "a multiple of {4} bytes; align it, or compile for unaligned "
+          "data",
+          who, stride, dim, stride * bytes, expected.align);
     }
   }
   return llvm::Error::success();

@@ -70,8 +70,7 @@ private:
     uint64_t seen = 0;
     std::unique_lock<std::mutex> lock(mutex);
     for (;;) {
-      wake.wait(lock,
-                [&] { return stopping || (job && generation != seen); });
+      wake.wait(lock, [&] { return stopping || (job && generation != seen); });
       if (stopping)
         return;
       seen = generation;

@@ -30,7 +30,8 @@ static LogicalResult translate(Operation *op, raw_ostream &output, bool text) {
 
 void fa::registerCPUTranslations() {
   static TranslateFromMLIRRegistration object(
-      "cpu-to-object", "compile the LLVM dialect to an object file of this host",
+      "cpu-to-object",
+      "compile the LLVM dialect to an object file of this host",
       [](Operation *op, raw_ostream &output) {
         return translate(op, output, /*text=*/false);
       },

@@ -53,7 +53,7 @@ mlir::fa::findPtxas(StringRef explicitPath,
 llvm::Expected<Cubin> mlir::fa::assemblePTX(StringRef ptx, StringRef chip,
                                             StringRef ptxas) {
   SmallString<128> input, output, log;
-  auto cleanup = llvm::make_scope_exit([&] {
+  llvm::scope_exit cleanup([&] {
     for (StringRef file : {input.str(), output.str(), log.str()})
       if (!file.empty())
         fs::remove(file);

@@ -106,7 +106,8 @@ struct View {
     for (int i = arg.rank - 1; i >= 0; --i) {
       if (arg.sizes[i] == 1)
         arg.strides[i] = dense;
-      dense = std::max(dense, arg.strides[i] * std::max<int64_t>(arg.sizes[i], 1));
+      dense =
+          std::max(dense, arg.strides[i] * std::max<int64_t>(arg.sizes[i], 1));
     }
   }
 
@@ -286,7 +287,9 @@ static View viewDLPack(const py::capsule &capsule) {
 //===----------------------------------------------------------------------===//
 
 struct ArtifactDeleter {
-  void operator()(fa_artifact *artifact) const { fa_artifact_destroy(artifact); }
+  void operator()(fa_artifact *artifact) const {
+    fa_artifact_destroy(artifact);
+  }
 };
 
 struct Artifact {

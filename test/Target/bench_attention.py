@@ -44,25 +44,31 @@ def run(function, packed, points):
 def main():
     torch.set_num_threads(THREADS)
     tile = [int(x) for x in sys.argv[1:3]] or [64, 128]
-    schedule = (f"#fa.schedule<tile_m={tile[0]}, tile_n={tile[1]}, plan=<chip=\"cpu\", "
-                "mma=\"vector\", copy=\"direct\", warps=1, producers=0, stages=1>>")
+    schedule = (
+        f'#fa.schedule<tile_m={tile[0]}, tile_n={tile[1]}, plan=<chip="cpu", '
+        'mma="vector", copy="direct", warps=1, producers=0, stages=1>>'
+    )
     dtype = getattr(torch, os.environ.get("DTYPE", "float32"))
     name = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}[str(dtype)[6:]]
     d = int(os.environ.get("D", 64))
     for causal in (0, 1):
         t0 = time.perf_counter()
         function = compile_text(attention_text(name, d, causal), "fa-lower-to-cpu", schedule)
-        print(f"causal {causal} tiles {tile}: compiled in {time.perf_counter() - t0:.2f} s by processes")
+        print(
+            f"causal {causal} tiles {tile}: compiled in {time.perf_counter() - t0:.2f} s by processes"
+        )
         for s in (1024, 2048, 4096):
             b, h = 1, 4
             torch.manual_seed(s)
             q, k, v = (torch.randn(b, s, h, d).to(dtype) for _ in range(3))
             o = torch.full_like(q, torch.nan)
             lse = torch.full((b, h, s), torch.nan)
-            packed = words(q, k, v, np.float32(d ** -0.5), o, lse)
+            packed = words(q, k, v, np.float32(d**-0.5), o, lse)
             points = b * h * -(-s // tile[0])
             tq, tk, tv = (x.transpose(1, 2).contiguous() for x in (q, k, v))
-            sdpa = lambda *x: torch.nn.functional.scaled_dot_product_attention(*x, is_causal=bool(causal))
+            sdpa = lambda *x: torch.nn.functional.scaled_dot_product_attention(
+                *x, is_causal=bool(causal)
+            )
             run(function, packed, points)
             ref = sdpa(tq.double(), tk.double(), tv.double())
             err = (o.transpose(1, 2).double() - ref).norm() / ref.norm()
@@ -78,8 +84,10 @@ def main():
                 theirs.append(t2 - t1)
                 ratios.append((t2 - t1) / (t1 - t0))
             gf = 4 * b * h * s * s * d / 1e9 / (1 + causal)
-            print(f"  S={s} err {err:.1e} torch's {err2:.1e} ours {gf/np.median(mine):.1f} "
-                  f"torch {gf/np.median(theirs):.1f} GFLOP/s ratio {np.median(ratios):.2f}")
+            print(
+                f"  S={s} err {err:.1e} torch's {err2:.1e} ours {gf / np.median(mine):.1f} "
+                f"torch {gf / np.median(theirs):.1f} GFLOP/s ratio {np.median(ratios):.2f}"
+            )
 
 
 main()

@@ -20,16 +20,19 @@ def compile_text(text, pipeline="fa-lower-tiles-to-cpu", schedule=None):
     if options:
         pipeline += "=" + options
     name = re.search(r"func\.func @(\w+)", text).group(1)
-    low = subprocess.run([f"{BIN}/fa-opt", f"--{pipeline}"], input=text.encode(),
-                         capture_output=True)
+    low = subprocess.run(
+        [f"{BIN}/fa-opt", f"--{pipeline}"], input=text.encode(), capture_output=True
+    )
     assert low.returncode == 0, low.stderr.decode()
     folder = tempfile.mkdtemp()
     path = os.path.join(folder, "code")
-    obj = subprocess.run([f"{BIN}/fa-translate", "--cpu-to-object", "-o", path + ".o"],
-                         input=low.stdout, capture_output=True)
+    obj = subprocess.run(
+        [f"{BIN}/fa-translate", "--cpu-to-object", "-o", path + ".o"],
+        input=low.stdout,
+        capture_output=True,
+    )
     assert obj.returncode == 0, obj.stderr.decode()
-    subprocess.run([f"{LLVM}/clang", "-shared", path + ".o", "-lm", "-o", path + ".so"],
-                   check=True)
+    subprocess.run([f"{LLVM}/clang", "-shared", path + ".o", "-lm", "-o", path + ".so"], check=True)
     function = getattr(ctypes.CDLL(path + ".so"), name)
     function.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
     function.restype = None

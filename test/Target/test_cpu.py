@@ -10,10 +10,14 @@ sys.path.insert(0, os.path.dirname(__file__))
 from hostcode import attention_text, call, compile_text
 
 SAMPLE = os.path.join(os.path.dirname(__file__), "../Dialect/Tile/l1-attention.mlir")
-MM = ("maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, "
-      "affine_map<(m, n, k) -> (m, n)>]")
-NT = ("maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, "
-      "affine_map<(m, n, k) -> (m, n)>]")
+MM = (
+    "maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, "
+    "affine_map<(m, n, k) -> (m, n)>]"
+)
+NT = (
+    "maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, "
+    "affine_map<(m, n, k) -> (m, n)>]"
+)
 # Relative L2 error: rounding of the inputs' type where results have it.
 TOLERANCE = {"f64": 1e-14, "f32": 3e-6, "f16": 1e-3, "bf16": 8e-3}
 
@@ -54,8 +58,7 @@ def check(got, want, tolerance):
     assert np.isfinite(got).all()
     error = np.linalg.norm(got - want) / np.linalg.norm(want)
     assert error < tolerance, error
-    rows = np.linalg.norm(got - want, axis=-1) / np.maximum(
-        np.linalg.norm(want, axis=-1), 1e-6)
+    rows = np.linalg.norm(got - want, axis=-1) / np.maximum(np.linalg.norm(want, axis=-1), 1e-6)
     assert rows.max() < 10 * tolerance, rows.max()
 
 
@@ -71,8 +74,10 @@ def program(text, pipeline="fa-lower-tiles-to-cpu"):
 def sample_text(dtype):
     text = open(SAMPLE).read()
     if dtype in ("f32", "f64"):
-        for line in ("%ph = arith.truncf %p : tensor<128x64xf32> to tensor<128x64xf16>",
-                     "%oh = arith.truncf %of : tensor<128x64xf32> to tensor<128x64xf16>"):
+        for line in (
+            "%ph = arith.truncf %p : tensor<128x64xf32> to tensor<128x64xf16>",
+            "%oh = arith.truncf %of : tensor<128x64xf32> to tensor<128x64xf16>",
+        ):
             assert line in text
             text = text.replace(line, "")
         text = text.replace("%ph", "%p").replace("%oh", "%of")
@@ -95,10 +100,10 @@ def test_attention(dtype, lq, lk):
     acc = np.float64 if dtype == "f64" else np.float32
     o = poisoned(q.shape, dtype)
     lse = np.full((b, h, lq), np.nan, acc)
-    call(program(sample_text(dtype)), b * h * -(-lq // 128), q, k, v, acc(d ** -0.5), o, lse)
+    call(program(sample_text(dtype)), b * h * -(-lq // 128), q, k, v, acc(d**-0.5), o, lse)
     kk = np.repeat(value(k), h // hk, axis=2)
     vv = np.repeat(value(v), h // hk, axis=2)
-    s = np.einsum("bmhd,bnhd->bhmn", value(q), kk) * d ** -0.5
+    s = np.einsum("bmhd,bnhd->bhmn", value(q), kk) * d**-0.5
     m = s.max(-1, keepdims=True)
     p = np.exp(s - m)
     total = p.sum(-1, keepdims=True)
@@ -114,16 +119,16 @@ def test_attention_offset_view_and_strides():
     r = rng()
     b, h, lq, lk, d = 1, 2, 70, 90, 64
     base = [r.standard_normal((b, h, n, d + 3)).astype(np.float32) for n in (lq, lk, lk)]
-    q, k, v = (x[..., 1:d + 1].transpose(0, 2, 1, 3) for x in base)
+    q, k, v = (x[..., 1 : d + 1].transpose(0, 2, 1, 3) for x in base)
     store = np.full((b, h, lq, d + 5), np.nan, np.float32)
-    o = store[..., 2:d + 2].transpose(0, 2, 1, 3)
+    o = store[..., 2 : d + 2].transpose(0, 2, 1, 3)
     lse = np.full((b, h, lq), np.nan, np.float32)
     call(program(sample_text("f32")), b * h, q, k, v, np.float32(0.3), o, lse)
     s = np.einsum("bmhd,bnhd->bhmn", value(q), value(k)) * np.float64(np.float32(0.3))
     p = np.exp(s - s.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
     check(o, np.einsum("bhmn,bnhe->bmhe", p, value(v)), TOLERANCE["f32"])
-    assert np.isnan(store[..., :2]).all() and np.isnan(store[..., d + 2:]).all()
+    assert np.isnan(store[..., :2]).all() and np.isnan(store[..., d + 2 :]).all()
 
 
 def exact_text(dtype, partial):
@@ -138,7 +143,9 @@ def exact_text(dtype, partial):
     R = f"memref<64x{dtype}, strided<[1], offset: ?>>"
     keep = f"%keep = arith.cmpi slt, %n, %lkt : {I}"
     assert keep in text
-    text = text.replace(keep, f"""
+    text = text.replace(
+        keep,
+        f"""
       %gap = arith.subi %lk, %lq : index
       %diagonal = arith.addi %m0, %gap : index
       %diagonal32 = arith.index_cast %diagonal : index to i32
@@ -147,11 +154,14 @@ def exact_text(dtype, partial):
       %last = arith.addi %diagonalt, %row32 : {I}
       %inside = arith.cmpi slt, %n, %lkt : {I}
       %below = arith.cmpi sle, %n, %last : {I}
-      %keep = arith.andi %inside, %below : {B}""")
+      %keep = arith.andi %inside, %below : {B}""",
+    )
     start, end = text.index("%acc2 = tile.contract"), text.index("scf.yield %acc2")
     contract = text[start:end]
     widened = f"%v2 = arith.extf %v1 : tensor<64x{dtype}> to tensor<64x{acc}>" if narrow else ""
-    return text[:start] + f"""
+    return (
+        text[:start]
+        + f"""
       %c64 = arith.constant 64 : index
       %left = arith.subi %lk, %n0 : index
       %limit = arith.minsi %left, %c64 : index
@@ -190,12 +200,15 @@ def exact_text(dtype, partial):
         {contract.replace("%acc2", "%acc3")}
         scf.yield %acc3 : {S}
       }}
-      """ + text[end:]
+      """
+        + text[end:]
+    )
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "f64"])
-@pytest.mark.parametrize("partial", ["arith.ori %masked, %ragged : i1", "arith.constant true",
-                                     "arith.constant false"])
+@pytest.mark.parametrize(
+    "partial", ["arith.ori %masked, %ragged : i1", "arith.constant true", "arith.constant false"]
+)
 @pytest.mark.parametrize("lq,lk", [(130, 67), (200, 333), (5, 70), (256, 256)])
 def test_nonfinite_values(dtype, partial, lq, lk):
     """NaN and infinity in V reach exactly the queries that see their keys."""
@@ -206,7 +219,7 @@ def test_nonfinite_values(dtype, partial, lq, lk):
     clean = cast(r.standard_normal((b, lk, hk, d)), dtype)
     acc = np.float64 if dtype == "f64" else np.float32
     function = program(exact_text(dtype, partial))
-    s = np.einsum("bmhd,bnhd->bhmn", value(q), np.repeat(value(k), h // hk, axis=2)) * d ** -0.5
+    s = np.einsum("bmhd,bnhd->bhmn", value(q), np.repeat(value(k), h // hk, axis=2)) * d**-0.5
     m_, n_ = np.ogrid[:lq, :lk]
     keep = m_ + lk - lq >= n_
     s = np.where(keep, s, -np.inf)
@@ -221,7 +234,7 @@ def test_nonfinite_values(dtype, partial, lq, lk):
                 v[0, n, 0, r.integers(0, d, 3)] = cast(np.array(poison), dtype)
         o = poisoned(q.shape, dtype)
         lse = np.full((b, h, lq), np.nan, acc)
-        call(function, b * h * -(-lq // 128), q, k, v, acc(d ** -0.5), o, lse)
+        call(function, b * h * -(-lq // 128), q, k, v, acc(d**-0.5), o, lse)
         vv = value(v)[:, :, 0]
         with np.errstate(invalid="ignore"):
             terms = p[..., None] * vv[:, None, None]
@@ -307,11 +320,17 @@ def test_row_normalised_product():
 def test_chained_contractions(dtype):
     """o = (q k^T) v without softmax, ragged."""
     M = f"memref<?x40x{dtype}, strided<[?, 1], offset: ?>>"
-    trunc = "" if dtype == "f32" else \
-        f"%st = arith.truncf %s : tensor<32x24xf32> to tensor<32x24x{dtype}>"
+    trunc = (
+        ""
+        if dtype == "f32"
+        else f"%st = arith.truncf %s : tensor<32x24xf32> to tensor<32x24x{dtype}>"
+    )
     st = "%s" if dtype == "f32" else "%st"
-    end = "" if dtype == "f32" else \
-        f"%rt = arith.truncf %r : tensor<32x40xf32> to tensor<32x40x{dtype}>"
+    end = (
+        ""
+        if dtype == "f32"
+        else f"%rt = arith.truncf %r : tensor<32x40xf32> to tensor<32x40x{dtype}>"
+    )
     rt = "%r" if dtype == "f32" else "%rt"
     text = f"""
 func.func @chain(%q: {M}, %k: {M}, %v: {M}, %o: {M}) {{
@@ -377,23 +396,44 @@ def run_pointwise(body, x, dtype="f32", table=None):
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
-@pytest.mark.parametrize("op,want", [
-    ("exp2", np.exp2), ("exp", np.exp), ("tanh", np.tanh), ("sin", np.sin),
-    ("cos", np.cos), ("erf", None), ("log", np.log), ("log2", np.log2),
-    ("log1p", np.log1p), ("sqrt", np.sqrt), ("rsqrt", lambda x: 1 / np.sqrt(x)),
-    ("absf", np.abs), ("floor", np.floor), ("powf", lambda x: np.power(x, x)),
-])
+@pytest.mark.parametrize(
+    "op,want",
+    [
+        ("exp2", np.exp2),
+        ("exp", np.exp),
+        ("tanh", np.tanh),
+        ("sin", np.sin),
+        ("cos", np.cos),
+        ("erf", None),
+        ("log", np.log),
+        ("log2", np.log2),
+        ("log1p", np.log1p),
+        ("sqrt", np.sqrt),
+        ("rsqrt", lambda x: 1 / np.sqrt(x)),
+        ("absf", np.abs),
+        ("floor", np.floor),
+        ("powf", lambda x: np.power(x, x)),
+    ],
+)
 def test_functions(dtype, op, want):
     r = rng()
     x = cast(r.random((10, 20)) * 5 + 0.1, dtype)
     if op == "erf":
         import math
+
         want = np.vectorize(math.erf)
     operands = "%t, %t" if op == "powf" else "%t"
     y = run_pointwise(f"%r = math.{op} {operands} : TT", x, dtype)
-    np.testing.assert_allclose(value(y), want(value(x)),
-                               rtol=2e-15 if dtype == "f64" and op in ("sqrt", "exp2")
-                               else 1e-13 if dtype == "f64" else 1e-6, atol=1e-6 if dtype == "f32" else 1e-14)
+    np.testing.assert_allclose(
+        value(y),
+        want(value(x)),
+        rtol=2e-15
+        if dtype == "f64" and op in ("sqrt", "exp2")
+        else 1e-13
+        if dtype == "f64"
+        else 1e-6,
+        atol=1e-6 if dtype == "f32" else 1e-14,
+    )
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
@@ -504,7 +544,9 @@ def test_conditional_tiles():
     check(run_pointwise(body, x), (value(x) * 2) * 2 + 2 * value(x) + 2, 1e-6)
 
 
-@pytest.mark.parametrize("dtype,d", [("f32", 64), ("f16", 40), ("bf16", 128), ("f64", 8), ("f32", 256)])
+@pytest.mark.parametrize(
+    "dtype,d", [("f32", 64), ("f16", 40), ("bf16", 128), ("f64", 8), ("f32", 256)]
+)
 @pytest.mark.parametrize("causal", [0, 1])
 @pytest.mark.parametrize("lq,lk", [(1, 130), (200, 333), (200, 70)])
 def test_attention_from_the_op(dtype, d, causal, lq, lk):
@@ -519,10 +561,9 @@ def test_attention_from_the_op(dtype, d, causal, lq, lk):
     lse = np.full((b, h, lq), np.nan, acc)
     text = attention_text(dtype, d, causal)
     tile_m = 128 if 64 < d <= 128 else 64
-    call(program(text, "fa-lower-to-cpu"), b * h * -(-lq // tile_m), q, k, v,
-         acc(d ** -0.5), o, lse)
+    call(program(text, "fa-lower-to-cpu"), b * h * -(-lq // tile_m), q, k, v, acc(d**-0.5), o, lse)
     s = np.einsum("bmhd,bnhd->bhmn", value(q), np.repeat(value(k), 2, axis=2))
-    s = s * np.float64(acc(d ** -0.5))
+    s = s * np.float64(acc(d**-0.5))
     m_, n_ = np.ogrid[:lq, :lk]
     if causal:
         s = np.where(m_ + lk - lq >= n_, s, -np.inf)
@@ -530,14 +571,18 @@ def test_attention_from_the_op(dtype, d, causal, lq, lk):
     live = np.isfinite(top)
     p = np.exp(s - np.where(live, top, 0))
     total = p.sum(-1, keepdims=True)
-    want = np.einsum("bhmn,bnhe->bmhe", p / np.where(live, total, 1),
-                     np.repeat(value(v), 2, axis=2))
+    want = np.einsum(
+        "bhmn,bnhe->bmhe", p / np.where(live, total, 1), np.repeat(value(v), 2, axis=2)
+    )
     dead = ~live[0, 0, :, 0]
     assert (value(o)[:, dead] == 0).all() and (lse[:, :, dead] == -np.inf).all()
     check(o, want, TOLERANCE[dtype])
     alive = ~dead
-    check(lse[:, :, alive], (top + np.log(np.where(live, total, 1)))[:, :, alive, 0],
-          1e-14 if dtype == "f64" else 2e-6)
+    check(
+        lse[:, :, alive],
+        (top + np.log(np.where(live, total, 1)))[:, :, alive, 0],
+        1e-14 if dtype == "f64" else 2e-6,
+    )
 
 
 def test_large_scratch():
@@ -550,8 +595,9 @@ def test_large_scratch():
     check(c, value(a) @ value(b), TOLERANCE["f32"])
 
 
-@pytest.mark.parametrize("options", ["vector-bits=512 registers=32",
-                                     "vector-bits=128 registers=16"])
+@pytest.mark.parametrize(
+    "options", ["vector-bits=512 registers=32", "vector-bits=128 registers=16"]
+)
 def test_other_vector_widths(options, monkeypatch):
     monkeypatch.setenv("FA_CPU_OPTIONS", options)
     monkeypatch.setitem(globals(), "_cache", {})
@@ -601,8 +647,20 @@ func.func @attention(%q: {matrix}, %k: {matrix}, %v: {matrix}, %scale: f32,
     q[1, 33:] = k[0, 101:] = v[0, 101:] = np.nan
     table = r.standard_normal(40).astype(np.float32)
     o, lse = poisoned(q.shape, "f32"), np.full((b, h, lq), np.nan, np.float32)
-    call(program(text, "fa-lower-to-cpu"), b * h * 2, q, k, v, np.float32(0.25), ql, kl,
-         np.float32(3), table, o, lse)
+    call(
+        program(text, "fa-lower-to-cpu"),
+        b * h * 2,
+        q,
+        k,
+        v,
+        np.float32(0.25),
+        ql,
+        kl,
+        np.float32(3),
+        table,
+        o,
+        lse,
+    )
     for i in range(b):
         m, n = ql[i], kl[i]
         s = np.einsum("mhd,nhd->hmn", value(q[i, :m]), value(k[i, :n])) * 0.25

@@ -22,7 +22,7 @@ def tool(*names):
     raise FileNotFoundError(f"none of {', '.join(names)} is in {build}/bin or PATH")
 
 
-TILE = "#fa.schedule<tile_m={m},tile_n={n},plan=#tile.plan<chip=\"cpu\",mma=\"vector\",copy=\"direct\",warps=1,producers=0,stages=1>>"
+TILE = '#fa.schedule<tile_m={m},tile_n={n},plan=#tile.plan<chip="cpu",mma="vector",copy="direct",warps=1,producers=0,stages=1>>'
 
 CLEAN = ["--canonicalize", "--cse"]
 

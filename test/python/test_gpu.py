@@ -257,7 +257,10 @@ def test_nonfinite_values_reach_their_own_rows_only(torch, generator, chip, dtyp
     k, v = (draw(torch, generator, dtype, 1, keys, 2, head_dim) for _ in range(2))
     spoiled = {150: float("nan"), 222: float("inf"), 300: -float("inf")}
     kernel = fa.compile(
-        chip=chip, dtype={"float16": "f16", "bfloat16": "bf16"}[dtype], head_dim=head_dim, causal=True
+        chip=chip,
+        dtype={"float16": "f16", "bfloat16": "bf16"}[dtype],
+        head_dim=head_dim,
+        causal=True,
     )
 
     def run():

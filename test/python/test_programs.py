@@ -59,7 +59,9 @@ def draw(rng, *shape):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("m", "n", "k"), [(128, 128, 64), (200, 136, 72), (1, 8, 8), (300, 256, 512)])
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(128, 128, 64), (200, 136, 72), (1, 8, 8), (300, 256, 512)]
+)
 def test_matmul(target, m, n, k, rng):
     a, b = draw(rng, m, k), draw(rng, k, n)
     check(run("matmul", target, (a, b), (m, n)), a.astype(np.float64) @ b)

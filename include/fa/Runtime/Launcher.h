@@ -1,4 +1,5 @@
-//===- Launcher.h - Running artifacts -----------------------------*- C++ -*-===//
+//===- Launcher.h - Running artifacts -----------------------------*- C++
+//-*-===//
 
 #ifndef FA_RUNTIME_LAUNCHER_H
 #define FA_RUNTIME_LAUNCHER_H

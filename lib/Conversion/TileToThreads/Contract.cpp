@@ -22,14 +22,15 @@ static Value packPair(OpBuilder &builder, Location loc, Value low, Value high) {
 /// The four words of the 16x16 block of a left factor in registers whose first
 /// element is (row, col) of this thread.
 static SmallVector<Value> leftFragment(OpBuilder &builder, Location loc,
-                                       FragmentAttr layout, ValueRange registers,
-                                       int64_t row, int64_t col) {
+                                       FragmentAttr layout,
+                                       ValueRange registers, int64_t row,
+                                       int64_t col) {
   SmallVector<Value> words;
   for (int64_t dc : {0, 8})
     for (int64_t dr : {0, 8}) {
       int64_t index = layout.findRegister({row + dr, col + dc});
-      words.push_back(packPair(builder, loc, registers[index],
-                               registers[index + 1]));
+      words.push_back(
+          packPair(builder, loc, registers[index], registers[index + 1]));
     }
   return words;
 }
@@ -57,8 +58,8 @@ public:
       return arith::AndIOp::create(builder, loc, shifted,
                                    constantI32(builder, loc, 1));
     };
-    Value within = arith::AndIOp::create(builder, loc, lane,
-                                         constantI32(builder, loc, 7));
+    Value within =
+        arith::AndIOp::create(builder, loc, lane, constantI32(builder, loc, 7));
     Value rowHalf = bit(colsFirst ? 4 : 3);
     colHalf = bit(colsFirst ? 3 : 4);
     Value row = arith::OrIOp::create(
@@ -91,14 +92,14 @@ public:
       Value physical = arith::XOrIOp::create(builder, loc, logical, phase);
       Value bytes = arith::ShLIOp::create(builder, loc, physical,
                                           constantI32(builder, loc, 4));
-      laneChunk = sharedPointer(
-          builder, loc, shared,
-          arith::AddIOp::create(builder, loc, base, bytes));
+      laneChunk =
+          sharedPointer(builder, loc, shared,
+                        arith::AddIOp::create(builder, loc, base, bytes));
     }
     int64_t bytes = panel * type.getShape()[0] * swizzle + row * swizzle;
-    Value pointer = LLVM::GEPOp::create(
-        builder, loc, laneChunk.getType(), builder.getI8Type(), laneChunk,
-        ArrayRef<LLVM::GEPArg>{int32_t(bytes)});
+    Value pointer = LLVM::GEPOp::create(builder, loc, laneChunk.getType(),
+                                        builder.getI8Type(), laneChunk,
+                                        ArrayRef<LLVM::GEPArg>{int32_t(bytes)});
     SmallVector<Type> words(4, builder.getI32Type());
     MLIRContext *context = builder.getContext();
     Value loaded = NVVM::LdMatrixOp::create(
@@ -108,8 +109,7 @@ public:
         NVVM::LdStMatrixEltType::B16);
     SmallVector<Value> result;
     for (int64_t i = 0; i < 4; ++i)
-      result.push_back(
-          LLVM::ExtractValueOp::create(builder, loc, loaded, i));
+      result.push_back(LLVM::ExtractValueOp::create(builder, loc, loaded, i));
     return result;
   }
 
@@ -133,8 +133,8 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
     if (kernel.plan.getMma() != "mma_sync")
       return failure();
     Location loc = op.getLoc();
-    auto [m, n, k] = std::tuple(op.getExtents()[0], op.getExtents()[1],
-                                op.getExtents()[2]);
+    auto [m, n, k] =
+        std::tuple(op.getExtents()[0], op.getExtents()[1], op.getExtents()[2]);
     auto rhsType = cast<BufferType>(op.getRhs().getType());
     Type element = rhsType.getElementType();
     FragmentAttr accLayout = layoutOf(op.getResult().getType());
@@ -148,16 +148,16 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
     bool lhsKMinor = op.isReductionMinor(0);
     if (auto type = dyn_cast<BufferType>(op.getLhs().getType())) {
       // The warp's rows: its first row is part of the lane address.
-      Value rows = arith::MulIOp::create(
-          rewriter, loc, kernel.teamOf(op).warp,
-          constantI32(rewriter, loc, 16 * blocks));
+      Value rows =
+          arith::MulIOp::create(rewriter, loc, kernel.teamOf(op).warp,
+                                constantI32(rewriter, loc, 16 * blocks));
       Value first = adaptor.getLhs()[0];
       if (lhsKMinor)
         first = arith::AddIOp::create(
             rewriter, loc, first,
-            arith::MulIOp::create(rewriter, loc, rows,
-                                  constantI32(rewriter, loc,
-                                              type.getSwizzle())));
+            arith::MulIOp::create(
+                rewriter, loc, rows,
+                constantI32(rewriter, loc, type.getSwizzle())));
       else
         return rewriter.notifyMatchFailure(
             op, "a left factor stored with k as its rows");
@@ -174,12 +174,10 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
                                        layoutOf(op.getLhs().getType()),
                                        adaptor.getLhs(), 16 * block, kk));
       for (int64_t nn = 0; nn < n; nn += 16) {
-        SmallVector<Value> b =
-            rhsKMinor ? rhs.load(nn, kk) : rhs.load(kk, nn);
+        SmallVector<Value> b = rhsKMinor ? rhs.load(nn, kk) : rhs.load(kk, nn);
         for (int64_t half = 0; half < 2 && nn + 8 * half < n; ++half)
           for (int64_t block = 0; block < blocks; ++block) {
-            int64_t first =
-                accLayout.findRegister({16 * block, nn + 8 * half});
+            int64_t first = accLayout.findRegister({16 * block, nn + 8 * half});
             multiply(rewriter, loc, element, a[block],
                      ArrayRef(b).slice(2 * half, 2),
                      MutableArrayRef(acc).slice(first, 4));
@@ -237,8 +235,8 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
     if (kernel.plan.getMma() != "wgmma")
       return failure();
     Location loc = op.getLoc();
-    auto [m, n, k] = std::tuple(op.getExtents()[0], op.getExtents()[1],
-                                op.getExtents()[2]);
+    auto [m, n, k] =
+        std::tuple(op.getExtents()[0], op.getExtents()[1], op.getExtents()[2]);
     auto rhsType = cast<BufferType>(op.getRhs().getType());
     Value group = arith::ShRUIOp::create(rewriter, loc, kernel.teamOf(op).warp,
                                          constantI32(rewriter, loc, 2));
@@ -288,13 +286,11 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
           return rewriter.notifyMatchFailure(
               op, "a left factor stored with k as its rows");
         Value row = arith::AddIOp::create(
-            rewriter, loc, group,
-            constantI32(rewriter, loc, block * groups));
+            rewriter, loc, group, constantI32(rewriter, loc, block * groups));
         Value bytes = arith::MulIOp::create(
             rewriter, loc, row,
             constantI32(rewriter, loc, 64 * lhsType.getSwizzle()));
-        Value first =
-            arith::AddIOp::create(rewriter, loc, left[0], bytes);
+        Value first = arith::AddIOp::create(rewriter, loc, left[0], bytes);
         product.descA = descriptor(rewriter, loc, first, lhsType, false);
         product.stepsA = kSteps(lhsType, k, false);
       }
@@ -304,8 +300,8 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
       for (int64_t col = 0; col < n; col += 8)
         for (int64_t row : {0, 8})
           for (int64_t next : {0, 1}) {
-            int64_t reg = accLayout.findRegister(
-                {64 * groups * block + row, col + next});
+            int64_t reg =
+                accLayout.findRegister({64 * groups * block + row, col + next});
             order.push_back(reg);
             if (!fromZero)
               accumulators.push_back(inputs[reg]);
@@ -341,8 +337,8 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
         arith::AndIOp::create(builder, loc, address,
                               constantI32(builder, loc, 0x3FFFF)),
         constantI32(builder, loc, 4));
-    Value wide = arith::ExtUIOp::create(builder, loc, builder.getI64Type(),
-                                        address);
+    Value wide =
+        arith::ExtUIOp::create(builder, loc, builder.getI64Type(), address);
     return arith::OrIOp::create(
         builder, loc, wide,
         arith::ConstantIntOp::create(builder, loc, builder.getI64Type(),

@@ -59,8 +59,7 @@ struct TruncFPattern : OpConversionPattern<arith::TruncFOp> {
                                                   ValueRange{in[i], in[i + 1]});
       pair = arith::TruncFOp::create(rewriter, loc, narrow, pair);
       for (int64_t lane : {0, 1})
-        results.push_back(
-            vector::ExtractOp::create(rewriter, loc, pair, lane));
+        results.push_back(vector::ExtractOp::create(rewriter, loc, pair, lane));
     }
     rewriter.replaceOpWithMultiple(op, {results});
     return success();
@@ -140,7 +139,8 @@ struct BroadcastPattern : OpConversionPattern<BroadcastOp> {
     FragmentAttr large = layoutOf(op.getResult().getType());
     FragmentAttr small = layoutOf(op.getSource().getType());
     if (small != large.dropDim(op.getDim()))
-      return op.emitError("the source is not laid out as a slice of the result");
+      return op.emitError(
+          "the source is not laid out as a slice of the result");
     int64_t rank = cast<RankedTensorType>(op.getResult().getType()).getRank();
     SmallVector<Value> results;
     for (int64_t i = 0, e = large.numRegisters(); i < e; ++i)
@@ -160,7 +160,8 @@ struct ReducePattern : OpConversionPattern<ReduceOp> {
     FragmentAttr large = layoutOf(op.getSource().getType());
     FragmentAttr small = layoutOf(op.getResult().getType());
     if (small != large.dropDim(op.getDim()))
-      return op.emitError("the result is not laid out as a slice of the source");
+      return op.emitError(
+          "the result is not laid out as a slice of the source");
     for (const FragmentAttr::Mode &mode : large.warpModes())
       if (mode.dim == int64_t(op.getDim()) && mode.stride && mode.extent > 1)
         return op.emitError("reduces along a dimension that is spread over "

@@ -21,15 +21,15 @@ Value tl::globalPointer(OpBuilder &builder, Location loc, Value memref,
     Value step = arith::MulIOp::create(builder, loc, index, stride);
     element = arith::AddIOp::create(builder, loc, element, step);
   }
-  Value base = memref::ExtractAlignedPointerAsIndexOp::create(builder, loc,
-                                                              memref);
+  Value base =
+      memref::ExtractAlignedPointerAsIndexOp::create(builder, loc, memref);
   Value bytes = arith::MulIOp::create(
       builder, loc, element,
-      arith::ConstantIndexOp::create(
-          builder, loc, type.getElementTypeBitWidth() / 8));
+      arith::ConstantIndexOp::create(builder, loc,
+                                     type.getElementTypeBitWidth() / 8));
   Value address = arith::AddIOp::create(builder, loc, base, bytes);
-  address = arith::IndexCastOp::create(builder, loc, builder.getI64Type(),
-                                       address);
+  address =
+      arith::IndexCastOp::create(builder, loc, builder.getI64Type(), address);
   return LLVM::IntToPtrOp::create(
       builder, loc, LLVM::LLVMPointerType::get(builder.getContext(), 1),
       address);
@@ -70,9 +70,9 @@ public:
       auto offset = getConstantIntValue(offsets[memDim]);
       bool inside = offset && !type.isDynamicDim(memDim) &&
                     *offset + tile.getDimSize(dim) <= type.getDimSize(memDim);
-      extents.push_back(inside ? Value()
-                               : memref::DimOp::create(builder, loc, memref,
-                                                       memDim));
+      extents.push_back(
+          inside ? Value()
+                 : memref::DimOp::create(builder, loc, memref, memDim));
     }
   }
 
@@ -104,8 +104,9 @@ public:
       Value check =
           arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::slt,
                                 index(reg, dim), extents[dim]);
-      result = result ? Value(arith::AndIOp::create(builder, loc, result, check))
-                      : check;
+      result = result
+                   ? Value(arith::AndIOp::create(builder, loc, result, check))
+                   : check;
     }
     return result;
   }
@@ -278,9 +279,9 @@ struct StorePattern : OpConversionPattern<StoreOp> {
           Value zero =
               arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq,
                                     digit, constantI32(builder, loc, 0));
-          result = result
-                       ? Value(arith::AndIOp::create(builder, loc, result, zero))
-                       : zero;
+          result =
+              result ? Value(arith::AndIOp::create(builder, loc, result, zero))
+                     : zero;
         }
         below *= mode.extent;
       }

@@ -51,8 +51,8 @@ static SmallVector<Value> tied(OpBuilder &builder, Location loc,
   for (size_t i = 0; i < values.size(); ++i)
     constraints += llvm::formatv("{0},", i).str();
   constraints += "~{memory}";
-  Operation *op = assembly(builder, loc, values.getTypes(), values, text,
-                           constraints);
+  Operation *op =
+      assembly(builder, loc, values.getTypes(), values, text, constraints);
   return resultsOf(builder, loc, op, values.size());
 }
 
@@ -128,9 +128,9 @@ SmallVector<Value> ptx::wgmmaFence(OpBuilder &builder, Location loc,
 
 SmallVector<Value> ptx::wgmmaWait(OpBuilder &builder, Location loc,
                                   int64_t pending, ValueRange values) {
-  return tied(builder, loc, values,
-              llvm::formatv("wgmma.wait_group.sync.aligned {0};", pending)
-                  .str());
+  return tied(
+      builder, loc, values,
+      llvm::formatv("wgmma.wait_group.sync.aligned {0};", pending).str());
 }
 
 /// The 32-bit address that shared-memory instructions take.
@@ -195,16 +195,16 @@ Value ptx::barrierAny(OpBuilder &builder, Location loc, Value id,
                       int64_t threads, Value condition) {
   Type i32 = builder.getI32Type();
   Value flag = LLVM::ZExtOp::create(builder, loc, i32, condition);
-  Operation *op = assembly(
-      builder, loc, i32, {flag, id},
-      llvm::formatv("{{\n.reg .pred p, q;\nsetp.ne.b32 p, $1, 0;\n"
-                    "bar.red.or.pred q, $2, {0}, p;\n"
-                    "selp.b32 $0, 1, 0, q;\n}",
-                    threads)
-          .str(),
-      "=r,r,r,~{memory}");
-  Value zero = LLVM::ConstantOp::create(builder, loc, i32,
-                                        builder.getI32IntegerAttr(0));
+  Operation *op =
+      assembly(builder, loc, i32, {flag, id},
+               llvm::formatv("{{\n.reg .pred p, q;\nsetp.ne.b32 p, $1, 0;\n"
+                             "bar.red.or.pred q, $2, {0}, p;\n"
+                             "selp.b32 $0, 1, 0, q;\n}",
+                             threads)
+                   .str(),
+               "=r,r,r,~{memory}");
+  Value zero =
+      LLVM::ConstantOp::create(builder, loc, i32, builder.getI32IntegerAttr(0));
   return LLVM::ICmpOp::create(builder, loc, LLVM::ICmpPredicate::ne,
                               op->getResult(0), zero);
 }

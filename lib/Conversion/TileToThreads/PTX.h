@@ -55,8 +55,8 @@ void barrierExpect(OpBuilder &builder, Location loc, Value barrier,
 void tensorLoad(OpBuilder &builder, Location loc, Value dest, Value map,
                 ValueRange coordinates, Value barrier);
 
-/// Barrier `id` (i32) of `threads` threads; true in all when `condition` (i1) is
-/// true in any.
+/// Barrier `id` (i32) of `threads` threads; true in all when `condition` (i1)
+/// is true in any.
 Value barrierAny(OpBuilder &builder, Location loc, Value id, int64_t threads,
                  Value condition);
 

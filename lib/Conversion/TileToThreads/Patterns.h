@@ -11,16 +11,16 @@ namespace mlir::tl {
 
 /// Who executes a region: the threads of its role, or of the whole block.
 struct Team {
-  Value warp;     // i32, first warp of the team is 0, uniform
-  Value thread;   // i32, first thread of the team is 0
-  int64_t warps;  // how many
+  Value warp;    // i32, first warp of the team is 0, uniform
+  Value thread;  // i32, first thread of the team is 0
+  int64_t warps; // how many
 };
 
 /// What the patterns know about the kernel they convert.
 struct KernelContext {
   PlanAttr plan;
-  Value lane;      // i32
-  Value shared;    // !llvm.ptr<3>, start of dynamic shared memory
+  Value lane;   // i32
+  Value shared; // !llvm.ptr<3>, start of dynamic shared memory
   Team block;
   DenseMap<Region *, Team> roles;
   /// Tensor maps in the order of the kernel's extra arguments: the operand of

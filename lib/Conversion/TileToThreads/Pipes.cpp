@@ -17,8 +17,7 @@ namespace {
 
 constexpr int64_t kSlotAlignment = 1024;
 
-template <typename OpT>
-struct PipePattern : OpConversionPattern<OpT> {
+template <typename OpT> struct PipePattern : OpConversionPattern<OpT> {
   PipePattern(const TypeConverter &converter, MLIRContext *context,
               KernelContext &kernel)
       : OpConversionPattern<OpT>(converter, context), kernel(kernel) {}
@@ -30,9 +29,9 @@ struct PipePattern : OpConversionPattern<OpT> {
         llvm::alignTo(type.getSlot().getSizeInBytes(), kSlotAlignment);
     if (type.getStages() == 1)
       return pipe;
-    Value slot = arith::RemUIOp::create(
-        builder, loc, toI32(builder, loc, ordinal),
-        constantI32(builder, loc, type.getStages()));
+    Value slot =
+        arith::RemUIOp::create(builder, loc, toI32(builder, loc, ordinal),
+                               constantI32(builder, loc, type.getStages()));
     return arith::AddIOp::create(
         builder, loc, pipe,
         arith::MulIOp::create(builder, loc, slot,
@@ -93,8 +92,8 @@ struct ProducePattern : PipePattern<ProduceOp> {
                   ConversionPatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
     PipeType type = op.getPipe().getType();
-    Value slot = slotOffset(rewriter, loc, adaptor.getPipe(), type,
-                            op.getOrdinal());
+    Value slot =
+        slotOffset(rewriter, loc, adaptor.getPipe(), type, op.getOrdinal());
     if (kernel.hasRoles()) {
       if (kernel.plan.getCopy() != "tma")
         return op.emitError("producer warps copy by tma only; the plan says '")
@@ -140,10 +139,10 @@ struct ProducePattern : PipePattern<ProduceOp> {
       return arith::IndexCastOp::create(rewriter, loc, rewriter.getIndexType(),
                                         value);
     };
-    Value row = arith::DivUIOp::create(rewriter, loc, team.thread,
-                                       constant(perPanel));
-    Value chunk = arith::RemUIOp::create(rewriter, loc, team.thread,
-                                         constant(perPanel));
+    Value row =
+        arith::DivUIOp::create(rewriter, loc, team.thread, constant(perPanel));
+    Value chunk =
+        arith::RemUIOp::create(rewriter, loc, team.thread, constant(perPanel));
     // Place in the swizzled buffer; steps are multiples of eight rows, which
     // keep the swizzle.
     Value rowBytes =
@@ -156,12 +155,12 @@ struct ProducePattern : PipePattern<ProduceOp> {
         rewriter, loc, arith::XOrIOp::create(rewriter, loc, chunk, phase),
         constant(4));
     place = arith::AddIOp::create(rewriter, loc, place, rowBytes);
-    Value base = sharedPointer(
-        rewriter, loc, kernel.shared,
-        arith::AddIOp::create(rewriter, loc, slot, place));
+    Value base =
+        sharedPointer(rewriter, loc, kernel.shared,
+                      arith::AddIOp::create(rewriter, loc, slot, place));
     // Place in memory.
-    Value r0 = arith::AddIOp::create(rewriter, loc, toIndex(row),
-                                     op.getOffsets()[0]);
+    Value r0 =
+        arith::AddIOp::create(rewriter, loc, toIndex(row), op.getOffsets()[0]);
     Value c0 = arith::AddIOp::create(
         rewriter, loc,
         toIndex(arith::ShLIOp::create(rewriter, loc, chunk, constant(3))),
@@ -184,8 +183,8 @@ struct ProducePattern : PipePattern<ProduceOp> {
       Value bytes = arith::MulIOp::create(
           rewriter, loc, metadata.getStrides()[0],
           arith::ConstantIndexOp::create(rewriter, loc, 2 * step));
-      advance = arith::IndexCastOp::create(rewriter, loc,
-                                           rewriter.getI64Type(), bytes);
+      advance = arith::IndexCastOp::create(rewriter, loc, rewriter.getI64Type(),
+                                           bytes);
     }
     auto offsetPointer = [&](Value base, LLVM::GEPArg bytes) -> Value {
       return LLVM::GEPOp::create(rewriter, loc, base.getType(),
@@ -197,9 +196,9 @@ struct ProducePattern : PipePattern<ProduceOp> {
         pointer = offsetPointer(pointer, advance);
       OpBuilder::InsertionGuard guard(rewriter);
       if (first + step > rows) {
-        Value has = arith::CmpIOp::create(rewriter, loc,
-                                          arith::CmpIPredicate::slt, row,
-                                          constant(rows - first));
+        Value has =
+            arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::slt, row,
+                                  constant(rows - first));
         auto branch = scf::IfOp::create(rewriter, loc, has, false);
         rewriter.setInsertionPointToStart(branch.thenBlock());
       }
@@ -244,24 +243,25 @@ struct ProducePattern : PipePattern<ProduceOp> {
           rewriter, loc, left,
           arith::ConstantIndexOp::create(rewriter, loc, 8));
       bytes = arith::ShLIOp::create(
-          rewriter, loc, left, arith::ConstantIndexOp::create(rewriter, loc, 1));
+          rewriter, loc, left,
+          arith::ConstantIndexOp::create(rewriter, loc, 1));
     }
     bytes = arith::SelectOp::create(rewriter, loc, rowInside, bytes, zero);
     // A copy of no bytes does not read its address, which may be outside.
-    NVVM::CpAsyncOp::create(rewriter, loc, dest, pointer,
-                            rewriter.getI32IntegerAttr(16),
-                            NVVM::LoadCacheModifierKindAttr::get(
-                                rewriter.getContext(),
-                                NVVM::LoadCacheModifierKind::CG),
-                            toI32(rewriter, loc, bytes));
+    NVVM::CpAsyncOp::create(
+        rewriter, loc, dest, pointer, rewriter.getI32IntegerAttr(16),
+        NVVM::LoadCacheModifierKindAttr::get(rewriter.getContext(),
+                                             NVVM::LoadCacheModifierKind::CG),
+        toI32(rewriter, loc, bytes));
   }
 
   void copyElements(ProduceOp op, Value dest, Value r, Value c, Value rowInside,
-                    Value colExtent, ConversionPatternRewriter &rewriter) const {
+                    Value colExtent,
+                    ConversionPatternRewriter &rewriter) const {
     Location loc = op.getLoc();
     Type element = op.getSource().getType().getElementType();
-    Value zero = arith::ConstantOp::create(rewriter, loc,
-                                           rewriter.getZeroAttr(element));
+    Value zero =
+        arith::ConstantOp::create(rewriter, loc, rewriter.getZeroAttr(element));
     for (int64_t i = 0; i < 8; ++i) {
       Value col = arith::AddIOp::create(
           rewriter, loc, c, arith::ConstantIndexOp::create(rewriter, loc, i));
@@ -278,9 +278,9 @@ struct ProducePattern : PipePattern<ProduceOp> {
           [&](OpBuilder &builder, Location loc) {
             scf::YieldOp::create(builder, loc, zero);
           });
-      Value pointer = LLVM::GEPOp::create(rewriter, loc, dest.getType(), element,
-                                          dest,
-                                          ArrayRef<LLVM::GEPArg>{int32_t(i)});
+      Value pointer =
+          LLVM::GEPOp::create(rewriter, loc, dest.getType(), element, dest,
+                              ArrayRef<LLVM::GEPArg>{int32_t(i)});
       LLVM::StoreOp::create(rewriter, loc, branch.getResult(0), pointer);
     }
   }
@@ -306,8 +306,8 @@ struct ProducePattern : PipePattern<ProduceOp> {
       SmallVector<int64_t> position;
       size_t next = 0;
       for (size_t dim = 0; dim < viewOffsets.size(); ++dim) {
-        Value offset = getValueOrCreateConstantIndexOp(rewriter, loc,
-                                                       viewOffsets[dim]);
+        Value offset =
+            getValueOrCreateConstantIndexOp(rewriter, loc, viewOffsets[dim]);
         if (!dropped[dim]) {
           if (!coversSource(view, dim))
             return op.emitError("the source is a part of dimension ")
@@ -442,8 +442,7 @@ struct ConsumePattern : PipePattern<ConsumeOp> {
       NVVM::Barrier0Op::create(rewriter, loc);
     }
     rewriter.replaceOp(op, slotOffset(rewriter, loc, adaptor.getPipe(),
-                                      op.getPipe().getType(),
-                                      op.getOrdinal()));
+                                      op.getPipe().getType(), op.getOrdinal()));
     return success();
   }
 };
@@ -479,7 +478,8 @@ struct NonfinitePattern : PipePattern<NonfiniteOp> {
                   ConversionPatternRewriter &rewriter) const override {
     auto type = dyn_cast<BufferType>(op.getSource().getType());
     if (!type || type.getElementType().getIntOrFloatBitWidth() != 16)
-      return rewriter.notifyMatchFailure(op, "scans 16-bit shared buffers only");
+      return rewriter.notifyMatchFailure(op,
+                                         "scans 16-bit shared buffers only");
     Location loc = op.getLoc();
     const Team &team = kernel.teamOf(op);
     auto constant = [&](int64_t value) {
@@ -530,8 +530,8 @@ struct NonfinitePattern : PipePattern<NonfiniteOp> {
     }
     Value signs = arith::AndIOp::create(rewriter, loc, carries,
                                         constant(int32_t(0x80008000)));
-    Value any = arith::CmpIOp::create(
-        rewriter, loc, arith::CmpIPredicate::ne, signs, constant(0));
+    Value any = arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::ne,
+                                      signs, constant(0));
     rewriter.replaceOp(op,
                        ptx::barrierAny(rewriter, loc, barrier, threads, any));
     return success();
@@ -544,6 +544,5 @@ void tl::populatePipePatterns(const TypeConverter &converter,
                               RewritePatternSet &patterns,
                               KernelContext &kernel) {
   patterns.add<MakePattern, ProducePattern, ConsumePattern, ReleasePattern,
-               NonfinitePattern>(
-      converter, patterns.getContext(), kernel);
+               NonfinitePattern>(converter, patterns.getContext(), kernel);
 }

@@ -44,8 +44,8 @@ Value tl::threadOffset(OpBuilder &builder, Location loc, KernelContext &kernel,
     int64_t below = 1;
     for (const FragmentAttr::Mode &mode : modes) {
       if (mode.dim == dim && mode.stride != 0 && mode.extent > 1) {
-        Value digit = arith::DivUIOp::create(
-            builder, loc, index, constantI32(builder, loc, below));
+        Value digit = arith::DivUIOp::create(builder, loc, index,
+                                             constantI32(builder, loc, below));
         digit = arith::RemUIOp::create(builder, loc, digit,
                                        constantI32(builder, loc, mode.extent));
         digit = arith::MulIOp::create(builder, loc, digit,
@@ -129,35 +129,35 @@ struct ConvertTileToThreads
     if (!module.lookupSymbol(kSharedMemory)) {
       OpBuilder moduleBuilder = OpBuilder::atBlockBegin(module.getBody());
       LLVM::GlobalOp::create(
-          moduleBuilder, loc,
-          LLVM::LLVMArrayType::get(builder.getI8Type(), 0),
+          moduleBuilder, loc, LLVM::LLVMArrayType::get(builder.getI8Type(), 0),
           /*isConstant=*/false, LLVM::Linkage::External, kSharedMemory,
           Attribute(), /*alignment=*/1024, /*addrSpace=*/3);
     }
     kernel.shared =
         LLVM::AddressOfOp::create(builder, loc, sharedType, kSharedMemory);
     Value thread = NVVM::ThreadIdXOp::create(builder, loc, i32);
-    kernel.lane =
-        arith::AndIOp::create(builder, loc, thread, constantI32(builder, loc, 31));
-    Value warp =
-        arith::ShRUIOp::create(builder, loc, thread, constantI32(builder, loc, 5));
+    kernel.lane = arith::AndIOp::create(builder, loc, thread,
+                                        constantI32(builder, loc, 31));
+    Value warp = arith::ShRUIOp::create(builder, loc, thread,
+                                        constantI32(builder, loc, 5));
     // Broadcast from lane 0 so that ptxas knows that it is uniform in a warp.
-    warp = NVVM::ShflOp::create(builder, loc, i32, constantI32(builder, loc, -1),
-                                warp, constantI32(builder, loc, 0),
-                                constantI32(builder, loc, 31),
-                                NVVM::ShflKind::idx, UnitAttr());
+    warp = NVVM::ShflOp::create(
+        builder, loc, i32, constantI32(builder, loc, -1), warp,
+        constantI32(builder, loc, 0), constantI32(builder, loc, 31),
+        NVVM::ShflKind::idx, UnitAttr());
     int64_t warps = kernel.plan.getWarps() + kernel.plan.getProducers();
     kernel.block = {warp, thread, warps};
     for (RolesOp roles : func.getOps<RolesOp>()) {
       int64_t first = 0;
-      for (auto [body, count] : llvm::zip(roles.getBodies(), roles.getWarps())) {
+      for (auto [body, count] :
+           llvm::zip(roles.getBodies(), roles.getWarps())) {
         OpBuilder inner = OpBuilder::atBlockBegin(&body.front());
         Team team;
         team.warps = count;
         team.warp = arith::SubIOp::create(inner, loc, warp,
                                           constantI32(inner, loc, first));
-        team.thread = arith::SubIOp::create(inner, loc, thread,
-                                            constantI32(inner, loc, 32 * first));
+        team.thread = arith::SubIOp::create(
+            inner, loc, thread, constantI32(inner, loc, 32 * first));
         kernel.roles[&body] = team;
         first += count;
       }
@@ -171,22 +171,22 @@ struct ConvertTileToThreads
   void initBarriers(func::FuncOp func, KernelContext &kernel,
                     OpBuilder &builder) {
     Location loc = func.getLoc();
-    Value first =
-        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq,
-                              kernel.block.thread, constantI32(builder, loc, 0));
+    Value first = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq,
+                                        kernel.block.thread,
+                                        constantI32(builder, loc, 0));
     auto branch = scf::IfOp::create(builder, loc, first, false);
     OpBuilder inner = branch.getThenBodyBuilder();
     for (PipeOp pipe : func.getOps<PipeOp>())
-      for (int64_t slot = 0; slot < pipe.getPipe().getType().getStages(); ++slot)
+      for (int64_t slot = 0; slot < pipe.getPipe().getType().getStages();
+           ++slot)
         for (auto [which, arrivals] :
              llvm::enumerate(ArrayRef<int64_t>{1, kernel.plan.getWarps()})) {
           Value pointer = sharedPointer(
               inner, loc, kernel.shared,
               constantI32(inner, loc,
                           *pipe.getBarriers() + 16 * slot + 8 * which));
-          NVVM::MBarrierInitOp::create(inner, loc, pointer,
-                                       constantI32(inner, loc, arrivals),
-                                       Value());
+          NVVM::MBarrierInitOp::create(
+              inner, loc, pointer, constantI32(inner, loc, arrivals), Value());
         }
     NVVM::FenceMbarrierInitOp::create(inner, loc);
     NVVM::Barrier0Op::create(builder, loc);
@@ -195,8 +195,7 @@ struct ConvertTileToThreads
   /// Roles become nested branches on the warp number, each with its share of
   /// the register file.
   void lowerRoles(func::FuncOp func, KernelContext &kernel) {
-    for (RolesOp roles :
-         llvm::make_early_inc_range(func.getOps<RolesOp>())) {
+    for (RolesOp roles : llvm::make_early_inc_range(func.getOps<RolesOp>())) {
       OpBuilder builder(roles);
       Location loc = roles.getLoc();
       int64_t first = 0;
@@ -242,8 +241,7 @@ struct ConvertTileToThreads
     Builder builder(&getContext());
     auto launch = func->getAttrOfType<DictionaryAttr>("tile.launch");
     NamedAttrList entries(launch);
-    entries.set("threads",
-                builder.getI64IntegerAttr(32 * kernel.block.warps));
+    entries.set("threads", builder.getI64IntegerAttr(32 * kernel.block.warps));
     entries.set("shared_bytes", func->getAttr("tile.shared_bytes"));
     func->removeAttr("tile.shared_bytes");
     if (Attribute maps = func->getAttr("tile.tensor_maps")) {

@@ -49,15 +49,15 @@ LogicalResult MaskAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                ArrayRef<IntegerSet> sets) {
   for (IntegerSet set : sets)
     if (set.getNumDims() != 4 || set.getNumSymbols() < 2)
-      return emitError() << "[C10 mask-symbols] a mask set has " << set.getNumDims()
-                         << " dimensions and " << set.getNumSymbols()
+      return emitError() << "[C10 mask-symbols] a mask set has "
+                         << set.getNumDims() << " dimensions and "
+                         << set.getNumSymbols()
                          << " symbols; it needs (b, h, m, n)[lq, lk, ...]";
   return success();
 }
 
 LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
-                                   int64_t tileM, int64_t tileN,
-                                   tl::PlanAttr) {
+                                   int64_t tileM, int64_t tileN, tl::PlanAttr) {
   if (tileM < 1 || tileN < 1)
     return emitError() << "tile_m is " << tileM << " and tile_n " << tileN
                        << "; both must be positive";

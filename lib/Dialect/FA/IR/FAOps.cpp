@@ -224,8 +224,7 @@ static LogicalResult verifyExtents(AttentionOp op) {
       continue;
     if (keyHeads && *keyHeads != *own)
       return op.emitOpError("[C5 extents] k has ")
-             << *keyHeads << " heads and v has " << *own
-             << "; they must agree";
+             << *keyHeads << " heads and v has " << *own << "; they must agree";
     keyHeads = own;
     if (!heads)
       continue;
@@ -238,8 +237,7 @@ static LogicalResult verifyExtents(AttentionOp op) {
         group = constant.getValue();
         isFixed = true;
       }
-    if (*own == 0 || *heads % *own != 0 ||
-        (isFixed && *heads != group * *own))
+    if (*own == 0 || *heads % *own != 0 || (isFixed && *heads != group * *own))
       return op.emitOpError("[C6 heads] has ")
              << *heads << " query heads for " << *own << " heads of "
              << kOperandNames[operand] << " with the head '" << asString(expr)

@@ -40,13 +40,12 @@ MaskQuery::MaskQuery(MLIRContext *context, MaskAttr mask, Value b, Value h,
       // lengths and symbols alone is a constant here.
       bool divides = false;
       expr.walk([&](AffineExpr e) {
-        if (isa<AffineBinaryOpExpr>(e) &&
-            e.getKind() != AffineExprKind::Add &&
+        if (isa<AffineBinaryOpExpr>(e) && e.getKind() != AffineExprKind::Add &&
             e.getKind() != AffineExprKind::Mul)
           divides |= e.isFunctionOfDim(kM) || e.isFunctionOfDim(kN);
       });
-      if (!divides && succeeded(getFlattenedAffineExpr(expr, numDims, 0, &flat,
-                                                       &locals))) {
+      if (!divides &&
+          succeeded(getFlattenedAffineExpr(expr, numDims, 0, &flat, &locals))) {
         c.linear = true;
         c.m = flat[kM];
         c.n = flat[kN];
@@ -135,8 +134,8 @@ MaskQuery::Range MaskQuery::solveSet(OpBuilder &builder, Location loc,
   range.lo = affine::makeComposedFoldedAffineMax(builder, loc, map(lower), ops);
   range.hi = affine::makeComposedFoldedAffineMin(builder, loc, map(upper), ops);
   for (AffineExpr condition : conditions) {
-    OpFoldResult value =
-        affine::makeComposedFoldedAffineApply(builder, loc, map(condition), ops);
+    OpFoldResult value = affine::makeComposedFoldedAffineApply(
+        builder, loc, map(condition), ops);
     Value violated = isLess(builder, loc, value, builder.getIndexAttr(0));
     range.hi = selectIndex(builder, loc, violated, range.lo, range.hi);
   }
@@ -170,8 +169,7 @@ MaskQuery::Range MaskQuery::solve(OpBuilder &builder, Location loc, Kind kind,
       return affine::makeComposedFoldedAffineApply(
           builder, loc, AffineMap::get(2, 0, length), {r.lo, r.hi});
     };
-    Value longer =
-        isLess(builder, loc, lengthOf(result), lengthOf(range));
+    Value longer = isLess(builder, loc, lengthOf(result), lengthOf(range));
     result = {selectIndex(builder, loc, longer, range.lo, result.lo),
               selectIndex(builder, loc, longer, range.hi, result.hi)};
   }
@@ -239,8 +237,7 @@ static Value scaleTile(OpBuilder &builder, Location loc, Value tile,
 static Value coordinates(OpBuilder &builder, Location loc, Value start,
                          ArrayRef<int64_t> shape, int64_t dim) {
   auto type = RankedTensorType::get(shape, builder.getI32Type());
-  Value first =
-      splat(builder, loc, toI32(builder, loc, start, false), shape);
+  Value first = splat(builder, loc, toI32(builder, loc, start, false), shape);
   Value iota = tl::IotaOp::create(builder, loc, type, dim);
   return arith::AddIOp::create(builder, loc, first, iota);
 }
@@ -256,8 +253,8 @@ Value MaskQuery::emitExpr(OpBuilder &builder, Location loc, AffineExpr expr,
   if (auto constant = dyn_cast<AffineConstantExpr>(expr))
     return arith::ConstantOp::create(
         builder, loc,
-        DenseElementsAttr::get(
-            type, builder.getI32IntegerAttr(constant.getValue())));
+        DenseElementsAttr::get(type,
+                               builder.getI32IntegerAttr(constant.getValue())));
   if (auto dim = dyn_cast<AffineDimExpr>(expr)) {
     unsigned pos = dim.getPosition();
     if (pos == kM)
@@ -303,15 +300,15 @@ Value MaskQuery::emitConstraint(OpBuilder &builder, Location loc,
   if (!c.linear) {
     Value value = emitExpr(builder, loc, c.expr, tileM, tileN, m0, n0);
     Value zero = arith::ConstantOp::create(
-        builder, loc, DenseElementsAttr::get(tileType, builder.getI32IntegerAttr(0)));
+        builder, loc,
+        DenseElementsAttr::get(tileType, builder.getI32IntegerAttr(0)));
     return compare(arith::CmpIPredicate::sge, value, zero);
   }
 
   // |n| * column <= or >= bound(row), with sign the side of the column. The
   // bound does not depend on the column block, so it leaves the KV loop.
   int64_t sign = c.n > 0 ? -1 : 1;
-  AffineExpr start =
-      (c.rest + getAffineDimExpr(kM, context) * c.m) * sign;
+  AffineExpr start = (c.rest + getAffineDimExpr(kM, context) * c.m) * sign;
   SmallVector<OpFoldResult> ops = operands(m0, n0);
   OpFoldResult startValue = affine::makeComposedFoldedAffineApply(
       builder, loc, AffineMap::get(ops.size(), 0, start), ops);
@@ -321,21 +318,20 @@ Value MaskQuery::emitConstraint(OpBuilder &builder, Location loc,
     bound = splat(builder, loc, start32, shape);
   } else {
     auto rowType = RankedTensorType::get({tileM}, builder.getI32Type());
-    Value rows = scaleTile(builder, loc,
-                           tl::IotaOp::create(builder, loc, rowType, 0),
-                           c.m * sign);
+    Value rows = scaleTile(
+        builder, loc, tl::IotaOp::create(builder, loc, rowType, 0), c.m * sign);
     Value bounds = arith::AddIOp::create(
         builder, loc, splat(builder, loc, start32, {tileM}), rows);
     bound = tl::BroadcastOp::create(builder, loc, tileType, bounds, 1);
   }
   if (c.n == 0) {
     Value zero = arith::ConstantOp::create(
-        builder, loc, DenseElementsAttr::get(tileType, builder.getI32IntegerAttr(0)));
+        builder, loc,
+        DenseElementsAttr::get(tileType, builder.getI32IntegerAttr(0)));
     return compare(arith::CmpIPredicate::sge, bound, zero);
   }
-  Value columns = scaleTile(builder, loc,
-                            coordinates(builder, loc, n0, shape, 1),
-                            std::abs(c.n));
+  Value columns = scaleTile(
+      builder, loc, coordinates(builder, loc, n0, shape, 1), std::abs(c.n));
   return compare(c.n > 0 ? arith::CmpIPredicate::sge
                          : arith::CmpIPredicate::sle,
                  columns, bound);
@@ -377,8 +373,8 @@ Value MaskQuery::emitPredicate(OpBuilder &builder, Location loc, int64_t tileM,
   for (const Set &set : sets) {
     Value inSet;
     for (const Constraint &c : set)
-      inSet = both(inSet,
-                   emitConstraint(builder, loc, c, tileM, tileN, m0, n0));
+      inSet =
+          both(inSet, emitConstraint(builder, loc, c, tileM, tileN, m0, n0));
     if (!inSet)
       return keep; // A set without constraints holds everything.
     any = any ? arith::OrIOp::create(builder, loc, any, inSet).getResult()

@@ -68,28 +68,28 @@ struct AttentionModel
     if (!score.empty()) {
       Block &body = score.front();
       rewriter.setInsertionPointToStart(&body);
-      for (auto [number, capture] :
-           llvm::enumerate(onMemRefs.getCaptures())) {
+      for (unsigned number = 0; number < onMemRefs.getCaptures().size();
+           ++number) {
+        Value capture = onMemRefs.getCaptures()[number];
         BlockArgument argument = body.getArgument(5 + number);
         auto tensor = dyn_cast<TensorType>(argument.getType());
         if (!tensor)
           continue;
-        rewriter.modifyOpInPlace(onMemRefs, [&] {
-          argument.setType(capture.getType());
-        });
+        rewriter.modifyOpInPlace(onMemRefs,
+                                 [&] { argument.setType(capture.getType()); });
         // Gathers inside, bufferized before, read through these.
         for (Operation *user : llvm::make_early_inc_range(argument.getUsers()))
           if (isa<ToBufferOp>(user))
             rewriter.replaceOp(user, argument);
         if (llvm::all_of(argument.getUsers(), llvm::IsaPred<GatherOp>))
           continue;
-        auto view = ToTensorOp::create(rewriter, op->getLoc(), tensor, argument);
+        auto view =
+            ToTensorOp::create(rewriter, op->getLoc(), tensor, argument);
         rewriter.replaceAllUsesExcept(argument, view, view);
       }
     }
     replaceOpWithBufferizedValues(
-        rewriter, op,
-        ValueRange{onMemRefs.getO(), onMemRefs.getLse()});
+        rewriter, op, ValueRange{onMemRefs.getO(), onMemRefs.getLse()});
     return success();
   }
 };

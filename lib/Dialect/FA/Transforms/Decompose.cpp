@@ -122,11 +122,11 @@ Value Decomposer::generic(ArrayRef<Dim> dims, std::optional<Dim> reduced,
         Coordinates at;
         for (unsigned dim = 0; dim < 6; ++dim) {
           const Dim *found = llvm::find(dims, Dim(dim));
-          at[dim] = found == dims.end()
-                        ? index(0)
-                        : linalg::IndexOp::create(builder, loc,
-                                                  found - dims.begin())
-                              .getResult();
+          at[dim] =
+              found == dims.end()
+                  ? index(0)
+                  : linalg::IndexOp::create(builder, loc, found - dims.begin())
+                        .getResult();
         }
         Value result = body(at, arguments);
         linalg::YieldOp::create(builder, loc, result);
@@ -171,9 +171,8 @@ Value Decomposer::readKey(AttentionOp::Operand operand, const Coordinates &at) {
   for (AffineExpr expr : op.getMap(operand).getResults()) {
     for (unsigned dim = 0; dim < 6; ++dim)
       if (expr.isFunctionOfDim(dim))
-        indices.push_back(dim == AttentionOp::H
-                              ? op.getKeyHead(builder, at[dim])
-                              : at[dim]);
+        indices.push_back(
+            dim == AttentionOp::H ? op.getKeyHead(builder, at[dim]) : at[dim]);
   }
   return extend(read(op.getShaped(operand), indices));
 }
@@ -198,8 +197,8 @@ Value Decomposer::length(unsigned which, const Coordinates &global) {
   if (value.getType().isIndex())
     return value;
   value = read(value, global[AttentionOp::B]);
-  value = arith::IndexCastOp::create(builder, loc, builder.getIndexType(),
-                                     value);
+  value =
+      arith::IndexCastOp::create(builder, loc, builder.getIndexType(), value);
   value = arith::MaxSIOp::create(builder, loc, value, index(0));
   return arith::MinSIOp::create(builder, loc, value, extent);
 }
@@ -299,24 +298,24 @@ void Decomposer::run() {
     result.append(dims);
     return result;
   };
-  Value zero = constant(0.0), ninf = constant(-std::numeric_limits<double>::infinity());
+  Value zero = constant(0.0),
+        ninf = constant(-std::numeric_limits<double>::infinity());
 
   // s = scale * q k^T, then score and mask; -inf where not kept.
   SmallVector<Dim> scoreDims = with({M, N}), rowDims = with({M});
   Value s = allocate(scoreDims, zero);
-  s = generic(with({M, N, D}), D,
-              {{op.getQ(), op.getMap(AttentionOp::Q)}}, {s, over(scoreDims)},
+  s = generic(with({M, N, D}), D, {{op.getQ(), op.getMap(AttentionOp::Q)}},
+              {s, over(scoreDims)},
               [&](const Coordinates &at, ValueRange args) -> Value {
                 Value product = arith::MulFOp::create(
-                    builder, loc, extend(args[0]),
-                    readKey(AttentionOp::K, at));
+                    builder, loc, extend(args[0]), readKey(AttentionOp::K, at));
                 return arith::AddFOp::create(builder, loc, args[1], product);
               });
   s = generic(scoreDims, std::nullopt, {}, {s, over(scoreDims)},
               [&](const Coordinates &local, ValueRange args) -> Value {
                 Coordinates at = global(local);
-                Value scaled = arith::MulFOp::create(builder, loc, args[0],
-                                                     op.getScale());
+                Value scaled =
+                    arith::MulFOp::create(builder, loc, args[0], op.getScale());
                 return select(keeps(at), score(scaled, at), ninf);
               });
 
@@ -326,16 +325,14 @@ void Decomposer::run() {
   Value initLse = op.getInitLse();
   AffineMap lseMap = op.getMap(AttentionOp::LSE);
   if (initLse)
-    max = generic(rowDims, std::nullopt, {{initLse, lseMap}},
-                  {max, over(rowDims)},
-                  [&](const Coordinates &, ValueRange args) -> Value {
-                    return args[0];
-                  });
-  max = generic(scoreDims, N, {{s, over(scoreDims)}}, {max, over(rowDims)},
-                [&](const Coordinates &, ValueRange args) -> Value {
-                  return arith::MaxNumFOp::create(builder, loc, args[1],
-                                                  args[0]);
-                });
+    max = generic(
+        rowDims, std::nullopt, {{initLse, lseMap}}, {max, over(rowDims)},
+        [&](const Coordinates &, ValueRange args) -> Value { return args[0]; });
+  max =
+      generic(scoreDims, N, {{s, over(scoreDims)}}, {max, over(rowDims)},
+              [&](const Coordinates &, ValueRange args) -> Value {
+                return arith::MaxNumFOp::create(builder, loc, args[1], args[0]);
+              });
   // exp(x - reference); 0 for -inf, even when the reference is -inf too.
   auto exponential = [&](Value x, Value reference) {
     Value difference = arith::SubFOp::create(builder, loc, x, reference);
@@ -343,35 +340,33 @@ void Decomposer::run() {
     return select(compare(arith::CmpFPredicate::OEQ, x, ninf), zero, e);
   };
   if (initLse)
-    sum = generic(rowDims, std::nullopt,
-                  {{initLse, lseMap}, {max, over(rowDims)}},
-                  {sum, over(rowDims)},
-                  [&](const Coordinates &, ValueRange args) -> Value {
-                    return exponential(args[0], args[1]);
-                  });
-  sum = generic(scoreDims, N,
-                {{s, over(scoreDims)}, {max, over(rowDims)}},
+    sum =
+        generic(rowDims, std::nullopt,
+                {{initLse, lseMap}, {max, over(rowDims)}}, {sum, over(rowDims)},
+                [&](const Coordinates &, ValueRange args) -> Value {
+                  return exponential(args[0], args[1]);
+                });
+  sum = generic(scoreDims, N, {{s, over(scoreDims)}, {max, over(rowDims)}},
                 {sum, over(rowDims)},
                 [&](const Coordinates &, ValueRange args) -> Value {
-                  return arith::AddFOp::create(
-                      builder, loc, args[2], exponential(args[0], args[1]));
+                  return arith::AddFOp::create(builder, loc, args[2],
+                                               exponential(args[0], args[1]));
                 });
 
   // A key that is not kept adds nothing, whatever its value.
   SmallVector<Dim> outDims = with({M, E});
   Value acc = allocate(outDims, zero);
-  acc = generic(with({M, N, E}), N,
-                {{s, over(scoreDims)}, {max, over(rowDims)}},
-                {acc, over(outDims)},
-                [&](const Coordinates &at, ValueRange args) -> Value {
-                  Value product = arith::MulFOp::create(
-                      builder, loc, exponential(args[0], args[1]),
-                      readKey(AttentionOp::V, at));
-                  Value dropped =
-                      compare(arith::CmpFPredicate::OEQ, args[0], ninf);
-                  return arith::AddFOp::create(
-                      builder, loc, args[2], select(dropped, zero, product));
-                });
+  acc = generic(
+      with({M, N, E}), N, {{s, over(scoreDims)}, {max, over(rowDims)}},
+      {acc, over(outDims)},
+      [&](const Coordinates &at, ValueRange args) -> Value {
+        Value product =
+            arith::MulFOp::create(builder, loc, exponential(args[0], args[1]),
+                                  readKey(AttentionOp::V, at));
+        Value dropped = compare(arith::CmpFPredicate::OEQ, args[0], ninf);
+        return arith::AddFOp::create(builder, loc, args[2],
+                                     select(dropped, zero, product));
+      });
 
   auto isDead = [&](const Coordinates &local, Value sum) -> Value {
     Coordinates at = global(local);
@@ -387,8 +382,8 @@ void Decomposer::run() {
         Value value = arith::DivFOp::create(builder, loc, args[0], args[1]);
         value = select(isDead(at, args[1]), zero, value);
         if (args[2].getType() != accType)
-          value = arith::TruncFOp::create(builder, loc, args[2].getType(),
-                                          value);
+          value =
+              arith::TruncFOp::create(builder, loc, args[2].getType(), value);
         return value;
       });
   Value lse = generic(

@@ -153,8 +153,8 @@ Emitter::Rows Emitter::rowsOf(Value window, AffineMap map) {
     }
     OpFoldResult extent =
         memref::getMixedSize(builder, loc, view.getSource(), pos);
-    FailureOr<bool> sameSize = ValueBoundsConstraintSet::areEqual(
-        view.getMixedSizes()[pos], extent);
+    FailureOr<bool> sameSize =
+        ValueBoundsConstraintSet::areEqual(view.getMixedSizes()[pos], extent);
     if (!isConstantIntValue(view.getMixedOffsets()[pos], 0) ||
         failed(sameSize) || !*sameSize)
       return whole;
@@ -199,7 +199,8 @@ Emitter::Rows Emitter::rowsOf(Value window, AffineMap map) {
   }
   if (!matches)
     return whole;
-  return {view.getSource(), getValueOrCreateConstantIndexOp(builder, loc, offset)};
+  return {view.getSource(),
+          getValueOrCreateConstantIndexOp(builder, loc, offset)};
 }
 
 /// A matrix tile whose rows run along `rowDim` of the iteration space.
@@ -231,10 +232,9 @@ void Emitter::store(Value tile, Value memref, AffineMap map, unsigned rowDim,
 
 Value Emitter::loadVector(const Rows &rows) {
   Type element = cast<MemRefType>(rows.memref.getType()).getElementType();
-  return tl::LoadOp::create(builder, loc,
-                            RankedTensorType::get({tileM}, element),
-                            rows.memref, ValueRange{rows.offset},
-                            DenseI64ArrayAttr());
+  return tl::LoadOp::create(
+      builder, loc, RankedTensorType::get({tileM}, element), rows.memref,
+      ValueRange{rows.offset}, DenseI64ArrayAttr());
 }
 
 LogicalResult Emitter::verifyWindow() {
@@ -254,7 +254,8 @@ LogicalResult Emitter::verifyWindow() {
           ValueBoundsConstraintSet::Variable(op.getQ(), rowPos),
           ValueBoundsConstraintSet::LE,
           OpFoldResult(builder.getIndexAttr(tileM))))
-    return op.emitOpError("has a window that may exceed the schedule's tile_m, ")
+    return op.emitOpError(
+               "has a window that may exceed the schedule's tile_m, ")
            << tileM << "; run fa-tile first";
   for (auto [operand, dim] : {std::pair(AttentionOp::Q, AttentionOp::D),
                               std::pair(AttentionOp::K, AttentionOp::D),
@@ -298,8 +299,7 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
       builder, loc,
       affine::makeComposedFoldedAffineMin(
           builder, loc,
-          AffineMap::get(2, 0,
-                         {builder.getAffineConstantExpr(tileN), d1 - d0},
+          AffineMap::get(2, 0, {builder.getAffineConstantExpr(tileN), d1 - d0},
                          builder.getContext()),
           {OpFoldResult(n0), OpFoldResult(lk)}));
   auto keys = scf::ForOp::create(builder, loc, index(0), count, index(1),
@@ -311,8 +311,7 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
   // This key's row of v, on every row of the tile.
   SmallVector<OpFoldResult> offsets(2, builder.getIndexAttr(0)),
       ones(2, builder.getIndexAttr(1)), sizes(2, builder.getIndexAttr(1));
-  offsets[rowPos] =
-      arith::AddIOp::create(builder, loc, n0, key).getResult();
+  offsets[rowPos] = arith::AddIOp::create(builder, loc, n0, key).getResult();
   int64_t width = vType.getDimSize(1 - rowPos);
   sizes[1 - rowPos] = builder.getIndexAttr(width);
   auto lineType = memref::SubViewOp::inferRankReducedResultType(
@@ -337,7 +336,8 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
   // Picked before it is widened, so that the widened tile is no loop invariant
   // that occupies registers.
   Value picked = arith::SelectOp::create(
-      builder, loc, isKey, p, constant(cast<RankedTensorType>(p.getType()), 0.0));
+      builder, loc, isKey, p,
+      constant(cast<RankedTensorType>(p.getType()), 0.0));
   if (cast<RankedTensorType>(p.getType()).getElementType() != accType)
     picked = arith::ExtFOp::create(builder, loc, scoreType(), picked);
   Value weight = tl::ReduceOp::create(builder, loc, vectorType(),
@@ -360,13 +360,12 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
       constant(narrow, 1.0), constant(narrow, 0.0));
   Value mark = tl::ReduceOp::create(builder, loc, vectorType(),
                                     tl::ReduceKind::add, marks, 1);
-  Value live =
-      arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OGT, mark,
-                            constant(vectorType(), 0.0));
-  Value product = arith::MulFOp::create(builder, loc, alongColumns(weight, e),
-                                        onRows);
-  Value sum = arith::AddFOp::create(builder, loc, keys.getRegionIterArg(0),
-                                    product);
+  Value live = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OGT,
+                                     mark, constant(vectorType(), 0.0));
+  Value product =
+      arith::MulFOp::create(builder, loc, alongColumns(weight, e), onRows);
+  Value sum =
+      arith::AddFOp::create(builder, loc, keys.getRegionIterArg(0), product);
   Value next = arith::SelectOp::create(builder, loc, alongColumns(live, e), sum,
                                        keys.getRegionIterArg(0));
   scf::YieldOp::create(builder, loc, next);
@@ -457,9 +456,9 @@ LogicalResult Emitter::inlineRegion(Value scores, Value n0, Value &result) {
   auto coordinate = [&](Value start, int64_t extent, unsigned dim) -> Value {
     auto type = RankedTensorType::get({extent}, i32);
     Value first = arith::IndexCastOp::create(builder, loc, i32, start);
-    Value line = arith::AddIOp::create(
-        builder, loc, splat(first, type),
-        tl::IotaOp::create(builder, loc, type, 0));
+    Value line =
+        arith::AddIOp::create(builder, loc, splat(first, type),
+                              tl::IotaOp::create(builder, loc, type, 0));
     return tl::BroadcastOp::create(builder, loc, matrix(tileM, tileN, i32),
                                    line, 1 - dim);
   };
@@ -499,9 +498,10 @@ LogicalResult Emitter::inlineRegion(Value scores, Value n0, Value &result) {
       Attribute value = constant.getValue();
       if (constant.getType().isIndex())
         value = builder.getI32IntegerAttr(cast<IntegerAttr>(value).getInt());
-      mapping.map(constant.getResult(),
-                  arith::ConstantOp::create(builder, inner.getLoc(),
-                                            DenseElementsAttr::get(type, value)));
+      mapping.map(
+          constant.getResult(),
+          arith::ConstantOp::create(builder, inner.getLoc(),
+                                    DenseElementsAttr::get(type, value)));
       continue;
     }
     if (auto gather = dyn_cast<GatherOp>(inner)) {
@@ -584,8 +584,10 @@ LogicalResult Emitter::run() {
             vMap = op.getMap(AttentionOp::V), oMap = op.getMap(AttentionOp::O);
   Rows q = rowsOf(op.getQ(), qMap), o = rowsOf(op.getO(), oMap);
   Rows lse = rowsOf(op.getLse(), op.getMap(AttentionOp::LSE));
-  int64_t d = paddedExtent(op.getQ(), *op.findDim(AttentionOp::Q, AttentionOp::D));
-  int64_t e = paddedExtent(op.getV(), *op.findDim(AttentionOp::V, AttentionOp::E));
+  int64_t d =
+      paddedExtent(op.getQ(), *op.findDim(AttentionOp::Q, AttentionOp::D));
+  int64_t e =
+      paddedExtent(op.getV(), *op.findDim(AttentionOp::V, AttentionOp::E));
   Type element = op.getShaped(AttentionOp::Q).getType().getElementType();
 
   // Blocks of keys. Rows that do not exist have no say in them.
@@ -603,8 +605,8 @@ LogicalResult Emitter::run() {
     return affine::makeComposedFoldedAffineApply(
         builder, loc, up ? d0.ceilDiv(tileN) : d0.floorDiv(tileN), {value});
   };
-  Value first = getValueOrCreateConstantIndexOp(builder, loc,
-                                                divide(live.lo, false));
+  Value first =
+      getValueOrCreateConstantIndexOp(builder, loc, divide(live.lo, false));
   Value end =
       getValueOrCreateConstantIndexOp(builder, loc, divide(live.hi, true));
   OpFoldResult fullFirst = divide(full.lo, true);
@@ -618,8 +620,8 @@ LogicalResult Emitter::run() {
   bool mayEndEarly =
       q.memref == op.getQ() || failed(allRowsLive) || !*allRowsLive;
   if (mayEndEarly) {
-    Value dead = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge,
-                                       m0, lq);
+    Value dead =
+        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, m0, lq);
     end = arith::SelectOp::create(builder, loc, dead, first, end);
   }
 
@@ -698,8 +700,7 @@ LogicalResult Emitter::run() {
       if (!isConstantIntValue(fullFirst, 0))
         require(arith::CmpIPredicate::sge, fullFirst);
       require(arith::CmpIPredicate::slt, fullEnd);
-      scores =
-          arith::SelectOp::create(builder, loc, inFull, scores, masked);
+      scores = arith::SelectOp::create(builder, loc, inFull, scores, masked);
     }
 
     // The reference is the maximum so far; 0 while no key is live, so that
@@ -711,9 +712,8 @@ LogicalResult Emitter::run() {
                                        newMax, noRows);
     Value reference = scaled(
         arith::SelectOp::create(builder, loc, none, zeroRows, newMax), factor);
-    Value exponent =
-        fused<arith::SubFOp>(scaled(scores, factor),
-                             alongColumns(reference, tileN));
+    Value exponent = fused<arith::SubFOp>(scaled(scores, factor),
+                                          alongColumns(reference, tileN));
     Value p = math::Exp2Op::create(builder, loc, exponent);
     Value alpha = math::Exp2Op::create(
         builder, loc, fused<arith::SubFOp>(scaled(max, factor), reference));
@@ -747,13 +747,17 @@ LogicalResult Emitter::run() {
     // see that key. Blocks without masked scores have no such rows, and keys
     // beyond the end are loaded as zeros.
     Value newAcc =
-        !inFull || !op.getMaskAttr() ? product() : choose(inFull, product, [&]() -> Value {
-          Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
-          return choose(
-              spoils,
-              [&] { return productOfLiveKeys(factors, scaledAcc, mask, n0); },
-              product);
-        });
+        !inFull || !op.getMaskAttr()
+            ? product()
+            : choose(inFull, product, [&]() -> Value {
+                Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
+                return choose(
+                    spoils,
+                    [&] {
+                      return productOfLiveKeys(factors, scaledAcc, mask, n0);
+                    },
+                    product);
+              });
     scf::YieldOp::create(builder, loc, ValueRange{newAcc, newMax, newSum});
   }
   moveLoopInvariantCode(cast<LoopLikeOpInterface>(loop.getOperation()));
@@ -768,9 +772,9 @@ LogicalResult Emitter::run() {
   if (mayEndEarly) {
     auto rowType = RankedTensorType::get({tileM}, builder.getI32Type());
     auto cast = [&](Value value) -> Value {
-      return splat(arith::IndexCastOp::create(builder, loc,
-                                              builder.getI32Type(), value),
-                   rowType);
+      return splat(
+          arith::IndexCastOp::create(builder, loc, builder.getI32Type(), value),
+          rowType);
     };
     Value row = arith::AddIOp::create(
         builder, loc, cast(m0), tl::IotaOp::create(builder, loc, rowType, 0));
@@ -799,7 +803,8 @@ LogicalResult Emitter::run() {
                   &losesInfo);
   Value deadRows = arith::ConstantOp::create(
       builder, loc,
-      DenseElementsAttr::get(vectorType(), builder.getFloatAttr(accType, deadLse)));
+      DenseElementsAttr::get(vectorType(),
+                             builder.getFloatAttr(accType, deadLse)));
   log = arith::SelectOp::create(builder, loc, dead, deadRows, log);
   tl::StoreOp::create(builder, loc, log, lse.memref, ValueRange{lse.offset},
                       DenseI64ArrayAttr());

@@ -51,18 +51,16 @@ static LogicalResult parseChip(StringRef chip, int &number, bool &specific) {
 }
 
 namespace {
-struct SelectSchedule
-    : public fa::impl::FASelectScheduleBase<SelectSchedule> {
+struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
   using FASelectScheduleBase::FASelectScheduleBase;
 
   /// The largest of the head sizes of q and v; failure when not static.
   FailureOr<int64_t> headSize(AttentionOp op) {
     int64_t size = 0;
-    for (auto [operand, dim] :
-         {std::pair(AttentionOp::Q, AttentionOp::D),
-          std::pair(AttentionOp::V, AttentionOp::E)}) {
-      int64_t extent = op.getShaped(operand).getType().getDimSize(
-          *op.findDim(operand, dim));
+    for (auto [operand, dim] : {std::pair(AttentionOp::Q, AttentionOp::D),
+                                std::pair(AttentionOp::V, AttentionOp::E)}) {
+      int64_t extent =
+          op.getShaped(operand).getType().getDimSize(*op.findDim(operand, dim));
       if (ShapedType::isDynamic(extent))
         return op.emitOpError(
             "has a dynamic head size; head sizes must be static, cast q, k, v "
@@ -79,9 +77,9 @@ struct SelectSchedule
         ArrayRef{AttentionOp::Q, AttentionOp::K, AttentionOp::V},
         [&](AttentionOp::Operand operand) {
           auto arg = dyn_cast<BlockArgument>(op.getShaped(operand));
-          auto func = arg ? dyn_cast<func::FuncOp>(
-                                arg.getOwner()->getParentOp())
-                          : func::FuncOp();
+          auto func =
+              arg ? dyn_cast<func::FuncOp>(arg.getOwner()->getParentOp())
+                  : func::FuncOp();
           auto align = func ? func.getArgAttrOfType<IntegerAttr>(
                                   arg.getArgNumber(), "tile.align")
                             : IntegerAttr();
@@ -100,7 +98,7 @@ struct SelectSchedule
              << " has no schedule for; use f16 or bf16, or chip cpu";
     bool aligned = isAligned(op);
     for (const Choice &row : kTable) {
-      bool sameChip = row.exact ? (specific && chipNumber == row.chip)
+      bool sameChip = row.exact  ? (specific && chipNumber == row.chip)
                       : row.chip ? chipNumber >= row.chip
                                  : chipNumber == 0;
       if (!sameChip || *size > row.headSize)
@@ -108,13 +106,12 @@ struct SelectSchedule
       // A tensor map bounds whole tensors, not the sequences of a batch.
       if (row.copy == "tma" && (!aligned || !op.getLengths().empty()))
         continue;
-      StringRef copy =
-          row.copy == "cp_async" && !aligned ? "direct" : row.copy;
+      StringRef copy = row.copy == "cp_async" && !aligned ? "direct" : row.copy;
       MLIRContext *context = &getContext();
-      auto plan = tl::PlanAttr::get(
-          context, StringAttr::get(context, chip),
-          StringAttr::get(context, row.mma), StringAttr::get(context, copy),
-          row.warps, row.producers, row.stages);
+      auto plan = tl::PlanAttr::get(context, StringAttr::get(context, chip),
+                                    StringAttr::get(context, row.mma),
+                                    StringAttr::get(context, copy), row.warps,
+                                    row.producers, row.stages);
       op->setAttr(kScheduleAttrName,
                   ScheduleAttr::get(context, row.tileM, row.tileN, plan));
       return success();

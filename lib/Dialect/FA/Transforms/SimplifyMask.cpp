@@ -61,10 +61,9 @@ static IntegerSet dropImplied(IntegerSet set) {
     SmallVector<bool> otherEqualities(equalities);
     others.erase(others.begin() + i);
     otherEqualities.erase(otherEqualities.begin() + i);
-    bool implied =
-        isImplied(set, constraints[i], others, otherEqualities) &&
-        (!equalities[i] ||
-         isImplied(set, -constraints[i], others, otherEqualities));
+    bool implied = isImplied(set, constraints[i], others, otherEqualities) &&
+                   (!equalities[i] ||
+                    isImplied(set, -constraints[i], others, otherEqualities));
     if (!implied) {
       ++i;
       continue;
@@ -97,8 +96,8 @@ static bool isSubset(IntegerSet inner, IntegerSet outer) {
 static bool isEverything(IntegerSet set) {
   for (unsigned i = 0; i < set.getNumConstraints(); ++i) {
     auto constant = dyn_cast<AffineConstantExpr>(set.getConstraint(i));
-    if (!constant || (set.isEq(i) ? constant.getValue() != 0
-                                  : constant.getValue() < 0))
+    if (!constant ||
+        (set.isEq(i) ? constant.getValue() != 0 : constant.getValue() < 0))
       return false;
   }
   return true;
@@ -109,9 +108,8 @@ struct SimplifyMask : public fa::impl::FASimplifyMaskBase<SimplifyMask> {
   void simplify(AttentionOp op) {
     // Products and quotients of symbols are beyond the solver.
     for (IntegerSet set : op.getMask()->getSets())
-      if (!llvm::all_of(set.getConstraints(), [](AffineExpr expr) {
-            return expr.isPureAffine();
-          }))
+      if (!llvm::all_of(set.getConstraints(),
+                        [](AffineExpr expr) { return expr.isPureAffine(); }))
         return;
     SmallVector<IntegerSet> sets;
     for (IntegerSet set : op.getMask()->getSets()) {
@@ -124,9 +122,8 @@ struct SimplifyMask : public fa::impl::FASimplifyMaskBase<SimplifyMask> {
         return;
       }
       // Of equal sets the first stays.
-      if (llvm::any_of(sets, [&](IntegerSet other) {
-            return isSubset(set, other);
-          }))
+      if (llvm::any_of(sets,
+                       [&](IntegerSet other) { return isSubset(set, other); }))
         continue;
       llvm::erase_if(sets,
                      [&](IntegerSet other) { return isSubset(other, set); });

@@ -69,8 +69,8 @@ OpFoldResult Tiler::length(unsigned which, Value batch, OpFoldResult extent) {
   Value value = op.getLengths()[which];
   if (isa<MemRefType>(value.getType())) {
     value = memref::LoadOp::create(builder, loc, value, batch);
-    value = arith::IndexCastOp::create(builder, loc, builder.getIndexType(),
-                                       value);
+    value =
+        arith::IndexCastOp::create(builder, loc, builder.getIndexType(), value);
   }
   Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
   value = arith::MaxSIOp::create(builder, loc, value, zero);
@@ -100,14 +100,15 @@ Value Tiler::slice(Value source, AffineMap map, const Point &point, bool isKey,
     bool isRow = expr.isFunctionOfDim(AttentionOp::M);
     // Each operand's own extent (C5: they agree) shows passes below that the
     // view is whole; only lengths cut it.
-    bool isCut = expr.isFunctionOfDim(AttentionOp::N) &&
-                 !op.getLengths().empty();
+    bool isCut =
+        expr.isFunctionOfDim(AttentionOp::N) && !op.getLengths().empty();
     OpFoldResult size =
         isCut ? point.keys : memref::getMixedSize(builder, loc, source, pos);
     offsets.push_back(zero);
     sizes.push_back(size);
     kept.push_back(expr);
-    keptShape.push_back(getConstantIntValue(size).value_or(ShapedType::kDynamic));
+    keptShape.push_back(
+        getConstantIntValue(size).value_or(ShapedType::kDynamic));
     hasRows |= isRow;
     rowOffsets.push_back(isRow ? OpFoldResult(point.m0) : zero);
     rowSizes.push_back(isRow ? point.rows : size);
@@ -138,8 +139,7 @@ void Tiler::emitBody(ValueRange ivs) {
                          {OpFoldResult(ivs[2])}));
   AffineExpr tile = builder.getAffineConstantExpr(tileM);
   point.rows = affine::makeComposedFoldedAffineMin(
-      builder, loc,
-      AffineMap::get(2, 0, {tile, d1 - d0}, builder.getContext()),
+      builder, loc, AffineMap::get(2, 0, {tile, d1 - d0}, builder.getContext()),
       {OpFoldResult(point.m0), numRows});
 
   Value b = addOrigin(0, point.b), h = addOrigin(1, point.h);
@@ -160,8 +160,7 @@ void Tiler::emitBody(ValueRange ivs) {
   Value initLse = op.getInitLse();
   if (initLse) {
     AffineMap unused;
-    initLse =
-        slice(initLse, op.getMap(AttentionOp::LSE), point, false, unused);
+    initLse = slice(initLse, op.getMap(AttentionOp::LSE), point, false, unused);
   }
   auto window = AttentionOp::create(
       builder, loc, TypeRange(), windows[0], windows[1], windows[2],

@@ -21,9 +21,9 @@ LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     return emitError() << "copy is '" << copy.getValue()
                        << "'; use direct, cp_async or tma";
   if (warps < 1 || producers < 0 || warps + producers > 32)
-    return emitError() << "warps is " << warps << " and producers "
-                       << producers
-                       << "; use warps >= 1, producers >= 0 and at most 32 in all";
+    return emitError()
+           << "warps is " << warps << " and producers " << producers
+           << "; use warps >= 1, producers >= 0 and at most 32 in all";
   if (stages < 1 || stages > 16)
     return emitError() << "stages is " << stages << "; use 1 to 16";
   return success();
@@ -119,10 +119,10 @@ FragmentAttr FragmentAttr::dropDim(int64_t dim) const {
              drop(warpModes(), true));
 }
 
-LogicalResult
-FragmentAttr::verify(function_ref<InFlightDiagnostic()> emitError,
-                     ArrayRef<int64_t> reg, ArrayRef<int64_t> lane,
-                     ArrayRef<int64_t> warp) {
+LogicalResult FragmentAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                   ArrayRef<int64_t> reg,
+                                   ArrayRef<int64_t> lane,
+                                   ArrayRef<int64_t> warp) {
   for (ArrayRef<int64_t> flat : {reg, lane, warp}) {
     if (flat.size() % 3)
       return emitError() << "a mode is a triple extent:dim:stride";
@@ -161,10 +161,9 @@ Attribute FragmentAttr::parse(AsmParser &parser, Type) {
   }
   if (parser.parseGreater())
     return {};
-  return parser.getChecked<FragmentAttr>(parser.getContext(),
-                                         ArrayRef<int64_t>(lists[0]),
-                                         ArrayRef<int64_t>(lists[1]),
-                                         ArrayRef<int64_t>(lists[2]));
+  return parser.getChecked<FragmentAttr>(
+      parser.getContext(), ArrayRef<int64_t>(lists[0]),
+      ArrayRef<int64_t>(lists[1]), ArrayRef<int64_t>(lists[2]));
 }
 
 void FragmentAttr::print(AsmPrinter &printer) const {
@@ -187,8 +186,8 @@ void FragmentAttr::print(AsmPrinter &printer) const {
 //===----------------------------------------------------------------------===//
 
 int64_t BufferType::getSizeInBytes() const {
-  return getShape()[0] * getShape()[1] * getElementType().getIntOrFloatBitWidth() /
-         8;
+  return getShape()[0] * getShape()[1] *
+         getElementType().getIntOrFloatBitWidth() / 8;
 }
 
 LogicalResult BufferType::verify(function_ref<InFlightDiagnostic()> emitError,

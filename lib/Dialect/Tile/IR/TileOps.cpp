@@ -17,8 +17,8 @@ static LogicalResult verifyAccess(Operation *op, MemRefType memref,
                                   std::optional<ArrayRef<int64_t>> order) {
   if (memref.getRank() != tileRank || offsets != size_t(tileRank))
     return op->emitOpError("the memref has rank ")
-           << memref.getRank() << ", the tile " << tileRank << ", and there are "
-           << offsets << " offsets; all three must agree";
+           << memref.getRank() << ", the tile " << tileRank
+           << ", and there are " << offsets << " offsets; all three must agree";
   if (!order)
     return success();
   SmallVector<int64_t> sorted(*order);
@@ -65,7 +65,8 @@ LogicalResult GatherOp::verify() {
            << " index tiles";
   for (Value index : getIndices()) {
     auto type = cast<RankedTensorType>(index.getType());
-    if (type.getShape() != tile.getShape() || !type.getElementType().isInteger())
+    if (type.getShape() != tile.getShape() ||
+        !type.getElementType().isInteger())
       return emitOpError("index tile ")
              << type << " must be an integer tile of the result's shape";
   }
@@ -93,8 +94,8 @@ SmallVector<int64_t, 3> ContractOp::getExtents() {
 
 LogicalResult ContractOp::verify() {
   if (getMaps().size() != 3)
-    return emitOpError("has ") << getMaps().size()
-                               << " maps; it needs one each for lhs, rhs, acc";
+    return emitOpError("has ")
+           << getMaps().size() << " maps; it needs one each for lhs, rhs, acc";
   static constexpr unsigned kAbsent[3] = {1, 0, 2};
   static constexpr StringLiteral kOver[3] = {"{m, k}", "{n, k}", "{m, n}"};
   for (unsigned i = 0; i < 3; ++i) {

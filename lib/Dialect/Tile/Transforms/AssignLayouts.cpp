@@ -56,8 +56,7 @@ static bool isFree(Operation *op) {
 }
 
 namespace {
-struct TileAssignLayouts
-    : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
+struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
   DenseMap<Value, FragmentAttr> layouts;
   SmallVector<Value> worklist;
   bool failed_ = false;

@@ -73,8 +73,7 @@ struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
       if (feedsOnlyProducts(load)) {
         Value pipe = createPipe(body, load, /*stages=*/1);
         OpBuilder builder(load);
-        Value zero =
-            arith::ConstantIndexOp::create(builder, load.getLoc(), 0);
+        Value zero = arith::ConstantIndexOp::create(builder, load.getLoc(), 0);
         replaceLoad(load, pipe, zero);
       }
   }

@@ -129,10 +129,8 @@ void OrientForVectors::vote() {
   SmallVector<std::pair<Value, int64_t>> wishes;
   getOperation().walk([&](ContractOp op) {
     AffineMap acc = op.getMap(2);
-    unsigned lane = acc.getDimPosition(isTransposed(op.getAcc()) ||
-                                               isTransposed(op.getResult())
-                                           ? 0
-                                           : 1);
+    unsigned lane = acc.getDimPosition(
+        isTransposed(op.getAcc()) || isTransposed(op.getResult()) ? 0 : 1);
     for (unsigned i : {0u, 1u}) {
       AffineMap map = op.getMap(i);
       if (map.isFunctionOfDim(lane))
@@ -235,8 +233,10 @@ void OrientForVectors::apply() {
       }
     } else if (auto branch = dyn_cast<scf::IfOp>(op)) {
       for (auto [i, result] : llvm::enumerate(branch.getResults())) {
-        rematerialize(branch.thenYield()->getOpOperand(i), isTransposed(result));
-        rematerialize(branch.elseYield()->getOpOperand(i), isTransposed(result));
+        rematerialize(branch.thenYield()->getOpOperand(i),
+                      isTransposed(result));
+        rematerialize(branch.elseYield()->getOpOperand(i),
+                      isTransposed(result));
       }
     }
   }

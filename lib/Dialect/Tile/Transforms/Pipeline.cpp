@@ -47,13 +47,11 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
     });
   }
 
-  template <typename OpT>
-  static SmallVector<OpT> opsOf(scf::ForOp loop) {
+  template <typename OpT> static SmallVector<OpT> opsOf(scf::ForOp loop) {
     return llvm::to_vector(loop.getBody()->getOps<OpT>());
   }
 
-  template <typename OpT>
-  static OpT onPipe(scf::ForOp loop, PipeOp pipe) {
+  template <typename OpT> static OpT onPipe(scf::ForOp loop, PipeOp pipe) {
     for (OpT op : loop.getBody()->getOps<OpT>())
       if (op.getPipe() == pipe.getPipe())
         return op;
@@ -110,8 +108,8 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
     for (Operation *op : topologicalSort(slice))
       builder.clone(*op, map);
     Location loc = produce.getLoc();
-    Value more = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::slt,
-                                       iv, end);
+    Value more =
+        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::slt, iv, end);
     SmallVector<Value> offsets;
     for (Value offset : produce.getOffsets())
       offsets.push_back(map.lookupOrDefault(offset));
@@ -135,8 +133,7 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
     SmallVector<std::pair<size_t, int64_t>> prologue; // (pipe, ordinal)
     for (int64_t ordinal = 0; ordinal < deepest; ++ordinal) {
       Value step = arith::ConstantIndexOp::create(builder, loc, ordinal);
-      Value iv =
-          arith::AddIOp::create(builder, loc, chain.lowerBound(), step);
+      Value iv = arith::AddIOp::create(builder, loc, chain.lowerBound(), step);
       for (auto [index, entry] : llvm::enumerate(traffic))
         if (ordinal < entry.ahead()) {
           cloneProduce(builder, onPipe<ProduceOp>(first, entry.pipe), first, iv,
@@ -165,10 +162,10 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
         builder.setInsertionPointAfter(after);
         Value ahead =
             arith::ConstantIndexOp::create(builder, loc, entry.ahead());
-        Value iv = arith::AddIOp::create(builder, loc, loop.getInductionVar(),
-                                         ahead);
-        Value ordinal = arith::SubIOp::create(builder, loc, iv,
-                                              chain.lowerBound());
+        Value iv =
+            arith::AddIOp::create(builder, loc, loop.getInductionVar(), ahead);
+        Value ordinal =
+            arith::SubIOp::create(builder, loc, iv, chain.lowerBound());
         cloneProduce(builder, produce, loop, iv, ordinal, chain.upperBound());
         produce.erase();
       }
@@ -192,8 +189,8 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
       for (auto [position, index] : order) {
         auto *fill = llvm::find(fills, std::pair(index, iteration));
         assert(fill != fills.end() && "waiting for a fill that is not started");
-        pending[index] = std::min<int64_t>(pending[index],
-                                           fills.end() - fill - 1);
+        pending[index] =
+            std::min<int64_t>(pending[index], fills.end() - fill - 1);
         for (auto [other, entry] : llvm::enumerate(traffic))
           if (entry.refill == position)
             fills.push_back({other, iteration + entry.ahead()});

@@ -14,8 +14,7 @@ namespace mlir::tl {
 } // namespace mlir::tl
 
 namespace {
-struct TilePlanResources
-    : tl::impl::TilePlanResourcesBase<TilePlanResources> {
+struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
   void runOnOperation() override {
     func::FuncOp func = getOperation();
     auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
@@ -30,8 +29,9 @@ struct TilePlanResources
       PipeType type = pipe.getPipe().getType();
       pipe.setOffsetAttr(builder.getI64IntegerAttr(offset));
       offset = llvm::alignTo(
-          offset + type.getStages() *
-                       llvm::alignTo(type.getSlot().getSizeInBytes(), kAlignment),
+          offset +
+              type.getStages() *
+                  llvm::alignTo(type.getSlot().getSizeInBytes(), kAlignment),
           kAlignment);
     }
     if (roles)
@@ -43,8 +43,8 @@ struct TilePlanResources
     const fa::Chip *chip = fa::findChip(plan.getChip());
     if (chip && offset > chip->sharedBytes) {
       func.emitError("needs ")
-          << offset << " bytes of shared memory; " << plan.getChip().getValue() << " has "
-          << chip->sharedBytes
+          << offset << " bytes of shared memory; " << plan.getChip().getValue()
+          << " has " << chip->sharedBytes
           << " per block: use smaller tiles or fewer stages";
       signalPassFailure();
     }

@@ -41,10 +41,10 @@ static void cloneCopies(Block &block, OpBuilder &builder, IRMapping &map) {
     if (auto loop = dyn_cast<scf::ForOp>(op)) {
       if (!holdsProduce(loop))
         continue;
-      auto copy = scf::ForOp::create(
-          builder, loop.getLoc(), map.lookupOrDefault(loop.getLowerBound()),
-          map.lookupOrDefault(loop.getUpperBound()),
-          map.lookupOrDefault(loop.getStep()));
+      auto copy = scf::ForOp::create(builder, loop.getLoc(),
+                                     map.lookupOrDefault(loop.getLowerBound()),
+                                     map.lookupOrDefault(loop.getUpperBound()),
+                                     map.lookupOrDefault(loop.getStep()));
       map.map(loop.getInductionVar(), copy.getInductionVar());
       OpBuilder inner(copy.getBody()->getTerminator());
       cloneCopies(*loop.getBody(), inner, map);
@@ -79,8 +79,8 @@ struct TileRoles : tl::impl::TileRolesBase<TileRoles> {
     for (Operation &op : body->without_terminator()) {
       if (&op == roles)
         break;
-      bool common = isa<PipeOp>(op) ||
-                    (split.empty() && isScalarComputation(&op));
+      bool common =
+          isa<PipeOp>(op) || (split.empty() && isScalarComputation(&op));
       (common ? shared : split).push_back(&op);
     }
     for (Operation *op : split)
@@ -96,8 +96,8 @@ struct TileRoles : tl::impl::TileRolesBase<TileRoles> {
   }
 
   /// Register counts per role that fill the file of 64K registers
-  /// (setmaxnreg takes multiples of 8; 24 for the producers spills where a tile has
-  /// many panels).
+  /// (setmaxnreg takes multiples of 8; 24 for the producers spills where a tile
+  /// has many panels).
   static SmallVector<int64_t> chooseRegisters(PlanAttr plan) {
     if (plan.getMma() != "wgmma")
       return {0, 0};

@@ -1,4 +1,5 @@
-//===- Passes.h - Passes of the Tile dialect ---------------------*- C++ -*-===//
+//===- Passes.h - Passes of the Tile dialect ---------------------*- C++
+//-*-===//
 
 #ifndef FA_DIALECT_TILE_TRANSFORMS_PASSES_H
 #define FA_DIALECT_TILE_TRANSFORMS_PASSES_H
