@@ -15,6 +15,7 @@
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassInstrumentation.h"
+#include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/IR/DiagnosticInfo.h"
@@ -136,7 +137,12 @@ static LogicalResult runPipeline(ModuleOp module, StringRef chip,
         options.dump + "/passes");
   manager.addInstrumentation(std::make_unique<FailedPass>(failedPass));
   buildLoweringPipeline(manager, module, chip, options.schedule);
-  return manager.run(module);
+  // Verified once, not after each of two dozen passes: that would be a tenth of
+  // the time to a kernel. fa-opt verifies each.
+  manager.enableVerifier(false);
+  if (failed(manager.run(module)))
+    return failure();
+  return verify(module);
 }
 
 //===----------------------------------------------------------------------===//

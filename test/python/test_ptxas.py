@@ -44,7 +44,7 @@ SAMPLE = random.Random(os.environ["FA_TEST_SEED"]).sample(REST, 8)
 
 
 def allowed_spills(mlir):
-    return 768 if "mask " in mlir else 128
+    return 1024 if "mask " in mlir else 128
 
 
 def entries(log):
