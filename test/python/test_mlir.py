@@ -4,13 +4,18 @@ init_lse, other layouts, d_qk != d_v; on the CPU and, where there is one, on a G
 
 from __future__ import annotations
 
+import dataclasses
+
 import flash_attn_mlir as fa
 import numpy as np
 import pytest
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
 from reference import attention, band, check
 
-TARGETS = ["cpu", pytest.param("sm_80", marks=pytest.mark.gpu)]
+# Without a promise of alignment a GPU kernel copies element by element; with it, by
+# cp.async (sm_80) or by tensor maps into wgmma (sm_90a).
+GPU_TARGETS = ("sm_80", "sm_80-aligned", "sm_90a-aligned")
+TARGETS = ["cpu", *(pytest.param(target, marks=pytest.mark.gpu) for target in GPU_TARGETS)]
 
 
 @pytest.fixture(params=TARGETS)
@@ -27,6 +32,12 @@ def run(chip, program, arrays, extra, out_shape, lse_shape):
     dtype = np.float32 if program.dtype == "f32" else np.float16
     q, k, v = arrays
     out, lse = np.full(out_shape, np.nan, dtype), np.full(lse_shape, np.nan, np.float32)
+    chip, _, alignment = chip.partition("-")
+    program = dataclasses.replace(program, aligned=alignment == "aligned")
+    if chip == "sm_90a":
+        torch = pytest.importorskip("torch")
+        if torch.cuda.get_device_capability() != (9, 0):
+            pytest.skip("sm_90a artifacts run on compute capability 9.0 only")
     kernel = fa.compile(mlir=program.text(), chip=chip)
     scale = q.shape[-1] ** -0.5
     if chip == "cpu":
