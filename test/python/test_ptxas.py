@@ -35,16 +35,19 @@ REST = list(
 )
 SAMPLE = random.Random(os.environ["FA_TEST_SEED"]).sample(REST, 8)
 
-# Reviewed spills: bytes that may be stored, with the reason.
+
+# Reviewed spills: bytes that may be stored, with the reason; everything else has none.
 # full: the 128x64 tile of mma.sync over four warps keeps 200 accumulators and factors
 #   in 255 registers; some loop invariants spill. Measured, it is still the fastest
 #   tile (docs/experiments.md).
 # masked: the cold branch for NaN and infinity under the mask (two of them with a
 #   window) holds accumulators, probabilities and a row of values at once.
-
-
-def allowed_spills(mlir):
-    return 1024 if "mask " in mlir else 128
+def allowed_spills(chip, head_dim, mlir):
+    # Unaligned programs use mma.sync on every chip.
+    crowded = 80 < head_dim <= 128 and (chip == "sm_80" or head_dim % 8 != 0)
+    if "mask " in mlir:
+        return 832 if crowded else 544
+    return 128 if crowded else 0
 
 
 def entries(log):
@@ -72,7 +75,7 @@ def gate(chip, dtype, head_dim, mask, cache):
     assert not re.search(r"C75\d\d", log), log
     for registers, stores, loads in entries(log):
         assert registers <= 255
-        allowed = allowed_spills(kernel.mlir)
+        allowed = allowed_spills(chip, head_dim, kernel.mlir)
         assert stores <= allowed and loads <= 2 * allowed, log
     assert kernel.metadata["shared_bytes"] <= {"sm_80": 163 * 1024, "sm_90a": 227 * 1024}[chip]
 
@@ -118,5 +121,5 @@ def test_features(chip, features, ptxas, tmp_path):
     kernel = fa.compile(chip=chip, **{"head_dim": 64, "cache": str(tmp_path), **features})
     assert kernel.cubin
     assert not re.search(r"C75\d\d", kernel.ptxas_log)
-    allowed = allowed_spills(kernel.mlir)
+    allowed = allowed_spills(chip, features.get("head_dim", 64), kernel.mlir)
     assert all(stores <= allowed for _, stores, _ in entries(kernel.ptxas_log)), kernel.ptxas_log
