@@ -20,6 +20,7 @@ static void addCleanup(OpPassManager &manager) {
 void fa::buildLowerTileToNVVMPipeline(OpPassManager &manager) {
   OpPassManager &func = manager.nest<func::FuncOp>();
   func.addPass(tl::createTileMapGrid());
+  func.addPass(tl::createTileOrientForProducts());
   func.addPass(tl::createTileAsyncCopy());
   addCleanup(func);
   func.addPass(tl::createTileRoles());

@@ -33,6 +33,36 @@ def TileMapGrid : Pass<"tile-map-grid", "::mlir::func::FuncOp"> {
                            "::mlir::gpu::GPUDialect"];
 }
 
+def TileOrientForProducts : Pass<"tile-orient-for-products", "::mlir::func::FuncOp"> {
+  let summary = "transpose computed tiles so that products can take them";
+  let description = [{
+    Tensor cores take a factor from registers on the left only, with the reduced
+    dimension along its columns; factors in shared memory can be read either way.
+    For each class of tiles that elementwise operations and loops tie together,
+    the products that take one of them as a factor decide whether the class is
+    held transposed. Afterwards every product is written with its accumulator as
+    (m, n) and the rows of the left factor as m.
+
+    Input:
+    ```mlir
+    // %s = a b^T, then c += f(%s)^T d
+    %s = tile.contract %a, %b, %zero {maps = [mk, nk, mn]}
+        : tensor<32x64xf16>, tensor<16x64xf16>, tensor<32x16xf32>
+    %p = arith.truncf %s : tensor<32x16xf32> to tensor<32x16xf16>
+    %r = tile.contract %p, %d, %c {maps = [km, kn, mn]}
+        : tensor<32x16xf16>, tensor<32x64xf16>, tensor<16x64xf32>
+    ```
+    Output:
+    ```mlir
+    %s = tile.contract %b, %a, %zero {maps = [mk, nk, mn]}
+        : tensor<16x64xf16>, tensor<32x64xf16>, tensor<16x32xf32>
+    %p = arith.truncf %s : tensor<16x32xf32> to tensor<16x32xf16>
+    %r = tile.contract %p, %d, %c {maps = [mk, kn, mn]}
+        : tensor<16x32xf16>, tensor<32x64xf16>, tensor<16x64xf32>
+    ```
+  }];
+}
+
 def TileAsyncCopy : Pass<"tile-async-copy", "::mlir::func::FuncOp"> {
   let summary = "Turn loads that feed products into copies through pipes";
   let description = [{
