@@ -75,6 +75,15 @@ def test_chain(target, m, n, rng):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("m", "n"), [(64, 128), (130, 333), (1, 1), (1024, 257)])
+def test_transposed_chain(target, m, n, rng):
+    a, b, c = draw(rng, m, 64), draw(rng, n, 64), draw(rng, m, 64)
+    x = rng.standard_normal(m).astype(np.float32)
+    want = (x[:, None] + a.astype(np.float64) @ b.T).T @ c
+    check(run("transposed-chain", target, (a, b, c, x), (n, 64)), want)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("m", "k"), [(128, 64), (77, 200), (300, 1000)])
 def test_row_normalised(target, m, k, rng):
     a, b = draw(rng, m, k), draw(rng, k, 128)
@@ -84,7 +93,7 @@ def test_row_normalised(target, m, k, rng):
 
 
 @pytest.mark.parametrize("target", [t for t in PLANS if t != "cpu"])
-@pytest.mark.parametrize("name", ["matmul", "chain", "row-normalised"])
+@pytest.mark.parametrize("name", ["matmul", "chain", "transposed-chain", "row-normalised"])
 def test_assembles(name, target):
     """ptxas accepts the kernel without spills and without serialised products."""
     kernel = compile_program(name, target)
