@@ -1,0 +1,354 @@
+//===- WindowEmitter.cpp - What tile programs of windows share ------------===//
+
+#include "WindowEmitter.h"
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/Arith/Utils/Utils.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/IR/IRMapping.h"
+#include "mlir/Interfaces/ValueBoundsOpInterface.h"
+
+using namespace mlir;
+using namespace mlir::fa;
+
+//===----------------------------------------------------------------------===//
+// Memory
+//===----------------------------------------------------------------------===//
+
+static int64_t roundUp(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+int64_t WindowEmitter::paddedExtent(Value shaped, unsigned pos) {
+  return roundUp(cast<MemRefType>(shaped.getType()).getDimSize(pos),
+                 headMultiple);
+}
+
+/// A window of `fa-tile` is a subview, along the rows only, of a view that
+/// holds all rows, and ends at min(tile_m, what is left). Then the view and an
+/// offset address the same rows, with bounds checks in place of a size. Any
+/// other window is used as it is. All operands have as many rows as q (C5).
+WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map) {
+  Rows whole = {window, index(0)};
+  auto view = window.getDefiningOp<memref::SubViewOp>();
+  if (!view || view.getSourceType().getRank() != view.getType().getRank() ||
+      !view.hasUnitStride())
+    return whole;
+  unsigned rowPos = 0;
+  for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
+    if (expr.isFunctionOfDim(AttentionOp::M)) {
+      rowPos = pos;
+      continue;
+    }
+    OpFoldResult extent =
+        memref::getMixedSize(builder, loc, view.getSource(), pos);
+    FailureOr<bool> sameSize =
+        ValueBoundsConstraintSet::areEqual(view.getMixedSizes()[pos], extent);
+    if (!isConstantIntValue(view.getMixedOffsets()[pos], 0) ||
+        failed(sameSize) || !*sameSize)
+      return whole;
+  }
+  OpFoldResult offset = view.getMixedOffsets()[rowPos];
+  OpFoldResult size = view.getMixedSizes()[rowPos];
+  auto isLeft = [&](AffineMap map, ValueRange operands) {
+    using Variable = ValueBoundsConstraintSet::Variable;
+    AffineMap difference = AffineMap::get(
+        2, 0, builder.getAffineDimExpr(0) - builder.getAffineDimExpr(1));
+    SmallVector<Variable> extents = {Variable(view.getSource(), rowPos)};
+    if (auto q = op.getQ().getDefiningOp<memref::SubViewOp>())
+      extents.emplace_back(q.getSource(),
+                           *op.findDim(AttentionOp::Q, AttentionOp::M));
+    return llvm::any_of(extents, [&](Variable extent) {
+      FailureOr<bool> equal = ValueBoundsConstraintSet::areEqual(
+          Variable(difference, {extent, Variable(offset)}),
+          Variable(map, operands));
+      return succeeded(equal) && *equal;
+    });
+  };
+  bool matches = false;
+  if (auto sizeValue = dyn_cast<Value>(size)) {
+    if (auto min = sizeValue.getDefiningOp<affine::AffineMinOp>()) {
+      bool others = true;
+      for (AffineExpr expr : min.getMap().getResults()) {
+        AffineMap result = AffineMap::get(min.getMap().getNumDims(),
+                                          min.getMap().getNumSymbols(), expr);
+        auto limit = dyn_cast<AffineConstantExpr>(expr);
+        if (limit)
+          others &= limit.getValue() >= tileM;
+        else if (isLeft(result, min.getOperands()))
+          matches = true;
+        else
+          others = false;
+      }
+      matches &= others;
+    }
+  } else {
+    // A whole tile: it may be followed by rows only if they fill no tile.
+    matches = getConstantIntValue(size) == tileM;
+  }
+  if (!matches)
+    return whole;
+  return {view.getSource(),
+          getValueOrCreateConstantIndexOp(builder, loc, offset)};
+}
+
+/// A matrix tile whose rows run along `rowDim` of the iteration space.
+Value WindowEmitter::load(Value memref, AffineMap map, unsigned rowDim,
+                          Value rowOffset, int64_t rows, int64_t columns) {
+  unsigned rowPos = map.getResult(0).isFunctionOfDim(rowDim) ? 0 : 1;
+  Value zero = index(0);
+  SmallVector<Value> offsets(2, zero);
+  offsets[rowPos] = rowOffset;
+  DenseI64ArrayAttr order;
+  if (rowPos == 1)
+    order = builder.getDenseI64ArrayAttr({1, 0});
+  Type element = cast<MemRefType>(memref.getType()).getElementType();
+  return tl::LoadOp::create(builder, loc, matrix(rows, columns, element),
+                            memref, offsets, order);
+}
+
+void WindowEmitter::store(Value tile, Value memref, AffineMap map,
+                          unsigned rowDim, Value rowOffset) {
+  unsigned rowPos = map.getResult(0).isFunctionOfDim(rowDim) ? 0 : 1;
+  Value zero = index(0);
+  SmallVector<Value> offsets(2, zero);
+  offsets[rowPos] = rowOffset;
+  DenseI64ArrayAttr order;
+  if (rowPos == 1)
+    order = builder.getDenseI64ArrayAttr({1, 0});
+  tl::StoreOp::create(builder, loc, tile, memref, offsets, order);
+}
+
+Value WindowEmitter::loadVector(const Rows &rows) {
+  Type element = cast<MemRefType>(rows.memref.getType()).getElementType();
+  return tl::LoadOp::create(
+      builder, loc, RankedTensorType::get({tileM}, element), rows.memref,
+      ValueRange{rows.offset}, DenseI64ArrayAttr());
+}
+
+LogicalResult WindowEmitter::verifyWindow() {
+  if (op.hasTensorSemantics())
+    return op.emitOpError("is on tensors; run one-shot-bufferize and fa-tile");
+  static constexpr unsigned kRanks[] = {2, 2, 2, 2, 1};
+  for (unsigned i = 0; i < 5; ++i)
+    if (op.getMap(AttentionOp::Operand(i)).getNumResults() != kRanks[i])
+      return op.emitOpError("is not a window of one batch and head; run "
+                            "fa-tile first");
+  if (op.getOrigin().empty() || op.getLengths().empty() ||
+      !op.getLengths()[0].getType().isIndex())
+    return op.emitOpError("has no origin or no index lengths; run fa-tile "
+                          "first");
+  unsigned rowPos = *op.findDim(AttentionOp::Q, AttentionOp::M);
+  if (!ValueBoundsConstraintSet::compare(
+          ValueBoundsConstraintSet::Variable(op.getQ(), rowPos),
+          ValueBoundsConstraintSet::LE,
+          OpFoldResult(builder.getIndexAttr(tileM))))
+    return op.emitOpError(
+               "has a window that may exceed the schedule's tile_m, ")
+           << tileM << "; run fa-tile first";
+  for (auto [operand, dim] : {std::pair(AttentionOp::Q, AttentionOp::D),
+                              std::pair(AttentionOp::K, AttentionOp::D),
+                              std::pair(AttentionOp::V, AttentionOp::E),
+                              std::pair(AttentionOp::O, AttentionOp::E)})
+    if (op.getShaped(operand).getType().isDynamicDim(*op.findDim(operand, dim)))
+      return op.emitOpError("has a dynamic head size; head sizes must be "
+                            "static");
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Products and scores
+//===----------------------------------------------------------------------===//
+
+Value WindowEmitter::contract(Value lhs, Value rhs, Value acc,
+                              bool rhsIsTransposed) {
+  MLIRContext *context = builder.getContext();
+  AffineExpr m, n, k;
+  bindDims(context, m, n, k);
+  auto map = [&](AffineExpr row, AffineExpr column) {
+    return AffineMap::get(3, 0, {row, column}, context);
+  };
+  ArrayAttr maps = builder.getAffineMapArrayAttr(
+      {map(m, k), rhsIsTransposed ? map(n, k) : map(k, n), map(m, n)});
+  return tl::ContractOp::create(builder, loc, acc.getType(), lhs, rhs, acc,
+                                maps);
+}
+
+/// The tile of capture `index` for the current block; a shaped value for
+/// `unit`.
+FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
+  Value capture = op.getCaptures()[number];
+  Attribute access = (*op.getCaptureMaps())[number];
+  if (isa<UnitAttr>(access))
+    return capture;
+  AffineMap map = cast<AffineMapAttr>(access).getValue();
+  auto type = dyn_cast<MemRefType>(capture.getType());
+  if (!type)
+    return op.emitOpError("capture ")
+           << number << " has type " << capture.getType()
+           << " and a map; only memrefs are addressed by maps, use unit";
+  // Batch and head select a slice; rows and columns become the tile.
+  SmallVector<OpFoldResult> offsets, sizes,
+      ones(map.getNumResults(), builder.getIndexAttr(1));
+  SmallVector<int64_t> shape, tileShape;
+  SmallVector<Value> tileOffsets;
+  SmallVector<unsigned> kept;
+  for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
+    unsigned dim = cast<AffineDimExpr>(expr).getPosition();
+    if (dim == AttentionOp::B || dim == AttentionOp::H) {
+      offsets.push_back(dim == AttentionOp::B ? b : h);
+      sizes.push_back(builder.getIndexAttr(1));
+      continue;
+    }
+    OpFoldResult size = memref::getMixedSize(builder, loc, capture, pos);
+    offsets.push_back(builder.getIndexAttr(0));
+    sizes.push_back(size);
+    shape.push_back(getConstantIntValue(size).value_or(ShapedType::kDynamic));
+    kept.push_back(dim);
+    tileOffsets.push_back(dim == AttentionOp::M ? m0 : n0);
+  }
+  if (kept.empty()) {
+    SmallVector<Value> at;
+    for (OpFoldResult offset : offsets)
+      at.push_back(getValueOrCreateConstantIndexOp(builder, loc, offset));
+    Value scalar = memref::LoadOp::create(builder, loc, capture, at);
+    return splat(scalar, matrix(tileM, tileN, type.getElementType()));
+  }
+  Value view = capture;
+  if (kept.size() != map.getNumResults()) {
+    MemRefType viewType = memref::SubViewOp::inferRankReducedResultType(
+        shape, type, offsets, sizes, ones);
+    view = memref::SubViewOp::create(builder, loc, viewType, capture, offsets,
+                                     sizes, ones);
+  }
+  if (kept.size() == 1) {
+    bool isRow = kept[0] == AttentionOp::M;
+    Value line = tl::LoadOp::create(
+        builder, loc,
+        RankedTensorType::get({isRow ? tileM : tileN}, type.getElementType()),
+        view, tileOffsets, DenseI64ArrayAttr());
+    return tl::BroadcastOp::create(builder, loc,
+                                   matrix(tileM, tileN, type.getElementType()),
+                                   line, isRow ? 1 : 0)
+        .getResult();
+  }
+  DenseI64ArrayAttr order;
+  if (kept[0] == AttentionOp::N)
+    order = builder.getDenseI64ArrayAttr({1, 0});
+  return tl::LoadOp::create(builder, loc,
+                            matrix(tileM, tileN, type.getElementType()), view,
+                            tileOffsets, order)
+      .getResult();
+}
+
+/// The score region on a tile: every scalar op becomes the same op on tiles,
+/// index becomes i32.
+LogicalResult WindowEmitter::inlineRegion(Value scores, Value n0,
+                                          Value &result) {
+  Block &body = op.getScore().front();
+  SmallVector<int64_t> shape = {tileM, tileN};
+  Type i32 = builder.getI32Type();
+  auto tileTypeOf = [&](Type scalar) {
+    return RankedTensorType::get(shape, scalar.isIndex() ? i32 : scalar);
+  };
+  auto toTile = [&](Value scalar) -> Value {
+    if (scalar.getType().isIndex())
+      scalar = arith::IndexCastOp::create(builder, loc, i32, scalar);
+    return splat(scalar, tileTypeOf(scalar.getType()));
+  };
+  auto coordinate = [&](Value start, int64_t extent, unsigned dim) -> Value {
+    auto type = RankedTensorType::get({extent}, i32);
+    Value first = arith::IndexCastOp::create(builder, loc, i32, start);
+    Value line =
+        arith::AddIOp::create(builder, loc, splat(first, type),
+                              tl::IotaOp::create(builder, loc, type, 0));
+    return tl::BroadcastOp::create(builder, loc, matrix(tileM, tileN, i32),
+                                   line, 1 - dim);
+  };
+
+  IRMapping mapping;
+  mapping.map(body.getArgument(0), scores);
+  auto bind = [&](unsigned number, function_ref<Value()> make) {
+    if (!body.getArgument(number).use_empty())
+      mapping.map(body.getArgument(number), make());
+  };
+  bind(1, [&] { return toTile(b); });
+  bind(2, [&] { return toTile(h); });
+  bind(3, [&] { return coordinate(m0, tileM, 0); });
+  bind(4, [&] { return coordinate(n0, tileN, 1); });
+  for (unsigned i = 0; i < op.getCaptures().size(); ++i) {
+    if (body.getArgument(5 + i).use_empty())
+      continue;
+    FailureOr<Value> tile = loadCapture(i, n0);
+    if (failed(tile))
+      return failure();
+    if (!isa<ShapedType>((*tile).getType()))
+      tile = toTile(*tile);
+    mapping.map(body.getArgument(5 + i), *tile);
+  }
+  auto lookup = [&](Value value) -> Value {
+    if (Value mapped = mapping.lookupOrNull(value))
+      return mapped;
+    // Defined outside of the region.
+    Value tile = isa<ShapedType>(value.getType()) ? value : toTile(value);
+    mapping.map(value, tile);
+    return tile;
+  };
+
+  for (Operation &inner : body.without_terminator()) {
+    if (auto constant = dyn_cast<arith::ConstantOp>(inner)) {
+      auto type = tileTypeOf(constant.getType());
+      Attribute value = constant.getValue();
+      if (constant.getType().isIndex())
+        value = builder.getI32IntegerAttr(cast<IntegerAttr>(value).getInt());
+      mapping.map(
+          constant.getResult(),
+          arith::ConstantOp::create(builder, inner.getLoc(),
+                                    DenseElementsAttr::get(type, value)));
+      continue;
+    }
+    if (auto gather = dyn_cast<GatherOp>(inner)) {
+      SmallVector<Value> indices;
+      for (Value at : gather.getIndices())
+        indices.push_back(lookup(at));
+      mapping.map(gather.getResult(),
+                  tl::GatherOp::create(builder, inner.getLoc(),
+                                       tileTypeOf(gather.getResult().getType()),
+                                       lookup(gather.getSource()), indices));
+      continue;
+    }
+    if (isa<arith::IndexCastOp, arith::IndexCastUIOp>(inner)) {
+      // Indices are 32 bits wide here.
+      Value from = lookup(inner.getOperand(0));
+      Type fromType = getElementTypeOrSelf(from.getType());
+      auto type = tileTypeOf(inner.getResult(0).getType());
+      unsigned have = fromType.getIntOrFloatBitWidth();
+      unsigned want = type.getElementTypeBitWidth();
+      Value to = from;
+      if (have > want)
+        to = arith::TruncIOp::create(builder, inner.getLoc(), type, from);
+      else if (have < want && isa<arith::IndexCastOp>(inner))
+        to = arith::ExtSIOp::create(builder, inner.getLoc(), type, from);
+      else if (have < want)
+        to = arith::ExtUIOp::create(builder, inner.getLoc(), type, from);
+      mapping.map(inner.getResult(0), to);
+      continue;
+    }
+    if (!OpTrait::hasElementwiseMappableTraits(&inner))
+      return op.emitOpError("has a score region with ")
+             << inner.getName()
+             << ", which has no meaning on tiles; use elementwise arith and "
+                "math operations and fa.gather";
+    OperationState state(inner.getLoc(), inner.getName());
+    for (Value operand : inner.getOperands())
+      state.addOperands(lookup(operand));
+    for (Type type : inner.getResultTypes())
+      state.addTypes(tileTypeOf(type));
+    state.attributes = inner.getAttrs();
+    Operation *clone = builder.create(state);
+    mapping.map(&inner, clone);
+    for (auto [from, to] : llvm::zip(inner.getResults(), clone->getResults()))
+      mapping.map(from, to);
+  }
+  result = lookup(body.getTerminator()->getOperand(0));
+  return success();
+}

@@ -1,0 +1,104 @@
+//===- WindowEmitter.h - What tile programs of windows share ----*- C++ -*-===//
+
+#ifndef FA_LIB_DIALECT_FA_TRANSFORMS_WINDOWEMITTER_H
+#define FA_LIB_DIALECT_FA_TRANSFORMS_WINDOWEMITTER_H
+
+#include "fa/Dialect/FA/IR/FA.h"
+#include "fa/Dialect/Tile/IR/Tile.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/Matchers.h"
+
+namespace mlir::fa {
+
+inline constexpr double kLog2E = 1.4426950408889634;
+
+/// Builds tiles of one attention window: loads and stores of its operands,
+/// products, and regions on tiles of scores.
+class WindowEmitter {
+public:
+  WindowEmitter(AttentionOp op, ScheduleAttr schedule)
+      : op(op), tileM(schedule.getTileM()), tileN(schedule.getTileN()),
+        headMultiple(schedule.getPlan().getChip() == "cpu" ? 1 : 16),
+        builder(op), loc(op.getLoc()), accType(op.getAccType()) {}
+
+protected:
+  /// Where the rows of a window are: a memref and the offset of the first row.
+  struct Rows {
+    Value memref;
+    Value offset;
+  };
+  Rows rowsOf(Value window, AffineMap map);
+  int64_t paddedExtent(Value shaped, unsigned pos);
+  LogicalResult verifyWindow();
+
+  Value load(Value memref, AffineMap map, unsigned rowDim, Value rowOffset,
+             int64_t rows, int64_t columns);
+  void store(Value tile, Value memref, AffineMap map, unsigned columnDim,
+             Value rowOffset);
+  Value loadVector(const Rows &rows);
+
+  /// The tiles that the score region yields for the tile `scores`.
+  LogicalResult inlineRegion(Value scores, Value n0, Value &result);
+  FailureOr<Value> loadCapture(unsigned index, Value n0);
+
+  // Builders of tiles.
+  RankedTensorType matrix(int64_t rows, int64_t columns, Type element) {
+    return RankedTensorType::get({rows, columns}, element);
+  }
+  RankedTensorType scoreType() { return matrix(tileM, tileN, accType); }
+  RankedTensorType vectorType() {
+    return RankedTensorType::get({tileM}, accType);
+  }
+  Value constant(RankedTensorType type, double value) {
+    return arith::ConstantOp::create(
+        builder, loc,
+        DenseElementsAttr::get(
+            type, builder.getFloatAttr(type.getElementType(), value)));
+  }
+  Value infinity(RankedTensorType type) {
+    auto element = cast<FloatType>(type.getElementType());
+    APFloat value =
+        APFloat::getInf(element.getFloatSemantics(), /*Negative=*/true);
+    return arith::ConstantOp::create(
+        builder, loc,
+        DenseElementsAttr::get(type, builder.getFloatAttr(element, value)));
+  }
+  Value index(int64_t value) {
+    return arith::ConstantIndexOp::create(builder, loc, value);
+  }
+  Value splat(Value scalar, RankedTensorType type) {
+    return tl::SplatOp::create(builder, loc, type, scalar);
+  }
+  Value alongColumns(Value rows, int64_t columns) {
+    Type element = cast<RankedTensorType>(rows.getType()).getElementType();
+    return tl::BroadcastOp::create(builder, loc,
+                                   matrix(tileM, columns, element), rows, 1);
+  }
+  template <typename Op> Value fused(Value lhs, Value rhs) {
+    return Op::create(builder, loc, lhs, rhs, arith::FastMathFlags::contract);
+  }
+  /// `tile * factor`, the tile itself for a null factor.
+  Value scaled(Value tile, Value factor) {
+    if (!factor)
+      return tile;
+    auto type = cast<RankedTensorType>(tile.getType());
+    FloatAttr value;
+    Value factors = matchPattern(factor, m_Constant(&value))
+                        ? arith::ConstantOp::create(
+                              builder, loc, DenseElementsAttr::get(type, value))
+                        : splat(factor, type);
+    return fused<arith::MulFOp>(tile, factors);
+  }
+  Value contract(Value lhs, Value rhs, Value acc, bool rhsIsTransposed);
+
+  AttentionOp op;
+  int64_t tileM, tileN, headMultiple;
+  OpBuilder builder;
+  Location loc;
+  FloatType accType;
+  Value b, h, m0, lq, lk;
+};
+
+} // namespace mlir::fa
+
+#endif // FA_LIB_DIALECT_FA_TRANSFORMS_WINDOWEMITTER_H
