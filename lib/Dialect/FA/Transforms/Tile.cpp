@@ -26,17 +26,25 @@ public:
   void run();
 
 private:
-  /// What one grid point computes.
-  struct Point {
-    Value b, h, keyHead, m0; // Coordinates in the operands.
-    OpFoldResult rows;       // Query rows of this block.
-    OpFoldResult keys;       // Keys of this sequence.
+  /// What a window takes of one dimension of its operand.
+  struct Part {
+    enum Kind {
+      Whole,  // all of it
+      Prefix, // the first `size` elements
+      Window, // `size` elements from `offset` on
+      Point   // the element at `offset`; the dimension is dropped
+    } kind = Whole;
+    OpFoldResult offset, size;
   };
+  /// By dimension of the iteration space.
+  using Parts = std::array<Part, 6>;
 
   void emitBody(ValueRange ivs);
   Value addOrigin(unsigned position, Value coordinate);
   OpFoldResult length(unsigned which, Value batch, OpFoldResult extent);
-  Value slice(Value source, AffineMap map, const Point &point, bool isKey,
+  /// `tile` elements from `first` on, at most up to `extent`.
+  Part block(Value first, int64_t tile, OpFoldResult extent);
+  Value slice(Value source, AffineMap map, const Parts &parts,
               AffineMap &windowMap);
 
   AttentionOp op;
@@ -79,39 +87,50 @@ OpFoldResult Tiler::length(unsigned which, Value batch, OpFoldResult extent) {
       .getResult();
 }
 
-/// The part of `source` that `point` uses; batch and head are dropped. Rows are
-/// sliced in a second step, so that the first subview spans the whole extent
-/// and passes below can address it with bounds checks.
-Value Tiler::slice(Value source, AffineMap map, const Point &point, bool isKey,
+Tiler::Part Tiler::block(Value first, int64_t tile, OpFoldResult extent) {
+  AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
+  AffineExpr whole = builder.getAffineConstantExpr(tile);
+  OpFoldResult size = affine::makeComposedFoldedAffineMin(
+      builder, loc,
+      AffineMap::get(2, 0, {whole, d1 - d0}, builder.getContext()),
+      {OpFoldResult(first), extent});
+  return {Part::Window, first, size};
+}
+
+/// The parts of `source`. Windows are taken in a second step, so that the first
+/// subview spans the whole extent and passes below can address it with bounds
+/// checks.
+Value Tiler::slice(Value source, AffineMap map, const Parts &parts,
                    AffineMap &windowMap) {
-  SmallVector<OpFoldResult> offsets, sizes, rowOffsets, rowSizes;
+  SmallVector<OpFoldResult> offsets, sizes, windowOffsets, windowSizes;
   SmallVector<AffineExpr> kept;
   SmallVector<int64_t> keptShape;
   OpFoldResult zero = builder.getIndexAttr(0), one = builder.getIndexAttr(1);
-  bool hasRows = false;
+  bool hasWindow = false;
   for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
-    if (expr.isFunctionOfDim(AttentionOp::B) ||
-        expr.isFunctionOfDim(AttentionOp::H)) {
-      bool isBatch = expr.isFunctionOfDim(AttentionOp::B);
-      offsets.push_back(isBatch ? point.b : isKey ? point.keyHead : point.h);
+    const Part *part = nullptr;
+    for (unsigned dim = 0; dim < parts.size(); ++dim)
+      if (expr.isFunctionOfDim(dim))
+        part = &parts[dim];
+    if (part->kind == Part::Point) {
+      offsets.push_back(part->offset);
       sizes.push_back(one);
       continue;
     }
-    bool isRow = expr.isFunctionOfDim(AttentionOp::M);
     // Each operand's own extent (C5: they agree) shows passes below that the
-    // view is whole; only lengths cut it.
-    bool isCut =
-        expr.isFunctionOfDim(AttentionOp::N) && !op.getLengths().empty();
-    OpFoldResult size =
-        isCut ? point.keys : memref::getMixedSize(builder, loc, source, pos);
+    // view is whole.
+    OpFoldResult size = part->kind == Part::Prefix
+                            ? part->size
+                            : memref::getMixedSize(builder, loc, source, pos);
     offsets.push_back(zero);
     sizes.push_back(size);
     kept.push_back(expr);
     keptShape.push_back(
         getConstantIntValue(size).value_or(ShapedType::kDynamic));
-    hasRows |= isRow;
-    rowOffsets.push_back(isRow ? OpFoldResult(point.m0) : zero);
-    rowSizes.push_back(isRow ? point.rows : size);
+    bool isWindow = part->kind == Part::Window;
+    hasWindow |= isWindow;
+    windowOffsets.push_back(isWindow ? part->offset : zero);
+    windowSizes.push_back(isWindow ? part->size : size);
   }
   windowMap = AffineMap::get(6, 0, kept, builder.getContext());
   SmallVector<OpFoldResult> ones(offsets.size(), one);
@@ -120,32 +139,32 @@ Value Tiler::slice(Value source, AffineMap map, const Point &point, bool isKey,
       keptShape, sourceType, offsets, sizes, ones);
   Value view = memref::SubViewOp::create(builder, loc, type, source, offsets,
                                          sizes, ones);
-  if (!hasRows)
+  if (!hasWindow)
     return view;
-  ones.resize(rowOffsets.size());
-  return memref::SubViewOp::create(builder, loc, view, rowOffsets, rowSizes,
-                                   ones);
+  ones.resize(windowOffsets.size());
+  return memref::SubViewOp::create(builder, loc, view, windowOffsets,
+                                   windowSizes, ones);
 }
 
 void Tiler::emitBody(ValueRange ivs) {
-  AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
-  Point point;
-  point.b = ivs[0];
-  point.h = ivs[1];
-  point.keyHead = op.getKeyHead(builder, point.h);
-  point.m0 = asValue(builder, loc,
+  Value b = ivs[0], h = ivs[1], keyHead = op.getKeyHead(builder, h);
+  AffineExpr d0 = builder.getAffineDimExpr(0);
+  Value m0 = asValue(builder, loc,
                      affine::makeComposedFoldedAffineApply(
                          builder, loc, AffineMap::get(1, 0, d0 * tileM),
                          {OpFoldResult(ivs[2])}));
-  AffineExpr tile = builder.getAffineConstantExpr(tileM);
-  point.rows = affine::makeComposedFoldedAffineMin(
-      builder, loc, AffineMap::get(2, 0, {tile, d1 - d0}, builder.getContext()),
-      {OpFoldResult(point.m0), numRows});
+  Parts rows, keys;
+  rows[AttentionOp::B] = keys[AttentionOp::B] = {Part::Point, b, {}};
+  rows[AttentionOp::H] = {Part::Point, h, {}};
+  keys[AttentionOp::H] = {Part::Point, keyHead, {}};
+  rows[AttentionOp::M] = block(m0, tileM, numRows);
 
-  Value b = addOrigin(0, point.b), h = addOrigin(1, point.h);
-  Value m = addOrigin(2, point.m0);
-  OpFoldResult rows = length(0, b, numRows);
-  point.keys = length(1, b, numKeys);
+  Value bOrigin = addOrigin(0, b), hOrigin = addOrigin(1, h);
+  Value mOrigin = addOrigin(2, m0);
+  OpFoldResult lq = length(0, bOrigin, numRows);
+  OpFoldResult lk = length(1, bOrigin, numKeys);
+  if (!op.getLengths().empty())
+    keys[AttentionOp::N] = {Part::Prefix, {}, lk};
 
   SmallVector<Attribute> maps;
   SmallVector<Value> windows;
@@ -153,21 +172,20 @@ void Tiler::emitBody(ValueRange ivs) {
                        AttentionOp::O, AttentionOp::LSE}) {
     bool isKey = operand == AttentionOp::K || operand == AttentionOp::V;
     AffineMap windowMap;
-    windows.push_back(slice(op.getShaped(operand), op.getMap(operand), point,
-                            isKey, windowMap));
+    windows.push_back(slice(op.getShaped(operand), op.getMap(operand),
+                            isKey ? keys : rows, windowMap));
     maps.push_back(AffineMapAttr::get(windowMap));
   }
   Value initLse = op.getInitLse();
   if (initLse) {
     AffineMap unused;
-    initLse = slice(initLse, op.getMap(AttentionOp::LSE), point, false, unused);
+    initLse = slice(initLse, op.getMap(AttentionOp::LSE), rows, unused);
   }
   auto window = AttentionOp::create(
       builder, loc, TypeRange(), windows[0], windows[1], windows[2],
-      op.getScale(), ValueRange{b, h, m},
-      ValueRange{asValue(builder, loc, rows),
-                 asValue(builder, loc, point.keys)},
-      initLse, op.getCaptures(), op.getSymbols(), windows[3], windows[4],
+      op.getScale(), ValueRange{bOrigin, hOrigin, mOrigin},
+      ValueRange{asValue(builder, loc, lq), asValue(builder, loc, lk)}, initLse,
+      op.getCaptures(), op.getSymbols(), windows[3], windows[4],
       builder.getArrayAttr(maps), op.getCaptureMapsAttr(), op.getMaskAttr(),
       op.getDeadLseAttr());
   window.getScore().takeBody(op.getScore());
