@@ -261,8 +261,12 @@ LogicalResult Emitter::run() {
     Value kTile = load(op.getK(), kMap, AttentionOp::N, n0, tileN, d);
     Value scores = contract(qTile, kTile, zeroScores, /*rhsIsTransposed=*/true);
     scores = scaled(scores, multiplier);
-    if (hasRegion && failed(inlineRegion(scores, n0, scores)))
-      return failure();
+    if (hasRegion) {
+      SmallVector<Value> yielded;
+      if (failed(inlineRegion(op.getScore(), scores, {}, n0, yielded)))
+        return failure();
+      scores = yielded.front();
+    }
 
     Value inFull;
     if (Value keep = mask.emitPredicate(builder, loc, tileM, tileN, m0, n0)) {

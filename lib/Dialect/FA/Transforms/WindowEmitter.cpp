@@ -23,11 +23,12 @@ int64_t WindowEmitter::paddedExtent(Value shaped, unsigned pos) {
                  headMultiple);
 }
 
-/// A window of `fa-tile` is a subview, along the rows only, of a view that
-/// holds all rows, and ends at min(tile_m, what is left). Then the view and an
-/// offset address the same rows, with bounds checks in place of a size. Any
-/// other window is used as it is. All operands have as many rows as q (C5).
-WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map) {
+/// A window of `fa-tile` is a subview, along `dim` only, of a view that holds
+/// all rows, and ends at min(tile, what is left). Then the view and an offset
+/// address the same rows, with bounds checks in place of a size. Any other
+/// window is used as it is. All operands have one extent along `dim` (C5).
+WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
+                                          AttentionOp::Dim dim) {
   Rows whole = {window, index(0)};
   auto view = window.getDefiningOp<memref::SubViewOp>();
   if (!view || view.getSourceType().getRank() != view.getType().getRank() ||
@@ -35,7 +36,7 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map) {
     return whole;
   unsigned rowPos = 0;
   for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
-    if (expr.isFunctionOfDim(AttentionOp::M)) {
+    if (expr.isFunctionOfDim(dim)) {
       rowPos = pos;
       continue;
     }
@@ -54,9 +55,9 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map) {
     AffineMap difference = AffineMap::get(
         2, 0, builder.getAffineDimExpr(0) - builder.getAffineDimExpr(1));
     SmallVector<Variable> extents = {Variable(view.getSource(), rowPos)};
-    if (auto q = op.getQ().getDefiningOp<memref::SubViewOp>())
-      extents.emplace_back(q.getSource(),
-                           *op.findDim(AttentionOp::Q, AttentionOp::M));
+    auto first = dim == AttentionOp::M ? AttentionOp::Q : AttentionOp::K;
+    if (auto view = op.getShaped(first).getDefiningOp<memref::SubViewOp>())
+      extents.emplace_back(view.getSource(), *op.findDim(first, dim));
     return llvm::any_of(extents, [&](Variable extent) {
       FailureOr<bool> equal = ValueBoundsConstraintSet::areEqual(
           Variable(difference, {extent, Variable(offset)}),
@@ -64,6 +65,7 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map) {
       return succeeded(equal) && *equal;
     });
   };
+  int64_t tile = dim == AttentionOp::M ? tileM : tileN;
   bool matches = false;
   if (auto sizeValue = dyn_cast<Value>(size)) {
     if (auto min = sizeValue.getDefiningOp<affine::AffineMinOp>()) {
@@ -73,7 +75,7 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map) {
                                           min.getMap().getNumSymbols(), expr);
         auto limit = dyn_cast<AffineConstantExpr>(expr);
         if (limit)
-          others &= limit.getValue() >= tileM;
+          others &= limit.getValue() >= tile;
         else if (isLeft(result, min.getOperands()))
           matches = true;
         else
@@ -83,7 +85,7 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map) {
     }
   } else {
     // A whole tile: it may be followed by rows only if they fill no tile.
-    matches = getConstantIntValue(size) == tileM;
+    matches = getConstantIntValue(size) == tile;
   }
   if (!matches)
     return whole;
@@ -160,7 +162,7 @@ LogicalResult WindowEmitter::verifyWindow() {
 //===----------------------------------------------------------------------===//
 
 Value WindowEmitter::contract(Value lhs, Value rhs, Value acc,
-                              bool rhsIsTransposed) {
+                              bool rhsIsTransposed, bool lhsIsTransposed) {
   MLIRContext *context = builder.getContext();
   AffineExpr m, n, k;
   bindDims(context, m, n, k);
@@ -168,7 +170,8 @@ Value WindowEmitter::contract(Value lhs, Value rhs, Value acc,
     return AffineMap::get(3, 0, {row, column}, context);
   };
   ArrayAttr maps = builder.getAffineMapArrayAttr(
-      {map(m, k), rhsIsTransposed ? map(n, k) : map(k, n), map(m, n)});
+      {lhsIsTransposed ? map(k, m) : map(m, k),
+       rhsIsTransposed ? map(n, k) : map(k, n), map(m, n)});
   return tl::ContractOp::create(builder, loc, acc.getType(), lhs, rhs, acc,
                                 maps);
 }
@@ -240,11 +243,11 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
       .getResult();
 }
 
-/// The score region on a tile: every scalar op becomes the same op on tiles,
-/// index becomes i32.
-LogicalResult WindowEmitter::inlineRegion(Value scores, Value n0,
-                                          Value &result) {
-  Block &body = op.getScore().front();
+/// Every scalar op becomes the same op on tiles, index becomes i32.
+LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
+                                          ValueRange trailing, Value n0,
+                                          SmallVectorImpl<Value> &results) {
+  Block &body = region.front();
   SmallVector<int64_t> shape = {tileM, tileN};
   Type i32 = builder.getI32Type();
   auto tileTypeOf = [&](Type scalar) {
@@ -285,6 +288,10 @@ LogicalResult WindowEmitter::inlineRegion(Value scores, Value n0,
       tile = toTile(*tile);
     mapping.map(body.getArgument(5 + i), *tile);
   }
+  for (auto [argument, tile] :
+       llvm::zip(body.getArguments().drop_front(5 + op.getCaptures().size()),
+                 trailing))
+    mapping.map(argument, tile);
   auto lookup = [&](Value value) -> Value {
     if (Value mapped = mapping.lookupOrNull(value))
       return mapped;
@@ -349,6 +356,7 @@ LogicalResult WindowEmitter::inlineRegion(Value scores, Value n0,
     for (auto [from, to] : llvm::zip(inner.getResults(), clone->getResults()))
       mapping.map(from, to);
   }
-  result = lookup(body.getTerminator()->getOperand(0));
+  for (Value result : body.getTerminator()->getOperands())
+    results.push_back(lookup(result));
   return success();
 }

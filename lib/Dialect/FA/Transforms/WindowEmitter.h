@@ -27,7 +27,8 @@ protected:
     Value memref;
     Value offset;
   };
-  Rows rowsOf(Value window, AffineMap map);
+  Rows rowsOf(Value window, AffineMap map,
+              AttentionOp::Dim dim = AttentionOp::M);
   int64_t paddedExtent(Value shaped, unsigned pos);
   LogicalResult verifyWindow();
 
@@ -37,8 +38,10 @@ protected:
              Value rowOffset);
   Value loadVector(const Rows &rows);
 
-  /// The tiles that the score region yields for the tile `scores`.
-  LogicalResult inlineRegion(Value scores, Value n0, Value &result);
+  /// Appends the tiles that `region` yields for the tile `scores` of the block
+  /// at (m0, n0); `trailing` are the tiles of the arguments after the captures.
+  LogicalResult inlineRegion(Region &region, Value scores, ValueRange trailing,
+                             Value n0, SmallVectorImpl<Value> &results);
   FailureOr<Value> loadCapture(unsigned index, Value n0);
 
   // Builders of tiles.
@@ -89,7 +92,8 @@ protected:
                         : splat(factor, type);
     return fused<arith::MulFOp>(tile, factors);
   }
-  Value contract(Value lhs, Value rhs, Value acc, bool rhsIsTransposed);
+  Value contract(Value lhs, Value rhs, Value acc, bool rhsIsTransposed,
+                 bool lhsIsTransposed = false);
 
   AttentionOp op;
   int64_t tileM, tileN, headMultiple;
