@@ -31,6 +31,19 @@ TypedValue<ShapedType> AttentionOp::getShaped(Operand operand) {
   return cast<TypedValue<ShapedType>>(values[operand]);
 }
 
+SmallVector<std::pair<OpOperand *, AttentionOp::Operand>>
+AttentionOp::getShapedOperands() {
+  SmallVector<std::pair<OpOperand *, Operand>> operands = {
+      {&getQMutable(), Q},
+      {&getKMutable(), K},
+      {&getVMutable(), V},
+      {&getOMutable(), O},
+      {&getLseMutable(), LSE}};
+  for (OpOperand &initLse : getInitLseMutable())
+    operands.emplace_back(&initLse, LSE);
+  return operands;
+}
+
 std::optional<unsigned> AttentionOp::findDim(Operand operand, Dim dim) {
   for (auto [pos, expr] : llvm::enumerate(getMap(operand).getResults()))
     if (expr.isFunctionOfDim(dim))

@@ -166,30 +166,21 @@ void Tiler::emitBody(ValueRange ivs) {
   if (!op.getLengths().empty())
     keys[AttentionOp::N] = {Part::Prefix, {}, lk};
 
-  SmallVector<Attribute> maps;
-  SmallVector<Value> windows;
-  for (auto operand : {AttentionOp::Q, AttentionOp::K, AttentionOp::V,
-                       AttentionOp::O, AttentionOp::LSE}) {
-    bool isKey = operand == AttentionOp::K || operand == AttentionOp::V;
+  auto window = cast<AttentionOp>(builder.clone(*op));
+  SmallVector<Attribute> maps(5);
+  for (auto [operand, role] : op.getShapedOperands()) {
+    bool isKey = role == AttentionOp::K || role == AttentionOp::V;
     AffineMap windowMap;
-    windows.push_back(slice(op.getShaped(operand), op.getMap(operand),
-                            isKey ? keys : rows, windowMap));
-    maps.push_back(AffineMapAttr::get(windowMap));
+    builder.setInsertionPoint(window);
+    Value part =
+        slice(operand->get(), op.getMap(role), isKey ? keys : rows, windowMap);
+    window->setOperand(operand->getOperandNumber(), part);
+    maps[role] = AffineMapAttr::get(windowMap);
   }
-  Value initLse = op.getInitLse();
-  if (initLse) {
-    AffineMap unused;
-    initLse = slice(initLse, op.getMap(AttentionOp::LSE), rows, unused);
-  }
-  auto window = AttentionOp::create(
-      builder, loc, TypeRange(), windows[0], windows[1], windows[2],
-      op.getScale(), ValueRange{bOrigin, hOrigin, mOrigin},
-      ValueRange{asValue(builder, loc, lq), asValue(builder, loc, lk)}, initLse,
-      op.getCaptures(), op.getSymbols(), windows[3], windows[4],
-      builder.getArrayAttr(maps), op.getCaptureMapsAttr(), op.getMaskAttr(),
-      op.getDeadLseAttr());
-  window.getScore().takeBody(op.getScore());
-  window->setAttr(kScheduleAttrName, op->getAttr(kScheduleAttrName));
+  window.getOriginMutable().assign({bOrigin, hOrigin, mOrigin});
+  window.getLengthsMutable().assign(
+      {asValue(builder, loc, lq), asValue(builder, loc, lk)});
+  window.setIndexingMapsAttr(builder.getArrayAttr(maps));
 }
 
 void Tiler::run() {

@@ -218,6 +218,8 @@ def FA_AttentionOp : FA_Op<"attention",
     bool hasTensorSemantics() { return isa<RankedTensorType>(getQ().getType()); }
     /// The operand that `operand` names.
     TypedValue<ShapedType> getShaped(Operand operand);
+    /// All operands that an indexing map describes, with the map's name.
+    SmallVector<std::pair<OpOperand *, Operand>> getShapedOperands();
     /// The dimension of `operand` that runs along `dim`, if there is one.
     std::optional<unsigned> findDim(Operand operand, Dim dim);
     /// Extent of `dim` for queries; 1 when no operand has it.
