@@ -29,12 +29,15 @@ namespace {
 /// Emits the tile program of one attention window.
 class Emitter : WindowEmitter {
 public:
-  using WindowEmitter::WindowEmitter;
+  Emitter(AttentionOp op, ScheduleAttr schedule)
+      : WindowEmitter(op, schedule), attention(op) {}
 
   LogicalResult run();
 
 private:
   Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0);
+
+  AttentionOp attention;
 };
 } // namespace
 
@@ -157,11 +160,11 @@ LogicalResult Emitter::run() {
   lq = op.getLengths()[0];
   lk = op.getLengths()[1];
   bool hasRegion = !op.getScore().empty();
-  Value initLse = op.getInitLse();
+  Value initLse = attention.getInitLse();
 
   AffineMap qMap = op.getMap(AttentionOp::Q), kMap = op.getMap(AttentionOp::K),
             vMap = op.getMap(AttentionOp::V), oMap = op.getMap(AttentionOp::O);
-  Rows q = rowsOf(op.getQ(), qMap), o = rowsOf(op.getO(), oMap);
+  Rows q = rowsOf(op.getQ(), qMap), o = rowsOf(attention.getO(), oMap);
   Rows lse = rowsOf(op.getLse(), op.getMap(AttentionOp::LSE));
   int64_t d =
       paddedExtent(op.getQ(), *op.findDim(AttentionOp::Q, AttentionOp::D));
@@ -341,7 +344,7 @@ LogicalResult Emitter::run() {
   Value log = math::Log2Op::create(builder, loc, safeSum);
   log = fused<arith::AddFOp>(log, scaled(max, factor));
   log = arith::MulFOp::create(builder, loc, log, constant(vectorType(), kLn2));
-  APFloat deadLse = op.getDeadLseValue();
+  APFloat deadLse = attention.getDeadLseValue();
   bool losesInfo;
   deadLse.convert(accType.getFloatSemantics(), APFloat::rmNearestTiesToEven,
                   &losesInfo);

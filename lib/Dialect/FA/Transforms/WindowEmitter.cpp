@@ -24,7 +24,7 @@ int64_t WindowEmitter::paddedExtent(Value shaped, unsigned pos) {
 }
 
 WindowEmitter::PartOf WindowEmitter::partOf(Value window, AffineMap map,
-                                            AttentionOp::Dim dim) {
+                                            AttentionRoles::Dim dim) {
   auto view = window.getDefiningOp<memref::SubViewOp>();
   if (!view || view.getSourceType().getRank() != view.getType().getRank() ||
       !view.hasUnitStride())
@@ -52,7 +52,7 @@ WindowEmitter::PartOf WindowEmitter::partOf(Value window, AffineMap map,
 /// address the same rows, with bounds checks in place of a size. Any other
 /// window is used as it is. All operands have one extent along `dim` (C5).
 WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
-                                          AttentionOp::Dim dim) {
+                                          AttentionRoles::Dim dim) {
   Rows whole = {window, index(0)};
   PartOf part = partOf(window, map, dim);
   if (!part.source)
@@ -62,7 +62,7 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
     AffineMap difference = AffineMap::get(
         2, 0, builder.getAffineDimExpr(0) - builder.getAffineDimExpr(1));
     SmallVector<Variable> extents = {Variable(part.source, part.pos)};
-    auto first = dim == AttentionOp::M ? AttentionOp::Q : AttentionOp::K;
+    auto first = dim == AttentionRoles::M ? AttentionRoles::Q : AttentionRoles::K;
     if (auto view = op.getShaped(first).getDefiningOp<memref::SubViewOp>())
       extents.emplace_back(view.getSource(), *op.findDim(first, dim));
     return llvm::any_of(extents, [&](Variable extent) {
@@ -72,7 +72,7 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
       return succeeded(equal) && *equal;
     });
   };
-  int64_t tile = dim == AttentionOp::M ? tileM : tileN;
+  int64_t tile = dim == AttentionRoles::M ? tileM : tileN;
   bool matches = false;
   if (auto sizeValue = dyn_cast<Value>(part.size)) {
     if (auto min = sizeValue.getDefiningOp<affine::AffineMinOp>()) {
@@ -105,7 +105,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
   viewMap = map;
   SmallVector<AffineExpr> kept;
   for (AffineExpr expr : map.getResults())
-    if (!expr.isFunctionOfDim(AttentionOp::H))
+    if (!expr.isFunctionOfDim(AttentionRoles::H))
       kept.push_back(expr);
   if (kept.size() == map.getNumResults())
     return window;
@@ -114,7 +114,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
   // its rows are whole.
   Value source = window;
   OpFoldResult first = builder.getIndexAttr(0);
-  if (PartOf part = partOf(window, map, AttentionOp::H); part.source) {
+  if (PartOf part = partOf(window, map, AttentionRoles::H); part.source) {
     source = part.source;
     first = part.offset;
   }
@@ -122,7 +122,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
       ones(map.getNumResults(), builder.getIndexAttr(1));
   SmallVector<int64_t> shape;
   for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
-    if (expr.isFunctionOfDim(AttentionOp::H)) {
+    if (expr.isFunctionOfDim(AttentionRoles::H)) {
       AffineExpr sum =
           builder.getAffineDimExpr(0) + builder.getAffineDimExpr(1);
       offsets.push_back(affine::makeComposedFoldedAffineApply(
@@ -142,7 +142,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
                                    ones);
 }
 
-Value WindowEmitter::prefix(Value memref, AffineMap map, AttentionOp::Dim dim,
+Value WindowEmitter::prefix(Value memref, AffineMap map, AttentionRoles::Dim dim,
                             Value size) {
   SmallVector<OpFoldResult> offsets(map.getNumResults(),
                                     builder.getIndexAttr(0)),
@@ -154,7 +154,7 @@ Value WindowEmitter::prefix(Value memref, AffineMap map, AttentionOp::Dim dim,
   return memref::SubViewOp::create(builder, loc, memref, offsets, sizes, ones);
 }
 
-bool WindowEmitter::mayExceed(Value memref, AffineMap map, AttentionOp::Dim dim,
+bool WindowEmitter::mayExceed(Value memref, AffineMap map, AttentionRoles::Dim dim,
                               Value length) {
   int64_t pos = 0;
   while (!map.getResult(pos).isFunctionOfDim(dim))
@@ -190,7 +190,7 @@ WindowEmitter::keyBlocks(const MaskQuery &mask, Value rows, AffineMap rowsMap) {
 
   // Rows from lq on are dead; a block of them has no key block.
   blocks.rowsEndEarly =
-      rows == op.getQ() || mayExceed(rows, rowsMap, AttentionOp::M, lq);
+      rows == op.getQ() || mayExceed(rows, rowsMap, AttentionRoles::M, lq);
   if (blocks.rowsEndEarly) {
     Value dead =
         arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, m0, lq);
@@ -248,40 +248,40 @@ Value WindowEmitter::loadVector(const Rows &rows) {
       ValueRange{rows.offset}, DenseI64ArrayAttr());
 }
 
-LogicalResult WindowEmitter::verifyWindow(AttentionOp::Dim dim) {
+LogicalResult WindowEmitter::verifyWindow(AttentionRoles::Dim dim) {
   if (op.hasTensorSemantics())
-    return op.emitOpError("is on tensors; run one-shot-bufferize and fa-tile");
-  for (auto operand : {AttentionOp::Q, AttentionOp::K, AttentionOp::V,
-                       AttentionOp::O, AttentionOp::LSE}) {
-    bool isKey = operand == AttentionOp::K || operand == AttentionOp::V;
-    if (op.findDim(operand, AttentionOp::B) ||
-        (op.findDim(operand, AttentionOp::H) &&
-         (isKey || dim == AttentionOp::M)))
-      return op.emitOpError("is not a window of one batch and head; run "
+    return op->emitOpError("is on tensors; run one-shot-bufferize and fa-tile");
+  for (auto operand : {AttentionRoles::Q, AttentionRoles::K, AttentionRoles::V,
+                       AttentionRoles::O, AttentionRoles::LSE}) {
+    bool isKey = operand == AttentionRoles::K || operand == AttentionRoles::V;
+    if (op.findDim(operand, AttentionRoles::B) ||
+        (op.findDim(operand, AttentionRoles::H) &&
+         (isKey || dim == AttentionRoles::M)))
+      return op->emitOpError("is not a window of one batch and head; run "
                             "fa-tile first");
   }
   if (op.getOrigin().empty() || op.getLengths().empty() ||
       !op.getLengths()[0].getType().isIndex())
-    return op.emitOpError("has no origin or no index lengths; run fa-tile "
+    return op->emitOpError("has no origin or no index lengths; run fa-tile "
                           "first");
-  bool isRows = dim == AttentionOp::M;
-  auto blocked = isRows ? AttentionOp::Q : AttentionOp::K;
+  bool isRows = dim == AttentionRoles::M;
+  auto blocked = isRows ? AttentionRoles::Q : AttentionRoles::K;
   int64_t tile = isRows ? tileM : tileN;
   if (!ValueBoundsConstraintSet::compare(
           ValueBoundsConstraintSet::Variable(op.getShaped(blocked),
                                              *op.findDim(blocked, dim)),
           ValueBoundsConstraintSet::LE,
           OpFoldResult(builder.getIndexAttr(tile))))
-    return op.emitOpError("has a window that may exceed the schedule's ")
+    return op->emitOpError("has a window that may exceed the schedule's ")
            << (isRows ? "tile_m, " : "tile_n, ") << tile
            << "; run fa-tile first";
-  for (auto [operand, size] : {std::pair(AttentionOp::Q, AttentionOp::D),
-                               std::pair(AttentionOp::K, AttentionOp::D),
-                               std::pair(AttentionOp::V, AttentionOp::E),
-                               std::pair(AttentionOp::O, AttentionOp::E)})
+  for (auto [operand, size] : {std::pair(AttentionRoles::Q, AttentionRoles::D),
+                               std::pair(AttentionRoles::K, AttentionRoles::D),
+                               std::pair(AttentionRoles::V, AttentionRoles::E),
+                               std::pair(AttentionRoles::O, AttentionRoles::E)})
     if (op.getShaped(operand).getType().isDynamicDim(
             *op.findDim(operand, size)))
-      return op.emitOpError("has a dynamic head size; head sizes must be "
+      return op->emitOpError("has a dynamic head size; head sizes must be "
                             "static");
   return success();
 }
@@ -315,7 +315,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
   AffineMap map = cast<AffineMapAttr>(access).getValue();
   auto type = dyn_cast<MemRefType>(capture.getType());
   if (!type)
-    return op.emitOpError("capture ")
+    return op->emitOpError("capture ")
            << number << " has type " << capture.getType()
            << " and a map; only memrefs are addressed by maps, use unit";
   // Batch and head select a slice; rows and columns become the tile.
@@ -326,8 +326,8 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
   SmallVector<unsigned> kept;
   for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
     unsigned dim = cast<AffineDimExpr>(expr).getPosition();
-    if (dim == AttentionOp::B || dim == AttentionOp::H) {
-      offsets.push_back(dim == AttentionOp::B ? b : h);
+    if (dim == AttentionRoles::B || dim == AttentionRoles::H) {
+      offsets.push_back(dim == AttentionRoles::B ? b : h);
       sizes.push_back(builder.getIndexAttr(1));
       continue;
     }
@@ -336,7 +336,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
     sizes.push_back(size);
     shape.push_back(getConstantIntValue(size).value_or(ShapedType::kDynamic));
     kept.push_back(dim);
-    tileOffsets.push_back(dim == AttentionOp::M ? m0 : n0);
+    tileOffsets.push_back(dim == AttentionRoles::M ? m0 : n0);
   }
   if (kept.empty()) {
     SmallVector<Value> at;
@@ -353,7 +353,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
                                      sizes, ones);
   }
   if (kept.size() == 1) {
-    bool isRow = kept[0] == AttentionOp::M;
+    bool isRow = kept[0] == AttentionRoles::M;
     Value line = tl::LoadOp::create(
         builder, loc,
         RankedTensorType::get({isRow ? tileM : tileN}, type.getElementType()),
@@ -364,7 +364,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
         .getResult();
   }
   DenseI64ArrayAttr order;
-  if (kept[0] == AttentionOp::N)
+  if (kept[0] == AttentionRoles::N)
     order = builder.getDenseI64ArrayAttr({1, 0});
   return tl::LoadOp::create(builder, loc,
                             matrix(tileM, tileN, type.getElementType()), view,
@@ -470,7 +470,7 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
       continue;
     }
     if (!OpTrait::hasElementwiseMappableTraits(&inner))
-      return op.emitOpError("has a score region with ")
+      return op->emitOpError("has a score region with ")
              << inner.getName()
              << ", which has no meaning on tiles; use elementwise arith and "
                 "math operations and fa.gather";

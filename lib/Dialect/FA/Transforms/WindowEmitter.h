@@ -19,7 +19,7 @@ inline constexpr double kLog2E = 1.4426950408889634;
 /// products, and regions on tiles of scores.
 class WindowEmitter {
 public:
-  WindowEmitter(AttentionOp op, ScheduleAttr schedule)
+  WindowEmitter(AttentionOpInterface op, ScheduleAttr schedule)
       : op(op), tileM(schedule.getTileM()), tileN(schedule.getTileN()),
         headMultiple(schedule.getPlan().getChip() == "cpu" ? 1 : 16),
         builder(op), loc(op.getLoc()), accType(op.getAccType()) {}
@@ -31,20 +31,20 @@ protected:
     Value offset;
   };
   Rows rowsOf(Value window, AffineMap map,
-              AttentionOp::Dim dim = AttentionOp::M);
+              AttentionRoles::Dim dim = AttentionRoles::M);
   /// `window` (of `map`) at `head`, counted from its first one; `viewMap` is
   /// `map` without the head. A window without heads is itself.
   Value headOf(Value window, AffineMap map, Value head, AffineMap &viewMap);
   /// The first `size` elements of `memref` along `dim`.
-  Value prefix(Value memref, AffineMap map, AttentionOp::Dim dim, Value size);
+  Value prefix(Value memref, AffineMap map, AttentionRoles::Dim dim, Value size);
   /// Whether `memref` may have more elements along `dim` than `length`.
-  bool mayExceed(Value memref, AffineMap map, AttentionOp::Dim dim,
+  bool mayExceed(Value memref, AffineMap map, AttentionRoles::Dim dim,
                  Value length);
   int64_t paddedExtent(Value shaped, unsigned pos);
   /// Checks that the operation is a window along `dim` of one block.
-  LogicalResult verifyWindow(AttentionOp::Dim dim);
+  LogicalResult verifyWindow(AttentionRoles::Dim dim);
   /// Coordinate of the window's first element along B, H, M or N.
-  Value origin(AttentionOp::Dim dim) {
+  Value origin(AttentionRoles::Dim dim) {
     return dim < op.getOrigin().size() ? op.getOrigin()[dim] : index(0);
   }
 
@@ -128,10 +128,10 @@ private:
     OpFoldResult offset, size;
     unsigned pos = 0;
   };
-  PartOf partOf(Value window, AffineMap map, AttentionOp::Dim dim);
+  PartOf partOf(Value window, AffineMap map, AttentionRoles::Dim dim);
 
 protected:
-  AttentionOp op;
+  AttentionOpInterface op;
   int64_t tileM, tileN, headMultiple;
   OpBuilder builder;
   Location loc;
