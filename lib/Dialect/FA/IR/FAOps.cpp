@@ -58,8 +58,7 @@ static OpFoldResult getDimSize(OpBuilder &builder, Location loc, Value shaped,
   return memref::getMixedSize(builder, loc, shaped, pos);
 }
 
-OpFoldResult fa::detail::getExtent(Operation *op, OpBuilder &builder,
-                                   Dim dim) {
+OpFoldResult fa::detail::getExtent(Operation *op, OpBuilder &builder, Dim dim) {
   auto attention = cast<AttentionOpInterface>(op);
   // q first: it has the query heads, k and v only the key heads.
   for (Role operand : {Role::Q, Role::O, Role::LSE, Role::K, Role::V}) {
@@ -140,9 +139,9 @@ SmallVector<std::pair<OpOperand *, Role>> AttentionOp::getShapedOperands() {
 SmallVector<std::pair<OpOperand *, Role>>
 AttentionBackwardOp::getShapedOperands() {
   SmallVector<std::pair<OpOperand *, Role>> operands = {
-      {&getQMutable(), Role::Q},      {&getKMutable(), Role::K},
-      {&getVMutable(), Role::V},      {&getDOMutable(), Role::O},
-      {&getLseMutable(), Role::LSE},  {&getDeltaMutable(), Role::LSE}};
+      {&getQMutable(), Role::Q},     {&getKMutable(), Role::K},
+      {&getVMutable(), Role::V},     {&getDOMutable(), Role::O},
+      {&getLseMutable(), Role::LSE}, {&getDeltaMutable(), Role::LSE}};
   auto add = [&](MutableOperandRange range, Role role) {
     for (OpOperand &operand : range)
       operands.emplace_back(&operand, role);
@@ -167,10 +166,10 @@ SmallVector<OpOperand *> AttentionBackwardOp::getDestinations() {
 }
 
 /// Memory that is read: all; and written: `destinations`.
-static void addEffects(
-    Operation *op, ArrayRef<OpOperand *> destinations,
-    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
-        &effects) {
+static void
+addEffects(Operation *op, ArrayRef<OpOperand *> destinations,
+           SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
+               &effects) {
   auto *resource = SideEffects::DefaultResource::get();
   for (OpOperand &operand : op->getOpOperands())
     if (isa<MemRefType>(operand.get().getType()))
@@ -407,7 +406,7 @@ static LogicalResult verifyProblem(AttentionOpInterface op) {
                   "operand";
   if (!op.getMaskAttr() && !op.getSymbols().empty())
     return op->emitOpError("[C10 mask-symbols] has symbols but no mask; drop "
-                          "the symbols or give a mask that uses them");
+                           "the symbols or give a mask that uses them");
   size_t origin = op.getOrigin().size();
   if (origin != 0 && origin != 3 && origin != 4)
     return op->emitOpError("[C14 origin] has ")
@@ -425,8 +424,9 @@ static LogicalResult verifyScore(AttentionOpInterface op) {
            << " capture maps; give one map, or unit, per capture";
   bool hasRegion = !op.getScore().empty();
   if (!hasRegion && !captures.empty())
-    return op->emitOpError("[C12 captures] has captures but no score region "
-                          "that reads them; drop the captures or give a score");
+    return op->emitOpError(
+        "[C12 captures] has captures but no score region "
+        "that reads them; drop the captures or give a score");
   SmallVector<Type> arguments = {op.getAccType()};
   arguments.append(4, IndexType::get(op.getContext()));
   for (auto [number, capture] : llvm::enumerate(captures)) {
@@ -522,9 +522,9 @@ static LogicalResult verifyGradient(AttentionBackwardOp op, Value value,
   if (succeeded(verifyCompatibleShape(type, likeType)) &&
       (type.getElementType() == likeType.getElementType() || hasAccType))
     return success();
-  return op.emitOpError("[") << label << "] " << name << " is " << type
-                             << " but " << likeName << " is " << likeType
-                             << "; they must agree in shape and element type";
+  return op.emitOpError("[")
+         << label << "] " << name << " is " << type << " but " << likeName
+         << " is " << likeType << "; they must agree in shape and element type";
 }
 
 LogicalResult AttentionBackwardOp::verify() {
@@ -538,8 +538,8 @@ LogicalResult AttentionBackwardOp::verify() {
       failed(verifyGradient(*this, getO(), "o", getDO(), "d_o", kGradients)) ||
       failed(verifyGradient(*this, getDelta(), "delta", getLse(), "lse",
                             kDelta)) ||
-      failed(verifyGradient(*this, getDLse(), "d_lse", getLse(), "lse",
-                            kDelta)))
+      failed(
+          verifyGradient(*this, getDLse(), "d_lse", getLse(), "lse", kDelta)))
     return failure();
   if (getDeltaKnown() && (getO() || getDLse()))
     return emitOpError("[C17 delta] has a known delta and ")

@@ -62,7 +62,8 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
     AffineMap difference = AffineMap::get(
         2, 0, builder.getAffineDimExpr(0) - builder.getAffineDimExpr(1));
     SmallVector<Variable> extents = {Variable(part.source, part.pos)};
-    auto first = dim == AttentionRoles::M ? AttentionRoles::Q : AttentionRoles::K;
+    auto first =
+        dim == AttentionRoles::M ? AttentionRoles::Q : AttentionRoles::K;
     if (auto view = op.getShaped(first).getDefiningOp<memref::SubViewOp>())
       extents.emplace_back(view.getSource(), *op.findDim(first, dim));
     return llvm::any_of(extents, [&](Variable extent) {
@@ -142,8 +143,8 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
                                    ones);
 }
 
-Value WindowEmitter::prefix(Value memref, AffineMap map, AttentionRoles::Dim dim,
-                            Value size) {
+Value WindowEmitter::prefix(Value memref, AffineMap map,
+                            AttentionRoles::Dim dim, Value size) {
   SmallVector<OpFoldResult> offsets(map.getNumResults(),
                                     builder.getIndexAttr(0)),
       ones(map.getNumResults(), builder.getIndexAttr(1)), sizes;
@@ -154,8 +155,8 @@ Value WindowEmitter::prefix(Value memref, AffineMap map, AttentionRoles::Dim dim
   return memref::SubViewOp::create(builder, loc, memref, offsets, sizes, ones);
 }
 
-bool WindowEmitter::mayExceed(Value memref, AffineMap map, AttentionRoles::Dim dim,
-                              Value length) {
+bool WindowEmitter::mayExceed(Value memref, AffineMap map,
+                              AttentionRoles::Dim dim, Value length) {
   int64_t pos = 0;
   while (!map.getResult(pos).isFunctionOfDim(dim))
     ++pos;
@@ -258,12 +259,12 @@ LogicalResult WindowEmitter::verifyWindow(AttentionRoles::Dim dim) {
         (op.findDim(operand, AttentionRoles::H) &&
          (isKey || dim == AttentionRoles::M)))
       return op->emitOpError("is not a window of one batch and head; run "
-                            "fa-tile first");
+                             "fa-tile first");
   }
   if (op.getOrigin().empty() || op.getLengths().empty() ||
       !op.getLengths()[0].getType().isIndex())
     return op->emitOpError("has no origin or no index lengths; run fa-tile "
-                          "first");
+                           "first");
   bool isRows = dim == AttentionRoles::M;
   auto blocked = isRows ? AttentionRoles::Q : AttentionRoles::K;
   int64_t tile = isRows ? tileM : tileN;
@@ -282,7 +283,7 @@ LogicalResult WindowEmitter::verifyWindow(AttentionRoles::Dim dim) {
     if (op.getShaped(operand).getType().isDynamicDim(
             *op.findDim(operand, size)))
       return op->emitOpError("has a dynamic head size; head sizes must be "
-                            "static");
+                             "static");
   return success();
 }
 

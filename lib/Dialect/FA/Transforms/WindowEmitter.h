@@ -36,7 +36,8 @@ protected:
   /// `map` without the head. A window without heads is itself.
   Value headOf(Value window, AffineMap map, Value head, AffineMap &viewMap);
   /// The first `size` elements of `memref` along `dim`.
-  Value prefix(Value memref, AffineMap map, AttentionRoles::Dim dim, Value size);
+  Value prefix(Value memref, AffineMap map, AttentionRoles::Dim dim,
+               Value size);
   /// Whether `memref` may have more elements along `dim` than `length`.
   bool mayExceed(Value memref, AffineMap map, AttentionRoles::Dim dim,
                  Value length);
