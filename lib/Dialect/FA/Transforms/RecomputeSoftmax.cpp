@@ -334,7 +334,10 @@ LogicalResult Emitter::emitColumns() {
       // 32 bits: a division of 64 is a long sequence of instructions.
       Type i32 = builder.getI32Type();
       Value step32 = arith::IndexCastOp::create(builder, loc, i32, step);
-      Value count32 = arith::IndexCastOp::create(builder, loc, i32, count);
+      // Copies ahead of the loop divide too, when it has no iteration.
+      Value count32 = arith::MaxUIOp::create(
+          builder, loc, arith::IndexCastOp::create(builder, loc, i32, count),
+          arith::ConstantIntOp::create(builder, loc, 1, 32));
       Value head32 = arith::DivUIOp::create(builder, loc, step32, count32);
       step32 = arith::RemUIOp::create(builder, loc, step32, count32);
       head = arith::IndexCastOp::create(builder, loc, builder.getIndexType(),
