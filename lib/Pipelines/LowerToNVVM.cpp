@@ -18,6 +18,7 @@ static void addCleanup(OpPassManager &manager) {
 }
 
 void fa::buildLowerTileToNVVMPipeline(OpPassManager &manager) {
+  manager.addPass(tl::createTileOutlineLaunches());
   OpPassManager &func = manager.nest<func::FuncOp>();
   func.addPass(tl::createTileMapGrid());
   func.addPass(tl::createTileOrientForProducts());

@@ -13,9 +13,9 @@
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassInstrumentation.h"
-#include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/IR/DiagnosticInfo.h"
@@ -229,27 +229,34 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
                   ("lowering failed in " + failedPass).c_str());
   }
 
-  // The one function that the runtime launches.
-  LLVM::LLVMFuncOp entry;
-  bool ambiguous = false;
+  // The functions that the runtime launches: one, or those that one function
+  // was outlined to, in order.
+  SmallVector<Operation *> entries;
   module->walk([&](LLVM::LLVMFuncOp func) {
-    if (!func->hasAttr("tile.launch"))
-      return;
-    ambiguous |= static_cast<bool>(entry);
-    entry = func;
+    if (func->hasAttr("tile.launch"))
+      entries.push_back(func);
   });
-  if (!entry || ambiguous)
+  bool outlined = llvm::all_of(
+      entries, [](Operation *func) { return func->hasAttr("tile.sequence"); });
+  if (entries.empty() || (entries.size() > 1 && !outlined))
     return fail(
         FA_INVALID_ARGUMENT,
         "the program has {0} function to launch; exactly one is allowed",
-        ambiguous ? "more than one" : "no");
-  auto gpuModule = entry->getParentOfType<gpu::GPUModuleOp>();
+        entries.empty() ? "no" : "more than one");
+  llvm::sort(entries, [](Operation *a, Operation *b) {
+    auto place = [](Operation *func) {
+      auto attr = func->getAttrOfType<IntegerAttr>("tile.sequence");
+      return attr ? attr.getInt() : 0;
+    };
+    return place(a) < place(b);
+  });
+  auto gpuModule = entries.front()->getParentOfType<gpu::GPUModuleOp>();
   bool isCPU = chip == "cpu";
   if (static_cast<bool>(gpuModule) == isCPU)
     return fail(FA_INVALID_ARGUMENT,
                 "the program is lowered for {0}, not for {1}",
                 gpuModule ? "a GPU" : "the CPU", chip);
-  auto info = LaunchInfo::fromFunction(entry, chip);
+  auto info = LaunchInfo::fromFunctions(entries, chip);
   if (!info)
     return info.takeError();
   readArgumentAttributes(*source, *info);
