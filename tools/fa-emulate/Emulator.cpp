@@ -11,6 +11,7 @@
 #include "llvm/IR/IntrinsicInst.h"
 #include "llvm/IR/LLVMContext.h"
 #include "llvm/IR/Module.h"
+#include "llvm/IR/ModuleSlotTracker.h"
 #include "llvm/IR/Verifier.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/SourceMgr.h"
@@ -101,8 +102,8 @@ class Translator {
 public:
   Translator(Module &module, std::vector<Site> &sites)
       : module(module), context(module.getContext()), sites(sites),
-        i32(Type::getInt32Ty(context)), i64(Type::getInt64Ty(context)),
-        pointer(PointerType::get(context, 0)) {}
+        numbers(&module), i32(Type::getInt32Ty(context)),
+        i64(Type::getInt64Ty(context)), pointer(PointerType::get(context, 0)) {}
 
   Error run(char *window) {
     for (GlobalVariable &global : make_early_inc_range(module.globals())) {
@@ -136,9 +137,10 @@ public:
   }
 
 private:
-  static std::string textOf(Instruction &inst) {
+  std::string textOf(Instruction &inst) {
     std::string text;
-    raw_string_ostream(text) << inst;
+    raw_string_ostream os(text);
+    inst.print(os, numbers);
     StringRef line = StringRef(text).trim();
     if (auto *call = dyn_cast<CallInst>(&inst); call && call->isInlineAsm()) {
       // The first line that says something.
@@ -173,6 +175,8 @@ private:
           argument.getArgNo(), AttributeMask()
                                    .addAttribute(Attribute::ByVal)
                                    .addAttribute("nvvm.grid_constant"));
+    // The numbers of values, as the text has them.
+    numbers.incorporateFunction(function);
     SmallVector<Instruction *> instructions;
     for (Instruction &inst : llvm::instructions(function))
       instructions.push_back(&inst);
@@ -302,6 +306,7 @@ private:
   Module &module;
   LLVMContext &context;
   std::vector<Site> &sites;
+  ModuleSlotTracker numbers;
   Type *i32, *i64, *pointer;
   AllocaInst *scratch = nullptr;
   int scratchSize = 1;
