@@ -1,6 +1,7 @@
 //===- CAPITest.cpp - Tests of libfa through its C interface --------------===//
 
 #include "fa-c/fa.h"
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -353,6 +354,82 @@ static void testWrongPrograms() {
             .result.failed(FA_INVALID_ARGUMENT, "option `cache` is 3"));
   CHECK(Compiled(axpyGPU(), "sm_80", R"({"ptxas": "/nowhere"})")
             .result.failed(FA_INVALID_ARGUMENT, "option ptxas is '/nowhere'"));
+}
+
+/// Launch `order` of a program; each turns every element x into x * a + b.
+static std::string stepCPU(const char *name, const char *order, const char *a,
+                           const char *b, const char *type = "f32") {
+  char text[2048];
+  snprintf(text, sizeof(text), R"mlir(
+llvm.func @%s(%%words: !llvm.ptr, %%begin: i64, %%end: i64) attributes {%s
+    tile.args = [memref<?x%s>],
+    tile.launch = {grid = affine_map<()[s0] -> (s0)>,
+                   grid_symbols = array<i64: 0, 0>}} {
+  %%one = llvm.mlir.constant(1 : i64) : i64
+  %%a = llvm.mlir.constant(%s : f32) : f32
+  %%b = llvm.mlir.constant(%s : f32) : f32
+  %%p = llvm.load %%words : !llvm.ptr -> !llvm.ptr
+  llvm.br ^head(%%begin : i64)
+^head(%%i: i64):
+  %%more = llvm.icmp "slt" %%i, %%end : i64
+  llvm.cond_br %%more, ^body, ^exit
+^body:
+  %%q = llvm.getelementptr %%p[%%i] : (!llvm.ptr, i64) -> !llvm.ptr, f32
+  %%x = llvm.load %%q : !llvm.ptr -> f32
+  %%y = llvm.fmul %%x, %%a : f32
+  %%z = llvm.fadd %%y, %%b : f32
+  llvm.store %%z, %%q : f32, !llvm.ptr
+  %%next = llvm.add %%i, %%one : i64
+  llvm.br ^head(%%next : i64)
+^exit:
+  llvm.return
+}
+)mlir",
+           name, order, type, a, b);
+  return text;
+}
+
+/// Several launches of one program run in the order that they carry, not the
+/// one in which they stand.
+static void testSeveralLaunches() {
+  std::string first = stepCPU("first", "tile.order = 0 : i64,", "1.0", "1.0"),
+              second = stepCPU("second", "tile.order = 1 : i64,", "3.0", "0.0"),
+              third = stepCPU("third", "tile.order = 2 : i64,", "1.0", "5.0");
+  Compiled program(third + first + second, "cpu");
+  CHECK(program.result.ok());
+  std::string metadata = program.part("metadata");
+  size_t at = 0;
+  for (const char *entry : {"first", "second", "third"}) {
+    at = metadata.find(std::string("\"entry\": \"") + entry, at);
+    CHECK(at != std::string::npos);
+  }
+  std::vector<float> x(100001, 2);
+  CHECK(program.launch({vectorArg(x.data(), x.size())}).ok());
+  CHECK(std::all_of(x.begin(), x.end(), [](float v) { return v == 14; }));
+
+  { // The file holds all of them.
+    std::string folder = makeFolder(), path = folder + "/several.fa";
+    CHECK(save(program, path).ok());
+    Compiled loaded;
+    CHECK(load(path, loaded).ok());
+    CHECK(loaded.launch({vectorArg(x.data(), x.size())}).ok());
+    CHECK(std::all_of(x.begin(), x.end(), [](float v) { return v == 50; }));
+    remove(path.c_str());
+    remove(folder.c_str());
+  }
+  // Functions without an order, with a gap in it or with the same place are
+  // different programs; launches of one program take the same arguments.
+  const char *ambiguous = "the program has more than one function to launch";
+  CHECK(Compiled(first + stepCPU("other", "", "1.0", "1.0"), "cpu")
+            .result.failed(FA_INVALID_ARGUMENT, ambiguous));
+  CHECK(Compiled(first + third, "cpu")
+            .result.failed(FA_INVALID_ARGUMENT, ambiguous));
+  CHECK(Compiled(first + stepCPU("second", "tile.order = 1 : i64,", "1.0",
+                                 "1.0", "f64"),
+                 "cpu")
+            .result.failed(FA_COMPILE_ERROR,
+                           "launch contract of @second: all launches of a "
+                           "program take the same arguments"));
 }
 
 static void testPTX() {
@@ -952,6 +1029,7 @@ int main(int argc, char **argv) {
                {"Fork", testFork},
                {"Arguments", testArguments},
                {"WrongPrograms", testWrongPrograms},
+               {"SeveralLaunches", testSeveralLaunches},
                {"PTX", testPTX},
                {"Cubin", testCubin},
                {"ConvergentAsm", testConvergentAsm},

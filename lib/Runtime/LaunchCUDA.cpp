@@ -183,12 +183,13 @@ llvm::Error mlir::fa::getDeviceCapability(int ordinal, int &major, int &minor) {
 //===----------------------------------------------------------------------===//
 
 namespace {
-/// The kernels of an artifact in each context that ran it. Modules live as long
-/// as their context: unloading could race with kernels in flight.
+/// The kernels of an artifact, one per launch, in each context that ran it.
+/// Modules live as long as their context: unloading could race with kernels in
+/// flight.
 struct GPUExecutable : Executable {
   /// A context and its id, since addresses are reused.
   using Key = std::pair<CUcontext, unsigned long long>;
-  std::map<Key, SmallVector<CUfunction>> kernels; // one per launch
+  std::map<Key, std::vector<CUfunction>> kernels;
 };
 } // namespace
 
@@ -211,7 +212,7 @@ static llvm::Error checkArchitecture(const Artifact &artifact, int major,
               chip->capability / 10, chip->capability % 10);
 }
 
-static llvm::Expected<SmallVector<CUfunction>>
+static llvm::Expected<std::vector<CUfunction>>
 loadKernels(const Driver &driver, const Artifact &artifact) {
   CUdevice device;
   int major, minor, sharedLimit;
@@ -230,10 +231,10 @@ loadKernels(const Driver &driver, const Artifact &artifact) {
   for (const LaunchInfo::Launch &launch : info.launches)
     if (launch.sharedBytes > sharedLimit)
       return fail(FA_UNSUPPORTED,
-                  "the kernel needs {0} bytes of shared memory and the device "
-                  "has {1} per block; compile with smaller tiles or fewer "
-                  "stages",
-                  launch.sharedBytes, sharedLimit);
+                  "the kernel @{0} needs {1} bytes of shared memory and the "
+                  "device has {2} per block; compile with smaller tiles or "
+                  "fewer stages",
+                  launch.entry, launch.sharedBytes, sharedLimit);
 
   // A cubin runs on its own major version from its own minor on; else the
   // driver compiles the PTX.
@@ -259,7 +260,7 @@ loadKernels(const Driver &driver, const Artifact &artifact) {
           "loading the kernel"))
     return fail(FA_DRIVER_ERROR, "{0}\n{1}", llvm::toString(std::move(error)),
                 StringRef(log));
-  SmallVector<CUfunction> functions;
+  std::vector<CUfunction> functions;
   for (const LaunchInfo::Launch &launch : info.launches) {
     CUfunction function;
     if (auto error = driver.check(
@@ -356,19 +357,20 @@ static llvm::Error encodeTensorMap(const Driver &driver, const LaunchInfo &info,
 llvm::Error Launcher::launchOnGPU(ArrayRef<fa_arg> args, int device,
                                   void *stream) {
   const LaunchInfo &info = artifact->info;
-  SmallVector<int64_t> blocks;
+  // Nothing runs unless everything can.
+  SmallVector<int64_t, 4> blocks;
   for (const LaunchInfo::Launch &launch : info.launches) {
     auto extents = launch.evaluateGrid(args);
     if (!extents)
       return extents.takeError();
-    int64_t count = 1;
+    blocks.push_back(1);
     for (int64_t extent : *extents)
-      count *= extent;
-    if (count > INT32_MAX)
+      blocks.back() *= extent;
+    if (blocks.back() > INT32_MAX)
       return fail(FA_UNSUPPORTED,
-                  "the launch has {0} blocks; a device takes at most {1}",
-                  count, INT32_MAX);
-    blocks.push_back(count);
+                  "the launch of @{0} has {1} blocks; a device takes at most "
+                  "{2}",
+                  launch.entry, blocks.back(), INT32_MAX);
   }
 
   auto opened = getDriver();
@@ -421,25 +423,29 @@ llvm::Error Launcher::launchOnGPU(ArrayRef<fa_arg> args, int device,
       auto loaded = loadKernels(driver, *artifact);
       if (!loaded)
         return loaded.takeError();
-      it = kernels.emplace(key, *loaded).first;
+      it = kernels.emplace(key, std::move(*loaded)).first;
     }
     functions = it->second; // entries of a map stay where they are
   }
 
   SmallVector<uint64_t, 64> words = info.pack(args);
-  for (auto [launch, function, count] :
-       llvm::zip(info.launches, functions, blocks)) {
-    if (count == 0)
-      continue;
-    SmallVector<TensorMapObject, 8> maps(launch.tensorMaps.size());
-    for (auto [map, object] : llvm::zip(launch.tensorMaps, maps))
+  SmallVector<SmallVector<TensorMapObject, 8>, 2> maps;
+  for (const LaunchInfo::Launch &launch : info.launches) {
+    maps.emplace_back(launch.tensorMaps.size());
+    for (auto [map, object] : llvm::zip(launch.tensorMaps, maps.back()))
       if (auto error =
               encodeTensorMap(driver, info, map, args[map.arg], object))
         return error;
+  }
+  // One stream: each launch sees what the ones before it wrote.
+  for (auto [launch, function, count, objects] :
+       llvm::zip(info.launches, functions, blocks, maps)) {
+    if (count == 0)
+      continue;
     SmallVector<void *, 64> parameters;
     for (uint64_t &word : words)
       parameters.push_back(&word);
-    for (TensorMapObject &object : maps)
+    for (TensorMapObject &object : objects)
       parameters.push_back(&object);
     if (auto error = driver.check(
             driver.launchKernel(function, static_cast<unsigned>(count), 1, 1,

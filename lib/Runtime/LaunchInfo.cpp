@@ -116,65 +116,67 @@ static int64_t getInteger(DictionaryAttr dict, StringRef name) {
   return attr ? attr.getInt() : 0;
 }
 
+static llvm::Error malformed(Operation *func, StringRef what) {
+  return fail(FA_COMPILE_ERROR, "launch contract of @{0}: {1}",
+              SymbolTable::getSymbolName(func).getValue(), what);
+}
+
+/// Reads `tile.launch`.
 static llvm::Expected<LaunchInfo::Launch> makeLaunch(Operation *func) {
-  LaunchInfo::Launch info;
-  info.entry = SymbolTable::getSymbolName(func).str();
-  auto malformed = [&](const char *what) {
-    return fail(FA_COMPILE_ERROR, "launch contract of @{0}: {1}", info.entry,
-                what);
-  };
+  LaunchInfo::Launch result;
+  result.entry = SymbolTable::getSymbolName(func).str();
   auto launch = func->getAttrOfType<DictionaryAttr>("tile.launch");
   auto map = launch ? launch.getAs<AffineMapAttr>("grid") : AffineMapAttr();
   auto symbols =
       launch ? launch.getAs<DenseI64ArrayAttr>("grid_symbols") : nullptr;
   if (!map || !symbols || map.getValue().getNumDims() ||
       symbols.size() != 2 * map.getValue().getNumSymbols())
-    return malformed("tile.launch needs `grid`, an affine map of symbols, and "
+    return malformed(func,
+                     "tile.launch needs `grid`, an affine map of symbols, and "
                      "`grid_symbols`, one pair (argument, dimension) for each");
   for (AffineExpr expr : map.getValue().getResults()) {
     std::string text;
     llvm::raw_string_ostream os(text);
     if (!toPostfix(expr, os))
-      return malformed("the grid may use symbols and constants only");
-    info.grid.push_back(StringRef(text).rtrim().str());
+      return malformed(func, "the grid may use symbols and constants only");
+    result.grid.push_back(StringRef(text).rtrim().str());
   }
   for (int64_t i = 0; i < symbols.size(); i += 2)
-    info.symbols.emplace_back(symbols[i], symbols[i + 1]);
+    result.symbols.emplace_back(symbols[i], symbols[i + 1]);
 
-  info.threads = getInteger(launch, "threads");
-  info.sharedBytes = getInteger(launch, "shared_bytes");
-  auto maps = launch.getAs<ArrayAttr>("tensor_maps");
-  for (Attribute attr : maps ? maps.getValue() : ArrayRef<Attribute>()) {
-    auto dict = dyn_cast<DictionaryAttr>(attr);
-    auto dims = dict ? dict.getAs<DenseI64ArrayAttr>("dims") : nullptr;
-    auto box = dict ? dict.getAs<DenseI64ArrayAttr>("box") : nullptr;
-    if (!dims || !box)
-      return malformed("a tensor map needs `arg`, `dims`, `box`, `swizzle`");
-    LaunchInfo::TensorMap tensorMap;
-    tensorMap.arg = getInteger(dict, "arg");
-    tensorMap.dims.assign(dims.asArrayRef().begin(), dims.asArrayRef().end());
-    tensorMap.box.assign(box.asArrayRef().begin(), box.asArrayRef().end());
-    tensorMap.swizzle = getInteger(dict, "swizzle");
-    info.tensorMaps.push_back(std::move(tensorMap));
+  result.threads = getInteger(launch, "threads");
+  result.sharedBytes = getInteger(launch, "shared_bytes");
+  if (auto maps = launch.getAs<ArrayAttr>("tensor_maps")) {
+    for (Attribute attr : maps) {
+      auto dict = dyn_cast<DictionaryAttr>(attr);
+      auto dims = dict ? dict.getAs<DenseI64ArrayAttr>("dims") : nullptr;
+      auto box = dict ? dict.getAs<DenseI64ArrayAttr>("box") : nullptr;
+      if (!dims || !box)
+        return malformed(func,
+                         "a tensor map needs `arg`, `dims`, `box`, `swizzle`");
+      LaunchInfo::TensorMap tensorMap;
+      tensorMap.arg = getInteger(dict, "arg");
+      tensorMap.dims.assign(dims.asArrayRef().begin(), dims.asArrayRef().end());
+      tensorMap.box.assign(box.asArrayRef().begin(), box.asArrayRef().end());
+      tensorMap.swizzle = getInteger(dict, "swizzle");
+      result.tensorMaps.push_back(std::move(tensorMap));
+    }
   }
-  return info;
+  return result;
 }
 
 llvm::Expected<LaunchInfo>
 LaunchInfo::fromFunctions(ArrayRef<Operation *> funcs, StringRef chip) {
   LaunchInfo info;
   info.chip = chip.str();
-  std::string name = SymbolTable::getSymbolName(funcs.front()).str();
-  auto malformed = [&](StringRef what) {
-    return fail(FA_COMPILE_ERROR, "launch contract of @{0}: {1}", name, what);
-  };
-  auto types = funcs.front()->getAttrOfType<ArrayAttr>("tile.args");
+  Operation *first = funcs.front();
+  auto types = first->getAttrOfType<ArrayAttr>("tile.args");
   if (!types)
-    return malformed("tile.args must be an array of types");
+    return malformed(first, "tile.args must be an array of types");
   for (Attribute attr : types) {
     auto type = dyn_cast<TypeAttr>(attr);
     if (!type)
-      return malformed("tile.args must be an array of types");
+      return malformed(first, "tile.args must be an array of types");
     auto arg = makeArgument(type.getValue());
     if (!arg)
       return arg.takeError();
@@ -182,8 +184,8 @@ LaunchInfo::fromFunctions(ArrayRef<Operation *> funcs, StringRef chip) {
   }
   for (Operation *func : funcs) {
     if (func->getAttr("tile.args") != types)
-      return malformed("functions that run one after another take the same "
-                       "arguments");
+      return malformed(func, "all launches of a program take the same "
+                             "arguments, but tile.args differs");
     auto launch = makeLaunch(func);
     if (!launch)
       return launch.takeError();
@@ -192,7 +194,7 @@ LaunchInfo::fromFunctions(ArrayRef<Operation *> funcs, StringRef chip) {
   // One place checks what the rest of the runtime relies on.
   auto checked = fromJSON(info.toJSON());
   if (!checked)
-    return malformed(llvm::toString(checked.takeError()));
+    return malformed(first, llvm::toString(checked.takeError()));
   return info;
 }
 
@@ -211,12 +213,12 @@ static json::Array toArray(ArrayRef<int64_t> values) {
   return array;
 }
 
-static json::Object toObject(const LaunchInfo::Launch &launch, bool onGPU) {
-  json::Array symbols, grid, maps;
-  for (auto [arg, dim] : launch.symbols)
-    symbols.push_back(json::Array{arg, dim});
+static json::Object toObject(const LaunchInfo::Launch &launch, bool isCPU) {
+  json::Array grid, symbols, maps;
   for (const std::string &extent : launch.grid)
     grid.push_back(extent);
+  for (auto [arg, dim] : launch.symbols)
+    symbols.push_back(json::Array{arg, dim});
   for (const LaunchInfo::TensorMap &map : launch.tensorMaps)
     maps.push_back(json::Object{{"arg", map.arg},
                                 {"dims", toArray(map.dims)},
@@ -225,7 +227,7 @@ static json::Object toObject(const LaunchInfo::Launch &launch, bool onGPU) {
   json::Object object{{"entry", launch.entry},
                       {"grid", std::move(grid)},
                       {"grid_symbols", std::move(symbols)}};
-  if (onGPU) {
+  if (!isCPU) {
     object["threads"] = launch.threads;
     object["shared_bytes"] = launch.sharedBytes;
     object["tensor_maps"] = std::move(maps);
@@ -251,7 +253,7 @@ std::string LaunchInfo::toJSON() const {
     jsonArgs.push_back(std::move(object));
   }
   for (const Launch &launch : launches)
-    jsonLaunches.push_back(toObject(launch, !isCPU()));
+    jsonLaunches.push_back(toObject(launch, isCPU()));
   json::Object root{
       {"version", kMetadataVersion},        {"library", fa_version()},
       {"llvm", fa_llvm_version()},          {"chip", chip},
@@ -327,18 +329,16 @@ static llvm::Error badMetadata(const char *what) {
   return fail(FA_IO_ERROR, "artifact metadata: {0}", what);
 }
 
-/// One element of `launches`; `info` holds the arguments.
-static llvm::Expected<LaunchInfo::Launch>
-parseLaunch(const json::Object *object, const LaunchInfo &info) {
-  auto bad = [](const char *what) { return badMetadata(what); };
-  if (!object)
-    return bad("malformed launch");
+/// Reads one entry of `launches`; `info` has the chip and the arguments.
+static llvm::Expected<LaunchInfo::Launch> readLaunch(const json::Object &object,
+                                                     const LaunchInfo &info) {
+  auto bad = badMetadata;
   LaunchInfo::Launch launch;
-  launch.entry = object->getString("entry").value_or("").str();
+  launch.entry = object.getString("entry").value_or("").str();
   if (launch.entry.empty())
     return bad("`entry` is missing");
-  const json::Array *symbols = object->getArray("grid_symbols");
-  const json::Array *grid = object->getArray("grid");
+  const json::Array *symbols = object.getArray("grid_symbols");
+  const json::Array *grid = object.getArray("grid");
   if (!symbols || !grid || grid->empty())
     return bad("`grid` or `grid_symbols` is missing");
   for (const json::Value &entry : *symbols) {
@@ -365,19 +365,19 @@ parseLaunch(const json::Object *object, const LaunchInfo &info) {
 
   if (info.isCPU())
     return launch;
-  launch.threads = object->getInteger("threads").value_or(0);
-  launch.sharedBytes = object->getInteger("shared_bytes").value_or(0);
+  launch.threads = object.getInteger("threads").value_or(0);
+  launch.sharedBytes = object.getInteger("shared_bytes").value_or(0);
   if (launch.threads < 1 || launch.threads > 1024 || launch.sharedBytes < 0)
     return bad("`threads` must be 1 to 1024 and `shared_bytes` at least 0");
-  if (const json::Array *maps = object->getArray("tensor_maps")) {
+  if (const json::Array *maps = object.getArray("tensor_maps")) {
     for (const json::Value &entry : *maps) {
-      const json::Object *mapObject = entry.getAsObject();
+      const json::Object *fields = entry.getAsObject();
       LaunchInfo::TensorMap map;
-      if (!mapObject || !fromArray(mapObject->getArray("dims"), map.dims) ||
-          !fromArray(mapObject->getArray("box"), map.box))
+      if (!fields || !fromArray(fields->getArray("dims"), map.dims) ||
+          !fromArray(fields->getArray("box"), map.box))
         return bad("malformed tensor map");
-      map.arg = mapObject->getInteger("arg").value_or(-1);
-      map.swizzle = mapObject->getInteger("swizzle").value_or(0);
+      map.arg = fields->getInteger("arg").value_or(-1);
+      map.swizzle = fields->getInteger("swizzle").value_or(0);
       bool valid =
           map.arg >= 0 && map.arg < (int64_t)info.args.size() &&
           info.args[map.arg].kind == FA_ARG_MEMREF &&
@@ -402,7 +402,7 @@ parseLaunch(const json::Object *object, const LaunchInfo &info) {
 }
 
 llvm::Expected<LaunchInfo> LaunchInfo::fromJSON(StringRef text) {
-  auto bad = [](const char *what) { return badMetadata(what); };
+  auto bad = badMetadata;
   auto value = json::parse(text);
   if (!value) {
     llvm::consumeError(value.takeError());
@@ -443,9 +443,12 @@ llvm::Expected<LaunchInfo> LaunchInfo::fromJSON(StringRef text) {
 
   const json::Array *launches = root->getArray("launches");
   if (!launches || launches->empty())
-    return bad("`launches` is missing");
+    return bad("`launches` is missing or empty");
   for (const json::Value &entry : *launches) {
-    auto launch = parseLaunch(entry.getAsObject(), info);
+    const json::Object *object = entry.getAsObject();
+    if (!object)
+      return bad("malformed launch");
+    auto launch = readLaunch(*object, info);
     if (!launch)
       return launch.takeError();
     info.launches.push_back(std::move(*launch));

@@ -20,7 +20,7 @@ using HostEntry = void (*)(const uint64_t *, int64_t, int64_t);
 
 struct HostExecutable : Executable {
   std::unique_ptr<LoadedObject> program;
-  SmallVector<HostEntry> entries; // one per launch
+  std::vector<HostEntry> entries; // one per launch
 };
 } // namespace
 
@@ -36,13 +36,10 @@ loadHostExecutable(const Artifact &artifact) {
     return fail(FA_UNSUPPORTED,
                 "the artifact was compiled for another processor; compile it "
                 "on this host");
-  auto linked = [&](llvm::Error error, StringRef what) {
-    return fail(FA_COMPILE_ERROR, "cannot link {0}: {1}", what,
-                llvm::toString(std::move(error)));
-  };
   auto program = loadObject(*code);
   if (!program)
-    return linked(program.takeError(), "the program");
+    return fail(FA_COMPILE_ERROR, "cannot link the program: {0}",
+                llvm::toString(program.takeError()));
   auto executable = std::make_unique<HostExecutable>();
   for (const LaunchInfo::Launch &launch : artifact.info.launches) {
     auto address = (*program)->lookup(launch.entry);
@@ -51,22 +48,29 @@ loadHostExecutable(const Artifact &artifact) {
     executable->entries.push_back(reinterpret_cast<HostEntry>(*address));
   }
   executable->program = std::move(*program);
+  for (const LaunchInfo::Launch &launch : artifact.info.launches) {
+    auto address = executable->program->lookup(launch.entry);
+    if (!address)
+      return fail(FA_COMPILE_ERROR, "cannot link @{0}: {1}", launch.entry,
+                  llvm::toString(address.takeError()));
+    executable->entries.push_back(reinterpret_cast<HostEntry>(*address));
+  }
   return std::move(executable);
 }
 
 llvm::Error Launcher::launchOnCPU(ArrayRef<fa_arg> args) {
   const LaunchInfo &info = artifact->info;
-  SmallVector<int64_t> points;
+  // Nothing runs unless everything can.
+  SmallVector<int64_t, 4> points;
   for (const LaunchInfo::Launch &launch : info.launches) {
     auto extents = launch.evaluateGrid(args);
     if (!extents)
       return extents.takeError();
-    int64_t count = 1;
+    points.push_back(1);
     for (int64_t extent : *extents)
-      count *= extent;
-    points.push_back(count);
+      points.back() *= extent;
   }
-  HostExecutable *host;
+  ArrayRef<HostEntry> entries;
   {
     std::lock_guard<std::mutex> lock(mutex);
     if (!executable) {
@@ -75,12 +79,12 @@ llvm::Error Launcher::launchOnCPU(ArrayRef<fa_arg> args) {
         return loaded.takeError();
       executable = std::move(*loaded);
     }
-    host = static_cast<HostExecutable *>(executable.get());
+    entries = static_cast<HostExecutable &>(*executable).entries;
   }
   SmallVector<uint64_t, 64> words = info.pack(args);
-  for (size_t i = 0; i < points.size(); ++i)
-    parallelFor(points[i], [&](int64_t begin, int64_t end) {
-      host->entries[i](words.data(), begin, end);
+  for (auto [entry, count] : llvm::zip(entries, points))
+    parallelFor(count, [&, entry = entry](int64_t begin, int64_t end) {
+      entry(words.data(), begin, end);
     });
   return llvm::Error::success();
 }

@@ -1,4 +1,4 @@
-//===- LaunchInfo.h - What a launch needs to know of a kernel ---*- C++ -*-===//
+//===- LaunchInfo.h - What launches need to know of a program ---*- C++ -*-===//
 
 #ifndef FA_RUNTIME_LAUNCHINFO_H
 #define FA_RUNTIME_LAUNCHINFO_H
@@ -15,7 +15,7 @@ class Operation;
 namespace fa {
 
 /// The metadata of an artifact. It is made once from the attributes of the
-/// lowered function, stored as JSON, and needs no MLIR afterwards.
+/// lowered functions, stored as JSON, and needs no MLIR afterwards.
 struct LaunchInfo {
   /// Stands for a size or stride that is known at run time only.
   static constexpr int64_t kDynamic = INT64_MIN;
@@ -38,11 +38,11 @@ struct LaunchInfo {
     int64_t swizzle = 0;                // bytes: 0, 32, 64, 128
   };
 
-  /// One kernel over one grid.
+  /// One launch of a program: a grid of one function.
   struct Launch {
     std::string entry;
-    /// The extents of the grid in postfix notation over integers, symbols (s0,
-    /// s1, ...) and the operators + * floordiv ceildiv mod.
+    /// The extents of the grid in postfix notation over integers, symbols
+    /// (s0, s1, ...) and the operators + * floordiv ceildiv mod.
     std::vector<std::string> grid;
     /// Symbol i is dimension `second` of argument `first`; -1: its value.
     std::vector<std::pair<int64_t, int64_t>> symbols;
@@ -57,13 +57,13 @@ struct LaunchInfo {
 
   std::string chip;
   std::vector<Argument> args;
-  /// They run one after another on the same arguments.
+  /// In the order in which they run; all take the arguments `args`.
   std::vector<Launch> launches;
 
   bool isCPU() const { return chip == "cpu"; }
 
-  /// Reads `tile.args` and `tile.launch` of the lowered functions `funcs`,
-  /// which run in this order.
+  /// Reads `tile.args` and `tile.launch` of the lowered functions `funcs`, the
+  /// launches of one program in their order.
   static llvm::Expected<LaunchInfo>
   fromFunctions(llvm::ArrayRef<Operation *> funcs, llvm::StringRef chip);
   static llvm::Expected<LaunchInfo> fromJSON(llvm::StringRef text);
