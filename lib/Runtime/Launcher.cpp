@@ -41,12 +41,6 @@ loadHostExecutable(const Artifact &artifact) {
     return fail(FA_COMPILE_ERROR, "cannot link the program: {0}",
                 llvm::toString(program.takeError()));
   auto executable = std::make_unique<HostExecutable>();
-  for (const LaunchInfo::Launch &launch : artifact.info.launches) {
-    auto address = (*program)->lookup(launch.entry);
-    if (!address)
-      return linked(address.takeError(), "@" + launch.entry);
-    executable->entries.push_back(reinterpret_cast<HostEntry>(*address));
-  }
   executable->program = std::move(*program);
   for (const LaunchInfo::Launch &launch : artifact.info.launches) {
     auto address = executable->program->lookup(launch.entry);

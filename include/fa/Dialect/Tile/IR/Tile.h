@@ -16,8 +16,6 @@
 namespace mlir::tl {
 /// The discardable attribute that holds a function's `#tile.plan`.
 inline constexpr llvm::StringLiteral kPlanAttrName = "tile.plan";
-/// Its place in the order of the functions that a function was outlined to.
-inline constexpr llvm::StringLiteral kSequenceAttrName = "tile.sequence";
 } // namespace mlir::tl
 
 #include "fa/Dialect/Tile/IR/TileDialect.h.inc"

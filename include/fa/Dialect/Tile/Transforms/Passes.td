@@ -45,39 +45,6 @@ def TileOutlineLaunches : Pass<"tile-outline-launches", "::mlir::ModuleOp"> {
 // GPU
 //===----------------------------------------------------------------------===//
 
-def TileOutlineLaunches : Pass<"tile-outline-launches", "::mlir::ModuleOp"> {
-  let summary = "One function per launch";
-  let description = [{
-    A function with several `scf.forall` at its top level, which run one after
-    another and hand values over in memory, becomes one function per loop, with
-    the same arguments and what is computed outside of the loops. The attribute
-    `tile.sequence` says in which order the runtime launches them. The `tile.plan`
-    of a loop becomes its function's.
-
-    Input:
-    ```mlir
-    func.func @f(%x: memref<?xf32>, %y: memref<?xf32>) {
-      scf.forall (%i) in (%n) { ... } {tile.plan = #a}
-      scf.forall (%i) in (%m) { ... } {tile.plan = #b}
-      return
-    }
-    ```
-    Output:
-    ```mlir
-    func.func @f_0(%x: memref<?xf32>, %y: memref<?xf32>)
-        attributes {tile.plan = #a, tile.sequence = 0 : i64} {
-      scf.forall (%i) in (%n) { ... }
-      return
-    }
-    func.func @f_1(%x: memref<?xf32>, %y: memref<?xf32>)
-        attributes {tile.plan = #b, tile.sequence = 1 : i64} {
-      scf.forall (%i) in (%m) { ... }
-      return
-    }
-    ```
-  }];
-}
-
 def TileMapGrid : Pass<"tile-map-grid", "::mlir::func::FuncOp"> {
   let summary = "Run one iteration of the outer scf.forall per thread block";
   let description = [{
