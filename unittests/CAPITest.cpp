@@ -709,6 +709,18 @@ static std::string buildText(const fa_attention_spec &spec, Result &result) {
   return copy;
 }
 
+static std::string buildBackwardText(const fa_attention_spec &spec,
+                                     int gradients, bool hasDLse,
+                                     Result &result) {
+  char *mlir = nullptr, *error = nullptr;
+  result = take(
+      fa_build_attention_backward(&spec, gradients, hasDLse, &mlir, &error),
+      error);
+  std::string text = mlir ? mlir : "";
+  fa_free(mlir);
+  return text;
+}
+
 static void testSpecifications() {
   Result result;
   fa_attention_spec spec = {};
@@ -783,6 +795,78 @@ static void testSpecificationPrograms() {
         return;
     }
   }
+}
+
+/// The same for gradients: every choice of them, with and without that of lse.
+static void testBackwardPrograms() {
+  for (int flags = 0; flags < 128; ++flags) {
+    fa_attention_spec spec = {};
+    spec.dtype = static_cast<fa_dtype>(flags % 4);
+    spec.head_dim_qk = 16;
+    spec.head_dim_v = 8 + flags % 3;
+    spec.causal = flags & 1;
+    spec.has_window_left = flags >> 1 & 1;
+    spec.has_window_right = flags >> 2 & 1;
+    spec.has_lengths = flags >> 3 & 1;
+    spec.has_softcap = flags >> 4 & 1;
+    spec.has_init_lse = flags >> 5 & 1; // part of lse: no argument
+    spec.aligned = flags % 5 == 0;
+    spec.dead_lse = -INFINITY;
+    bool hasDLse = flags >> 6 & 1;
+    int gradients = 1 + flags % 7;
+    Result result;
+    std::string text = buildBackwardText(spec, gradients, hasDLse, result);
+    CHECK(result.ok());
+    Compiled program(text, "cpu", R"({"cache": false, "stop_after": "llvm"})");
+    CHECK(program.result.ok());
+    if (!program.result.ok()) {
+      fprintf(stderr, "%s\n%s\n", text.c_str(), program.result.message.c_str());
+      return;
+    }
+    std::string metadata = program.part("metadata");
+    std::vector<std::string> names = {"q", "k", "v", "o", "lse", "d_o"};
+    if (hasDLse)
+      names.push_back("d_lse");
+    names.push_back("scale");
+    if (spec.has_lengths)
+      names.insert(names.end(), {"q_lengths", "k_lengths"});
+    if (spec.has_softcap)
+      names.push_back("softcap");
+    if (spec.has_window_left)
+      names.push_back("window_left");
+    if (spec.has_window_right)
+      names.push_back("window_right");
+    names.push_back("delta");
+    for (auto [bit, name] : {std::pair(FA_GRADIENT_Q, "d_q"),
+                             {FA_GRADIENT_K, "d_k"},
+                             {FA_GRADIENT_V, "d_v"}})
+      if (gradients & bit)
+        names.push_back(name);
+    size_t at = 0, count = 0;
+    for (size_t next = 0;
+         (next = metadata.find("\"name\": ", next)) != std::string::npos;
+         ++next)
+      ++count;
+    CHECK(count == names.size());
+    for (const std::string &name : names) {
+      at = metadata.find("\"name\": \"" + name + "\"", at);
+      CHECK(at != std::string::npos);
+      if (at == std::string::npos)
+        return;
+    }
+  }
+  fa_attention_spec spec = {};
+  spec.head_dim_qk = spec.head_dim_v = 64;
+  Result result;
+  for (int gradients : {0, 8, -1}) {
+    buildBackwardText(spec, gradients, false, result);
+    std::string message = "gradients is " + std::to_string(gradients) +
+                          "; allowed is a combination of FA_GRADIENT_Q (1)";
+    CHECK(result.failed(FA_INVALID_ARGUMENT, message.c_str()));
+  }
+  spec.head_dim_qk = 300;
+  buildBackwardText(spec, 7, false, result);
+  CHECK(result.failed(FA_INVALID_ARGUMENT, "head_dim_qk is 300"));
 }
 
 /// Messages name arguments as the specification does; alignment is checked.
@@ -1041,6 +1125,7 @@ int main(int argc, char **argv) {
                {"ConcurrentCache", testConcurrentCache},
                {"Specifications", testSpecifications},
                {"SpecificationPrograms", testSpecificationPrograms},
+               {"BackwardPrograms", testBackwardPrograms},
                {"NamedArguments", testNamedArguments},
                {"Unsupported", testUnsupported},
                {"ConcurrentCompilation", testConcurrentCompilation},
