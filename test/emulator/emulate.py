@@ -185,7 +185,7 @@ class Emulator:
         return [(int(i), kind, text) for i, kind, text in (x.split("\t", 2) for x in lines)]
 
     def run(self, launch: dict, args, seed=0, blocks=None, skip=()):
-        """One launch: `launch` has the keys of an artifact's metadata.
+        """One launch: an element of `launches`.
 
         `blocks` are the blocks to run (default: all, in an order that the seed picks);
         `skip` the numbers of sites whose synchronisation is left out.
@@ -275,8 +275,8 @@ _emulators: dict[str, Emulator] = {}
 
 
 def launches(metadata: dict) -> list[dict]:
-    """The launches of an artifact, in order."""
-    return metadata.get("launches", [metadata])
+    """The launches of an artifact, in order, each with the arguments."""
+    return [{**launch, "args": metadata["args"]} for launch in metadata["launches"]]
 
 
 def emulator(kernel) -> Emulator:
