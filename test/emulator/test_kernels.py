@@ -16,6 +16,8 @@ from cases import EDGES, Case, random_case, unaligned_numpy
 from emulate import emulate
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
 from reference import attention, band, check
+from test_gradients import check as check_gradients
+from test_gradients import reference_gradients
 from test_programs import PLANS, PROGRAMS
 
 CHIPS = ["sm_80", "sm_90a"]
@@ -81,7 +83,7 @@ def test_program(name, shape, target, rng):
 # ===-----------------------------------------------------------------------=== #
 
 
-def compile_case(case, chip, dtype):
+def compile_case(case, chip, dtype, **more):
     left, right = case.window
     return fa.compile(
         chip=chip,
@@ -94,20 +96,25 @@ def compile_case(case, chip, dtype):
         aligned=not case.unaligned and case.head_dim % 8 == 0,
         negative_scale=(case.scale or 0) < 0,
         ptxas=False,
+        **more,
     )
+
+
+def scalars(case):
+    """The scale and the options that the kernel of a case takes."""
+    left, right = case.window
+    values = [case.head_dim**-0.5 if case.scale is None else case.scale]
+    values += [case.softcap] if case.softcap else []
+    values += [left] if left >= 0 else []
+    values += [right] if right >= 0 and not case.causal else []
+    return values
 
 
 def run_case(case, chip, dtype, arrays, seed):
     q, k, v = map(unaligned_numpy, arrays) if case.unaligned else arrays
-    left, right = case.window
-    options = [case.softcap] if case.softcap else []
-    options += [left] if left >= 0 else []
-    options += [right] if right >= 0 and not case.causal else []
     out = np.full(q.shape, np.nan).astype(q.dtype)
     lse = np.full((case.batch, case.heads, case.seqlen_q), np.nan, np.float32)
-    scale = case.head_dim**-0.5 if case.scale is None else case.scale
-    kernel = compile_case(case, chip, dtype)
-    emulate(kernel, q, k, v, scale, *options, out, lse, seed=seed)
+    emulate(compile_case(case, chip, dtype), q, k, v, *scalars(case), out, lse, seed=seed)
     return out, lse
 
 
@@ -240,3 +247,39 @@ def test_init_lse(target, rng):
 def test_other_value_dimension(target, rng):
     setup = Setup(target, rng, d=48, dv=80)
     setup.check(setup.run(Program(head_dim=48, head_dim_v=80)))
+
+
+# ===-----------------------------------------------------------------------=== #
+# Gradients
+# ===-----------------------------------------------------------------------=== #
+
+GRADIENTS = [
+    Case(1, 70, 150, 2, 1, 64),
+    Case(1, 129, 127, 1, 1, 64, causal=True),
+    Case(2, 100, 37, 2, 2, 32, window=(5, 3)),
+    Case(1, 130, 140, 1, 1, 128, causal=True, softcap=2.0),
+    Case(1, 33, 65, 2, 1, 59, causal=True),
+    Case(1, 65, 65, 2, 2, 80, scale=-0.3, unaligned=True),
+]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("index", range(len(GRADIENTS)))
+def test_gradients(index, chip, rng):
+    case, dtype = GRADIENTS[index], list(TYPES)[index % 2]
+    if chip == "sm_90a" and (case.unaligned or case.head_dim % 8):
+        return  # the same as sm_80
+    q, k, v = (x.astype(TYPES[dtype][1]) for x in case.draw(rng))
+    dout = rng.standard_normal(q.shape).astype(q.dtype)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        want = reference_gradients(case, q, k, v, dout, None)
+        out, lse = case.reference(q, k, v)
+    arrays = [q, k, v, out.astype(q.dtype), dout]
+    if case.unaligned:
+        arrays = list(map(unaligned_numpy, arrays))
+    results = [np.full(x.shape, np.nan).astype(x.dtype) for x in (q, k, v)]
+    delta = np.full(lse.shape, np.nan, np.float32)
+    kernel = compile_case(case, chip, dtype, backward=True)
+    inputs = (*arrays[:4], lse.astype(np.float32), arrays[4], *scalars(case))
+    emulate(kernel, *inputs, delta, *results, seed=int(rng.integers(1 << 30)))
+    check_gradients(dtype, results, want)

@@ -88,6 +88,12 @@ struct Site {
 /// True for the opcodes that a warp executes together.
 inline bool isCollective(Opcode opcode) { return opcode >= Opcode::Shuffle; }
 
+/// True for the barriers of a warp or a block.
+inline bool isBarrier(Opcode opcode) {
+  return opcode == Opcode::WarpSync || opcode == Opcode::BlockBarrier ||
+         opcode == Opcode::BlockArrive || opcode == Opcode::BlockReduce;
+}
+
 /// The program of a call; fails when it is not known what that does.
 llvm::Expected<Site> parseSite(const llvm::CallBase &call);
 

@@ -72,11 +72,10 @@ void Machine::perform(Copy &copy) {
 /// All groups but the last `pending` ones are done; the open one is none.
 void Machine::waitForCopies(size_t pending) {
   Thread &thread = *current;
-  uint32_t now = warps[thread.warp].known.generic.time[thread.warp];
   while (thread.copies.size() - 1 > pending) {
     for (Copy &copy : thread.copies.front()) {
       perform(copy);
-      shared.endCopy(copy.dest, copy.size, thread.warp, now, /*async=*/false);
+      shared.endCopy(copy.dest, copy.size, access());
     }
     thread.copies.pop_front();
   }
@@ -156,6 +155,7 @@ bool Machine::tryWait(const Inst &inst) {
   uint32_t time = known.generic.time[thread.warp];
   known.join(barrier.completed);
   known.generic.time[thread.warp] = time;
+  ++warps[thread.warp].syncs;
   return true;
 }
 
@@ -187,7 +187,7 @@ void Machine::tensorLoad(const Inst &inst) {
   if (map.swizzle && map.box[0] * 2 > map.swizzle)
     fail(formatv("a box of {0} bytes for a swizzle of {1}", 2 * map.box[0],
                  map.swizzle));
-  check(shared.beginCopy(copy.dest, copy.bytes, access(/*async=*/true)));
+  check(shared.beginCopy(copy.dest, copy.bytes, warpAccess(/*async=*/true)));
   bulkCopies.push_back(copy);
 }
 
@@ -221,8 +221,7 @@ void Machine::perform(BulkCopy &copy) {
     }
   }
   Barrier &barrier = *copy.barrier;
-  shared.endCopy(copy.dest, copy.bytes, barrier.agent, barrier.phase + 1,
-                 /*async=*/true);
+  shared.endCopy(copy.dest, copy.bytes, barrier.agent, barrier.phase + 1);
   barrier.bytes -= copy.bytes;
   completeIfDone(barrier);
 }
@@ -262,8 +261,8 @@ void Machine::matrices(Warp &warp, const Inst &inst) {
           sharedOffset(laneValue(warp, 8 * matrix + row, address));
       if (offset % 16)
         fail("the address of a row is not a multiple of 16 bytes");
-      check(store ? shared.write(offset, 16, access())
-                  : shared.read(offset, 16, access()));
+      check(store ? shared.write(offset, 16, warpAccess())
+                  : shared.read(offset, 16, warpAccess()));
       rows[row] = shared.pointer(offset);
     }
     const Operand &reg = inst.args[store ? 1 + matrix : matrix];
@@ -465,7 +464,7 @@ void Machine::readOperands(Warp &warp, const Product &product) {
       for (int j = 0; j < inner; j += 8) {
         int index = first + (transposed ? j : i), k = transposed ? i : j;
         check(shared.beginRead(matrix.address(index, k, transposed), 16,
-                               access(/*async=*/true), product.group));
+                               warpAccess(/*async=*/true), product.group));
       }
   };
   if (!inst.registersA)

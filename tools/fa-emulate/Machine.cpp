@@ -176,8 +176,17 @@ uint32_t Machine::sharedOffset(uint64_t address) {
   return offset;
 }
 
-SharedMemory::Access Machine::access(bool async) const {
-  return {current->warp, current->site, &warps[current->warp].known, async};
+SharedMemory::Access Machine::access() const {
+  const Warp &warp = warps[current->warp];
+  return {warp.index,    current->lane, warp.syncs,
+          current->site, &warp.known,   /*async=*/false};
+}
+
+SharedMemory::Access Machine::warpAccess(bool async) const {
+  SharedMemory::Access result = access();
+  result.lane = -1;
+  result.async = async;
+  return result;
 }
 
 void Machine::accessShared(int site, uint64_t address, uint32_t size,
@@ -232,7 +241,7 @@ void Machine::execute(int site, uint64_t *registers) {
       continue;
     const std::vector<Operand> &args = inst.args;
     thread.inst = &inst;
-    if (isCollective(inst.opcode)) {
+    if (isCollective(inst.opcode) && !(skips() && isBarrier(inst.opcode))) {
       if (gather(inst)) {
         Warp &warp = warps[thread.warp];
         collective(warp, inst);
@@ -296,6 +305,13 @@ void Machine::execute(int site, uint64_t *registers) {
     case Opcode::TensorLoad:
       tensorLoad(inst);
       break;
+    case Opcode::WarpSync:
+    case Opcode::BlockBarrier:
+    case Opcode::BlockArrive:
+      break; // left out
+    case Opcode::BlockReduce:
+      registers[args[0].reg] = value(args[3]) != 0;
+      break;
     default:
       fail("an instruction that is not implemented");
     }
@@ -341,6 +357,8 @@ void Machine::collective(Warp &warp, const Inst &inst) {
     }
     break;
   case Opcode::WarpSync:
+    ++warp.syncs;
+    break;
   case Opcode::SetRegisters:
     break;
   case Opcode::LoadMatrix:
@@ -399,13 +417,6 @@ void Machine::arriveAtBarrier(Warp &warp, const Inst &inst) {
     for (int i = 0; i < 32; ++i)
       any |= laneValue(warp, i, args[3]) != 0;
   uint32_t all = ~0u & ~(1u << current->lane);
-  if (skips()) {
-    if (reduces)
-      for (int i = 0; i < 32; ++i)
-        lane(warp, i, args[0]) = laneValue(warp, i, args[3]) != 0;
-    warp.runnable = all;
-    return;
-  }
   uint32_t id = uint32_t(laneValue(warp, 0, args[first]));
   int expected = inst.hasCount || reduces
                      ? int(laneValue(warp, 0, args[first + 1]))
@@ -428,6 +439,7 @@ void Machine::arriveAtBarrier(Warp &warp, const Inst &inst) {
   barrier.arrived += 32;
   barrier.any |= any;
   release(barrier.known, warp);
+  ++warp.syncs;
   bool waits = inst.opcode != Opcode::BlockArrive;
   if (waits)
     barrier.warps.push_back(warp.index);

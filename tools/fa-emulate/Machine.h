@@ -118,6 +118,7 @@ private:
   struct Warp {
     int index;
     uint32_t runnable = 0, arrived = 0, alive = 0; // lanes
+    uint32_t syncs = 0;                            // barriers passed
     Knowledge known;
     // Products in order; groups are numbered from 1.
     std::deque<Product> products;
@@ -154,7 +155,9 @@ private:
     return uint32_t(value(operand));
   }
   uint32_t sharedOffset(uint64_t address);
-  SharedMemory::Access access(bool async = false) const;
+  SharedMemory::Access access() const;
+  /// By all of the current warp's threads together.
+  SharedMemory::Access warpAccess(bool async = false) const;
   bool skips() const { return launch.skipped.contains(current->site); }
   void copyAsync(const Inst &inst);
   void perform(Copy &copy);

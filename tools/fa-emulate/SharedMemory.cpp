@@ -69,6 +69,12 @@ SharedMemory::Problem SharedMemory::mayRead(uint32_t index,
     return describe(index,
                     "read, and no barrier orders that after the write by site",
                     word.site);
+  if (word.agent == access.warp && word.lane != access.lane &&
+      word.syncs == access.syncs)
+    return describe(index,
+                    "read, and no barrier orders that after the write by "
+                    "another thread of the warp, at site",
+                    word.site);
   if (access.async && word.generic &&
       access.known->async.time[word.agent] < word.time)
     return describe(index,
@@ -169,6 +175,8 @@ SharedMemory::Problem SharedMemory::write(uint32_t offset, uint32_t size,
     Word &word = words[index];
     word.time = access.known->generic.time[access.warp];
     word.agent = access.warp;
+    word.lane = access.lane;
+    word.syncs = access.syncs;
     word.site = access.site;
     word.state = Written;
     word.generic = true;
@@ -188,13 +196,27 @@ SharedMemory::Problem SharedMemory::beginCopy(uint32_t offset, uint32_t size,
 }
 
 void SharedMemory::endCopy(uint32_t offset, uint32_t size, int agent,
-                           uint32_t time, bool async) {
+                           uint32_t time) {
   forWords(offset, size, [&](uint32_t index) {
     Word &word = words[index];
     word.state = Written;
     word.agent = agent;
     word.time = time;
-    word.generic = !async;
+    word.generic = false;
+    return Problem();
+  });
+}
+
+void SharedMemory::endCopy(uint32_t offset, uint32_t size,
+                           const Access &access) {
+  forWords(offset, size, [&](uint32_t index) {
+    Word &word = words[index];
+    word.state = Written;
+    word.agent = access.warp;
+    word.lane = access.lane;
+    word.syncs = access.syncs;
+    word.time = access.known->generic.time[access.warp];
+    word.generic = true;
     return Problem();
   });
 }

@@ -71,6 +71,8 @@ public:
   /// Who does an access.
   struct Access {
     int warp;
+    int lane;       // -1: the warp together
+    uint32_t syncs; // barriers that the warp has passed
     int site;
     const Knowledge *known;
     bool async; // by wgmma or a bulk copy
@@ -83,8 +85,9 @@ public:
   /// A copy to these bytes begins: they are poisoned and nobody may touch them.
   Problem beginCopy(uint32_t offset, uint32_t size, const Access &access);
   /// The copy is done, at `time` of `agent`.
-  void endCopy(uint32_t offset, uint32_t size, int agent, uint32_t time,
-               bool async);
+  void endCopy(uint32_t offset, uint32_t size, int agent, uint32_t time);
+  /// The same for a copy that `access`'s thread has waited for.
+  void endCopy(uint32_t offset, uint32_t size, const Access &access);
 
   /// An asynchronous read by `access.warp`, as part of its group `group`.
   Problem beginRead(uint32_t offset, uint32_t size, const Access &access,
@@ -98,8 +101,9 @@ public:
 private:
   enum State : uint8_t { Unwritten, Written, Copying, Barrier };
   struct Word {
-    uint32_t time = 0;
-    uint16_t agent = 0;
+    uint32_t time = 0, syncs = 0;
+    int8_t lane = -1;
+    uint8_t agent = 0;
     uint16_t site = 0;
     State state = Unwritten;
     bool generic = true;
