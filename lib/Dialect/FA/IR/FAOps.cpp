@@ -10,29 +10,34 @@
 using namespace mlir;
 using namespace mlir::fa;
 
+#include "fa/Dialect/FA/IR/FAInterfaces.cpp.inc"
 #define GET_OP_CLASSES
 #include "fa/Dialect/FA/IR/FAOps.cpp.inc"
 
-FloatType AttentionOp::getAccType() {
-  Type element = cast<ShapedType>(getQ().getType()).getElementType();
+using Dim = AttentionSpace::Dim;
+using Operand = AttentionSpace::Operand;
+
+//===----------------------------------------------------------------------===//
+// Questions about the problem
+//===----------------------------------------------------------------------===//
+
+FloatType fa::impl::getAccType(AttentionOpInterface op) {
+  Type element = cast<ShapedType>(op.getQ().getType()).getElementType();
   if (element.isF64())
-    return Float64Type::get(getContext());
-  return Float32Type::get(getContext());
+    return Float64Type::get(op.getContext());
+  return Float32Type::get(op.getContext());
 }
 
-APFloat AttentionOp::getDeadLseValue() {
-  if (std::optional<APFloat> value = getDeadLse())
-    return *value;
-  return APFloat::getInf(APFloat::IEEEdouble(), /*Negative=*/true);
-}
-
-TypedValue<ShapedType> AttentionOp::getShaped(Operand operand) {
-  Value values[] = {getQ(), getK(), getV(), getO(), getLse()};
+TypedValue<ShapedType> fa::impl::getShaped(AttentionOpInterface op,
+                                           Operand operand) {
+  Value values[] = {op.getQ(), op.getK(), op.getV(), op.getOutputLike(),
+                    op.getLse()};
   return cast<TypedValue<ShapedType>>(values[operand]);
 }
 
-std::optional<unsigned> AttentionOp::findDim(Operand operand, Dim dim) {
-  for (auto [pos, expr] : llvm::enumerate(getMap(operand).getResults()))
+std::optional<unsigned> fa::impl::findDim(AttentionOpInterface op,
+                                          Operand operand, Dim dim) {
+  for (auto [pos, expr] : llvm::enumerate(op.getMap(operand).getResults()))
     if (expr.isFunctionOfDim(dim))
       return pos;
   return std::nullopt;
@@ -46,25 +51,27 @@ static OpFoldResult getDimSize(OpBuilder &builder, Location loc, Value shaped,
   return memref::getMixedSize(builder, loc, shaped, pos);
 }
 
-OpFoldResult AttentionOp::getExtent(OpBuilder &builder, Dim dim) {
+OpFoldResult fa::impl::getExtent(AttentionOpInterface op, OpBuilder &builder,
+                                 Dim dim) {
   // q first: it has the query heads, k and v only the key heads.
-  for (Operand operand : {Q, O, LSE, K, V}) {
-    bool isKey = operand == K || operand == V;
-    if (dim == H && isKey)
+  for (Operand operand : {op.Q, op.O, op.LSE, op.K, op.V}) {
+    bool isKey = operand == op.K || operand == op.V;
+    if (dim == op.H && isKey)
       continue;
-    if (std::optional<unsigned> pos = findDim(operand, dim))
-      return getDimSize(builder, getLoc(), getShaped(operand), *pos);
+    if (std::optional<unsigned> pos = op.findDim(operand, dim))
+      return getDimSize(builder, op.getLoc(), op.getShaped(operand), *pos);
   }
   return builder.getIndexAttr(1);
 }
 
-Value AttentionOp::getKeyHead(OpBuilder &builder, Value head) {
-  Location loc = getLoc();
-  for (Operand operand : {K, V}) {
-    std::optional<unsigned> pos = findDim(operand, H);
+Value fa::impl::getKeyHead(AttentionOpInterface op, OpBuilder &builder,
+                           Value head) {
+  Location loc = op.getLoc();
+  for (Operand operand : {op.K, op.V}) {
+    std::optional<unsigned> pos = op.findDim(operand, op.H);
     if (!pos)
       continue;
-    AffineExpr expr = getMap(operand).getResult(*pos);
+    AffineExpr expr = op.getMap(operand).getResult(*pos);
     if (isa<AffineDimExpr>(expr))
       return head;
     AffineExpr divisor = cast<AffineBinaryOpExpr>(expr).getRHS();
@@ -72,9 +79,9 @@ Value AttentionOp::getKeyHead(OpBuilder &builder, Value head) {
     if (auto constant = dyn_cast<AffineConstantExpr>(divisor)) {
       group = builder.getIndexAttr(constant.getValue());
     } else {
-      OpFoldResult heads = getExtent(builder, H);
+      OpFoldResult heads = op.getExtent(builder, op.H);
       OpFoldResult keyHeads =
-          getDimSize(builder, loc, getShaped(operand), *pos);
+          getDimSize(builder, loc, op.getShaped(operand), *pos);
       auto staticHeads = getConstantIntValue(heads);
       auto staticKeyHeads = getConstantIntValue(keyHeads);
       if (staticHeads && staticKeyHeads)
@@ -95,16 +102,64 @@ Value AttentionOp::getKeyHead(OpBuilder &builder, Value head) {
   return head;
 }
 
+//===----------------------------------------------------------------------===//
+// fa.attention and fa.attention_backward
+//===----------------------------------------------------------------------===//
+
+/// Memrefs are read, destinations are written too.
+static void
+addEffects(AttentionOpInterface op,
+           SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
+               &effects) {
+  auto *resource = SideEffects::DefaultResource::get();
+  for (OpOperand &operand : op->getOpOperands())
+    if (isa<MemRefType>(operand.get().getType()))
+      effects.emplace_back(MemoryEffects::Read::get(), &operand, resource);
+  for (OpOperand *operand : op.getDestinations())
+    if (isa<MemRefType>(operand->get().getType()))
+      effects.emplace_back(MemoryEffects::Write::get(), operand, resource);
+}
+
+APFloat AttentionOp::getDeadLseValue() {
+  if (std::optional<APFloat> value = getDeadLse())
+    return *value;
+  return APFloat::getInf(APFloat::IEEEdouble(), /*Negative=*/true);
+}
+
+Value AttentionOp::getOutputLike() { return getO(); }
+
+SmallVector<OpOperand *> AttentionOp::getDestinations() {
+  return {&getOMutable(), &getLseMutable()};
+}
+
 void AttentionOp::getEffects(
     SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
         &effects) {
-  auto *resource = SideEffects::DefaultResource::get();
-  for (OpOperand &operand : getOperation()->getOpOperands())
-    if (isa<MemRefType>(operand.get().getType()))
-      effects.emplace_back(MemoryEffects::Read::get(), &operand, resource);
-  for (OpOperand *operand : {&getOMutable(), &getLseMutable()})
-    if (isa<MemRefType>(operand->get().getType()))
-      effects.emplace_back(MemoryEffects::Write::get(), operand, resource);
+  addEffects(*this, effects);
+}
+
+Value AttentionBackwardOp::getOutputLike() { return getO() ? getO() : getDO(); }
+
+SmallVector<OpOperand *> AttentionBackwardOp::getDestinations() {
+  SmallVector<OpOperand *> destinations;
+  if (!getDeltaKnown())
+    destinations.push_back(&getDeltaMutable());
+  for (MutableOperandRange operands :
+       {getDQMutable(), getDKMutable(), getDVMutable(), getDCapturesMutable()})
+    for (OpOperand &operand : operands)
+      destinations.push_back(&operand);
+  return destinations;
+}
+
+bool AttentionBackwardOp::isGathered(unsigned capture) {
+  return isa<UnitAttr>((*getCaptureMaps())[capture]) &&
+         isa<ShapedType>(getCaptures()[capture].getType());
+}
+
+void AttentionBackwardOp::getEffects(
+    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
+        &effects) {
+  addEffects(*this, effects);
 }
 
 //===----------------------------------------------------------------------===//
@@ -122,7 +177,7 @@ static std::string asString(AffineExpr expr) {
 }
 
 /// C1 to C4: the indexing maps.
-static LogicalResult verifyMaps(AttentionOp op) {
+static LogicalResult verifyMaps(AttentionOpInterface op) {
   if (op.getIndexingMaps().size() != 5)
     return op.emitOpError("[C1 maps] has ")
            << op.getIndexingMaps().size()
@@ -181,7 +236,7 @@ static LogicalResult verifyMaps(AttentionOp op) {
 }
 
 /// The static extent of `dim` in `operand`; nullopt when absent or dynamic.
-static std::optional<int64_t> staticExtent(AttentionOp op,
+static std::optional<int64_t> staticExtent(AttentionOpInterface op,
                                            AttentionOp::Operand operand,
                                            AttentionOp::Dim dim) {
   std::optional<unsigned> pos = op.findDim(operand, dim);
@@ -191,7 +246,7 @@ static std::optional<int64_t> staticExtent(AttentionOp op,
 }
 
 /// C5 and C6: extents.
-static LogicalResult verifyExtents(AttentionOp op) {
+static LogicalResult verifyExtents(AttentionOpInterface op) {
   for (unsigned dim = 0; dim < 6; ++dim) {
     std::optional<int64_t> extent;
     StringRef first;
@@ -246,15 +301,16 @@ static LogicalResult verifyExtents(AttentionOp op) {
   return success();
 }
 
-/// C7 and C8: types.
-static LogicalResult verifyTypes(AttentionOp op) {
+using NamedValues = SmallVector<std::pair<StringRef, Value>>;
+
+/// C7 and C8: types. `others` are the shaped operands besides q, k, v, o, lse.
+static LogicalResult verifyTypes(AttentionOpInterface op, NamedValues others) {
   bool onTensors = op.hasTensorSemantics();
-  SmallVector<std::pair<StringRef, Value>> shaped;
+  NamedValues shaped;
   for (unsigned i = 0; i < 5; ++i)
     shaped.emplace_back(kOperandNames[i],
                         op.getShaped(AttentionOp::Operand(i)));
-  if (op.getInitLse())
-    shaped.emplace_back("init_lse", op.getInitLse());
+  llvm::append_range(shaped, others);
   for (Value value : op.getLengths())
     shaped.emplace_back("lengths", value);
   for (Value value : op.getCaptures())
@@ -279,7 +335,7 @@ static LogicalResult verifyTypes(AttentionOp op) {
              << element << " but k or v holds "
              << getElementTypeOrSelf(value.getType())
              << "; q, k and v must have one element type";
-  Type out = getElementTypeOrSelf(op.getO().getType());
+  Type out = getElementTypeOrSelf(op.getOutputLike().getType());
   if (out != element && out != acc)
     return op.emitOpError("[C7 dtypes] o holds ")
            << out << "; it must hold " << element << " or " << acc;
@@ -293,8 +349,8 @@ static LogicalResult verifyTypes(AttentionOp op) {
   return success();
 }
 
-/// C9, C10, C14 and C15: lengths, mask, origin and init_lse.
-static LogicalResult verifyProblem(AttentionOp op) {
+/// C9, C10 and C14: lengths, mask and origin.
+static LogicalResult verifyProblem(AttentionOpInterface op) {
   auto lengths = op.getLengths();
   if (!lengths.empty()) {
     auto isVector = [](Type type) {
@@ -322,35 +378,64 @@ static LogicalResult verifyProblem(AttentionOp op) {
   if (!op.getMask() && !op.getSymbols().empty())
     return op.emitOpError("[C10 mask-symbols] has symbols but no mask; drop "
                           "the symbols or give a mask that uses them");
-  if (!op.getOrigin().empty() && op.getOrigin().size() != 3)
+  size_t numOrigins = op.getOrigin().size();
+  bool isBackward = isa<AttentionBackwardOp>(op.getOperation());
+  if (numOrigins != 0 && numOrigins != 3 && !(isBackward && numOrigins == 4))
     return op.emitOpError("[C14 origin] has ")
-           << op.getOrigin().size() << " values; give none, or b, h and m";
-  if (op.getInitLse()) {
-    auto init = cast<ShapedType>(op.getInitLse().getType());
-    auto lse = cast<ShapedType>(op.getLse().getType());
-    if (init.getElementType() != lse.getElementType() ||
-        init.getShape() != lse.getShape())
-      return op.emitOpError("[C15 init-lse] init_lse is ")
-             << init << " but lse is " << lse
-             << "; they must have one shape and element type";
-  }
+           << numOrigins << " values; give none, or b, h and m"
+           << (isBackward ? ", and n for a window of keys" : "");
   return success();
 }
 
-/// C11 and C12: the score region and its captures.
-static LogicalResult verifyScore(AttentionOp op) {
+/// A region that computes on one element: C11, C21. `meaning` says what its
+/// arguments are.
+static LogicalResult verifyRegion(AttentionOpInterface op, Region &region,
+                                  StringRef label, TypeRange arguments,
+                                  StringRef meaning, size_t numYields) {
+  if (!region.hasOneBlock())
+    return op.emitOpError(label)
+           << " has " << region.getBlocks().size()
+           << " blocks; use one, with arith.select in place of branches";
+  Block &body = region.front();
+  if (body.getArgumentTypes() != arguments)
+    return op.emitOpError(label)
+           << " takes " << body.getArgumentTypes() << "; it must take "
+           << arguments << ": " << meaning;
+  auto yield = body.empty() ? YieldOp() : dyn_cast<YieldOp>(body.back());
+  if (!yield || yield.getNumOperands() != numYields ||
+      llvm::any_of(yield.getOperandTypes(),
+                   [&](Type type) { return type != op.getAccType(); })) {
+    InFlightDiagnostic diagnostic = op.emitOpError(label);
+    diagnostic << " must end with fa.yield of ";
+    if (numYields == 1)
+      diagnostic << "one " << op.getAccType();
+    else
+      diagnostic << numYields << " values of type " << op.getAccType();
+    return diagnostic;
+  }
+  bool mayAccumulate = &region != &op.getScore();
+  for (Operation &inner : body.without_terminator())
+    if (!isPure(&inner) && !(mayAccumulate && isa<AccumulateOp>(inner)))
+      return op.emitOpError(label)
+             << " holds " << inner.getName()
+             << ", which may have side effects; use pure operations, and "
+                "fa.gather to read memory"
+             << (mayAccumulate ? " or fa.accumulate to add to a gradient" : "");
+  return success();
+}
+
+/// C12: captures. Adds the types of the region's arguments for them.
+static LogicalResult verifyCaptures(AttentionOpInterface op,
+                                    SmallVectorImpl<Type> &arguments) {
   auto captures = op.getCaptures();
   size_t numMaps = op.getCaptureMaps() ? op.getCaptureMaps()->size() : 0;
   if (numMaps != captures.size())
     return op.emitOpError("[C12 captures] has ")
            << captures.size() << " captures and " << numMaps
            << " capture maps; give one map, or unit, per capture";
-  bool hasRegion = !op.getScore().empty();
-  if (!hasRegion && !captures.empty())
+  if (op.getScore().empty() && !captures.empty())
     return op.emitOpError("[C12 captures] has captures but no score region "
                           "that reads them; drop the captures or give a score");
-  SmallVector<Type> arguments = {op.getAccType()};
-  arguments.append(4, IndexType::get(op.getContext()));
   for (auto [number, capture] : llvm::enumerate(captures)) {
     Type type = capture.getType();
     Attribute access = (*op.getCaptureMaps())[number];
@@ -370,43 +455,198 @@ static LogicalResult verifyScore(AttentionOp op) {
                 "one result per dimension of the capture";
     arguments.push_back(shaped.getElementType());
   }
-  if (!hasRegion)
-    return success();
-  if (!op.getScore().hasOneBlock())
-    return op.emitOpError("[C11 score-region] has ")
-           << op.getScore().getBlocks().size()
-           << " blocks; use one, with arith.select in place of branches";
-  Block &body = op.getScore().front();
-  if (body.getArgumentTypes() != TypeRange(arguments))
-    return op.emitOpError("[C11 score-region] takes ")
-           << body.getArgumentTypes() << "; it must take " << arguments
-           << ": the score, b, h, m, n and the captures";
-  auto yield = body.empty() ? YieldOp() : dyn_cast<YieldOp>(body.back());
-  if (!yield || yield.getNumOperands() != 1 ||
-      yield.getOperand(0).getType() != op.getAccType())
-    return op.emitOpError("[C11 score-region] must end with fa.yield of one ")
-           << op.getAccType();
-  for (Operation &inner : body.without_terminator())
-    if (!isPure(&inner))
-      return op.emitOpError("[C11 score-region] holds ")
-             << inner.getName()
-             << ", which may have side effects; use pure operations, and "
-                "fa.gather to read memory";
+  return success();
+}
+
+/// C11 and C12: the score region and its captures. Returns the types of the
+/// region's arguments.
+static FailureOr<SmallVector<Type>> verifyScore(AttentionOpInterface op) {
+  SmallVector<Type> arguments = {op.getAccType()};
+  arguments.append(4, IndexType::get(op.getContext()));
+  if (failed(verifyCaptures(op, arguments)))
+    return failure();
+  if (!op.getScore().empty() &&
+      failed(verifyRegion(op, op.getScore(), "[C11 score-region]", arguments,
+                          "the score, b, h, m, n and the captures", 1)))
+    return failure();
+  return arguments;
+}
+
+/// C13: with tensors, results are the new values of the destinations.
+static LogicalResult verifyResults(AttentionOpInterface op, StringRef names) {
+  SmallVector<Type> expected;
+  if (op.hasTensorSemantics())
+    for (OpOperand *operand : op.getDestinations())
+      expected.push_back(operand->get().getType());
+  if (op->getResultTypes() != TypeRange(expected))
+    return op.emitOpError("[C13 results] has results of types ")
+           << op->getResultTypes() << "; it must have the types of " << names
+           << " with tensors and none with memrefs";
   return success();
 }
 
 LogicalResult AttentionOp::verify() {
-  if (failed(verifyMaps(*this)) || failed(verifyTypes(*this)) ||
-      failed(verifyExtents(*this)) || failed(verifyProblem(*this)) ||
-      failed(verifyScore(*this)))
+  NamedValues others;
+  if (getInitLse())
+    others.emplace_back("init_lse", getInitLse());
+  if (failed(verifyMaps(*this)) || failed(verifyTypes(*this, others)) ||
+      failed(verifyExtents(*this)) || failed(verifyProblem(*this)))
     return failure();
-  SmallVector<Type> expected;
-  if (hasTensorSemantics())
-    expected = {getO().getType(), getLse().getType()};
-  if (getResultTypes() != TypeRange(expected))
-    return emitOpError("[C13 results] has results of types ")
-           << getResultTypes() << "; it must have the types of o and lse with "
-           << "tensors and none with memrefs";
+  if (getInitLse()) {
+    auto init = cast<ShapedType>(getInitLse().getType());
+    auto lse = cast<ShapedType>(getLse().getType());
+    if (init.getElementType() != lse.getElementType() ||
+        init.getShape() != lse.getShape())
+      return emitOpError("[C15 init-lse] init_lse is ")
+             << init << " but lse is " << lse
+             << "; they must have one shape and element type";
+  }
+  if (failed(verifyScore(*this)))
+    return failure();
+  return verifyResults(*this, "o and lse");
+}
+
+/// C16 and C17: operands of the backward that are shaped like others.
+static LogicalResult verifyLike(AttentionBackwardOp op, StringRef label,
+                                StringRef name, Value value, StringRef likeName,
+                                Value like, bool elementMayDiffer) {
+  if (!value || !like)
+    return success();
+  auto type = cast<ShapedType>(value.getType());
+  auto likeType = cast<ShapedType>(like.getType());
+  Type acc = op.getAccType();
+  if (failed(verifyCompatibleShape(type, likeType)) ||
+      (type.getElementType() != likeType.getElementType() &&
+       !(elementMayDiffer && type.getElementType() == acc)))
+    return op.emitOpError(label)
+           << " " << name << " is " << type << " but " << likeName << " is "
+           << likeType << "; it must have that shape and hold "
+           << likeType.getElementType()
+           << (elementMayDiffer && likeType.getElementType() != acc
+                   ? " or the accumulator type"
+                   : "");
+  return success();
+}
+
+/// C20: capture_grads and d_captures.
+static LogicalResult verifyCaptureGradients(AttentionBackwardOp op) {
+  static constexpr StringLiteral label = "[C20 capture-gradients]";
+  ArrayRef<int64_t> numbers = op.getDifferentiatedCaptures();
+  if (numbers.size() != op.getDCaptures().size())
+    return op.emitOpError(label)
+           << " has " << numbers.size() << " capture_grads and "
+           << op.getDCaptures().size()
+           << " d_captures; give one destination per differentiated capture";
+  int64_t previous = -1;
+  for (auto [number, gradient] : llvm::zip(numbers, op.getDCaptures())) {
+    if (number <= previous || number >= int64_t(op.getCaptures().size()))
+      return op.emitOpError(label)
+             << " capture_grads holds " << number << " after " << previous
+             << "; give increasing positions of the " << op.getCaptures().size()
+             << " captures";
+    previous = number;
+    Type capture = op.getCaptures()[number].getType();
+    if (!isa<FloatType>(getElementTypeOrSelf(capture)))
+      return op.emitOpError(label)
+             << " capture " << number << " is " << capture
+             << ", which has no gradient; drop it from capture_grads";
+    auto shaped = dyn_cast<ShapedType>(capture);
+    auto type = cast<ShapedType>(gradient.getType());
+    auto shape = shaped ? shaped.getShape() : ArrayRef<int64_t>();
+    if (failed(verifyCompatibleShape(type.getShape(), shape)) ||
+        type.getElementType() != op.getAccType())
+      return op.emitOpError(label)
+             << " the gradient of capture " << number << " is " << type
+             << " but the capture is " << capture
+             << "; it must have that shape (rank 0 for a scalar) and hold "
+             << op.getAccType();
+  }
+  return success();
+}
+
+LogicalResult AttentionBackwardOp::verify() {
+  NamedValues others = {{"d_o", getDO()}, {"delta", getDelta()}};
+  for (auto [name, value] : {std::pair<StringRef, Value>("o", getO()),
+                             {"d_lse", getDLse()},
+                             {"d_q", getDQ()},
+                             {"d_k", getDK()},
+                             {"d_v", getDV()}})
+    if (value)
+      others.emplace_back(name, value);
+  for (Value value : getDCaptures())
+    others.emplace_back("a capture's gradient", value);
+  if (failed(verifyMaps(*this)) || failed(verifyTypes(*this, others)) ||
+      failed(verifyExtents(*this)) || failed(verifyProblem(*this)))
+    return failure();
+  FailureOr<SmallVector<Type>> arguments = verifyScore(*this);
+  if (failed(arguments))
+    return failure();
+
+  static constexpr StringLiteral gradients = "[C16 gradients]";
+  static constexpr StringLiteral rows = "[C17 rows]";
+  if (failed(verifyLike(*this, gradients, "d_o", getDO(), "o", getO(), true)) ||
+      failed(verifyLike(*this, gradients, "d_q", getDQ(), "q", getQ(), true)) ||
+      failed(verifyLike(*this, gradients, "d_k", getDK(), "k", getK(), true)) ||
+      failed(verifyLike(*this, gradients, "d_v", getDV(), "v", getV(), true)) ||
+      failed(verifyLike(*this, rows, "delta", getDelta(), "lse", getLse(),
+                        false)) ||
+      failed(
+          verifyLike(*this, rows, "d_lse", getDLse(), "lse", getLse(), false)))
+    return failure();
+
+  if (getDeltaKnown() ? getO() || getDLse() : !getO())
+    return emitOpError("[C18 delta-known] has ")
+           << (getO()      ? "o"
+               : getDLse() ? "d_lse but no o"
+                           : "no o")
+           << (getDeltaKnown() ? " and delta_known" : " and no delta_known")
+           << "; give o, from which delta is computed, or delta_known, without "
+              "o and d_lse";
+  if (getDestinations().empty())
+    return emitOpError("[C19 outputs] computes nothing; give at least one of "
+                       "d_q, d_k, d_v and d_captures, or drop delta_known");
+  if (failed(verifyCaptureGradients(*this)))
+    return failure();
+
+  if (!getDerivative().empty()) {
+    if (getScore().empty())
+      return emitOpError("[C21 derivative-region] has a derivative but no "
+                         "score region; give both or none");
+    arguments->push_back(getAccType());
+    size_t numYields =
+        1 + llvm::count_if(getDifferentiatedCaptures(),
+                           [&](int64_t number) { return !isGathered(number); });
+    if (failed(verifyRegion(
+            *this, getDerivative(), "[C21 derivative-region]", *arguments,
+            "the raw score, b, h, m, n, the captures and the gradient of the "
+            "score",
+            numYields)))
+      return failure();
+  }
+  return verifyResults(*this, "delta unless known, d_q, d_k, d_v and "
+                              "d_captures, as far as present,");
+}
+
+LogicalResult AccumulateOp::verify() {
+  auto op = cast<AttentionBackwardOp>((*this)->getParentOp());
+  int64_t number = getCapture();
+  if ((*this)->getParentRegion() != &op.getDerivative())
+    return emitOpError("is in the score region; use it in the derivative "
+                       "region only");
+  if (!llvm::is_contained(op.getDifferentiatedCaptures(), number) ||
+      number >= int64_t(op.getCaptures().size()) || !op.isGathered(number))
+    return emitOpError("adds to the gradient of capture ")
+           << number
+           << "; name an entry of capture_grads that the region "
+              "gathers from, and yield the others";
+  auto type = cast<ShapedType>(op.getCaptures()[number].getType());
+  if (type.getRank() != int64_t(getIndices().size()))
+    return emitOpError("has ")
+           << getIndices().size() << " indices for a capture of rank "
+           << type.getRank() << "; give one index per dimension";
+  if (getValue().getType() != op.getAccType())
+    return emitOpError("adds ")
+           << getValue().getType() << "; gradients are " << op.getAccType();
   return success();
 }
 

@@ -9,11 +9,32 @@
 namespace mlir::fa {
 /// The discardable attribute that holds an attention's `#fa.schedule`.
 inline constexpr llvm::StringLiteral kScheduleAttrName = "fa.schedule";
+
+/// Positions in the iteration space of attention and of its indexing maps.
+struct AttentionSpace {
+  enum Dim : unsigned { B = 0, H = 1, M = 2, N = 3, D = 4, E = 5 };
+  enum Operand : unsigned { Q = 0, K = 1, V = 2, O = 3, LSE = 4 };
+};
+
+/// What AttentionOpInterface declares on the interface and on the operations.
+class AttentionOpInterface;
+namespace impl {
+FloatType getAccType(AttentionOpInterface op);
+TypedValue<ShapedType> getShaped(AttentionOpInterface op,
+                                 AttentionSpace::Operand operand);
+std::optional<unsigned> findDim(AttentionOpInterface op,
+                                AttentionSpace::Operand operand,
+                                AttentionSpace::Dim dim);
+OpFoldResult getExtent(AttentionOpInterface op, OpBuilder &builder,
+                       AttentionSpace::Dim dim);
+Value getKeyHead(AttentionOpInterface op, OpBuilder &builder, Value head);
+} // namespace impl
 } // namespace mlir::fa
 
 #include "fa/Dialect/FA/IR/FADialect.h.inc"
 #define GET_ATTRDEF_CLASSES
 #include "fa/Dialect/FA/IR/FAAttrs.h.inc"
+#include "fa/Dialect/FA/IR/FAInterfaces.h.inc"
 #define GET_OP_CLASSES
 #include "fa/Dialect/FA/IR/FAOps.h.inc"
 

@@ -7,6 +7,7 @@
 #ifndef FA_DIALECT_FA_IR_FAOPS
 #define FA_DIALECT_FA_IR_FAOPS
 
+include "fa/Dialect/FA/IR/FAInterfaces.td"
 include "mlir/IR/OpBase.td"
 include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/BuiltinAttributes.td"
@@ -97,6 +98,8 @@ def FA_TensorOrMemRef : AnyTypeOf<[AnyRankedTensor, AnyStridedMemRef]>;
 
 def FA_AttentionOp : FA_Op<"attention",
     [AttrSizedOperandSegments,
+     DeclareOpInterfaceMethods<FA_AttentionOpInterface,
+                               ["getOutputLike", "getDestinations"]>,
      DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
   let summary = "softmax(mask(score(scale * q k^T))) v";
   let description = [{
@@ -205,32 +208,182 @@ def FA_AttentionOp : FA_Op<"attention",
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
-    /// Positions in the iteration space and of the maps.
-    enum Dim : unsigned { B = 0, H = 1, M = 2, N = 3, D = 4, E = 5 };
-    enum Operand : unsigned { Q = 0, K = 1, V = 2, O = 3, LSE = 4 };
-    AffineMap getMap(Operand operand) {
-      return cast<AffineMapAttr>(getIndexingMaps()[operand]).getValue();
-    }
-    /// The type in which scores are computed: f64 for f64 inputs, else f32.
-    FloatType getAccType();
     /// The value of lse in a row without a live key (-inf unless stated).
     APFloat getDeadLseValue();
-    bool hasTensorSemantics() { return isa<RankedTensorType>(getQ().getType()); }
-    /// The operand that `operand` names.
-    TypedValue<ShapedType> getShaped(Operand operand);
-    /// The dimension of `operand` that runs along `dim`, if there is one.
-    std::optional<unsigned> findDim(Operand operand, Dim dim);
-    /// Extent of `dim` for queries; 1 when no operand has it.
-    OpFoldResult getExtent(OpBuilder &builder, Dim dim);
-    /// The head of k and v that query head `head` reads.
-    Value getKeyHead(OpBuilder &builder, Value head);
   }];
+}
+
+def FA_AttentionBackwardOp : FA_Op<"attention_backward",
+    [AttrSizedOperandSegments,
+     DeclareOpInterfaceMethods<FA_AttentionOpInterface,
+                               ["getOutputLike", "getDestinations"]>,
+     DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
+  let summary = "gradients of fa.attention";
+  let description = [{
+    The problem (iteration space, the five indexing maps, scale, lengths,
+    origin, captures, mask, score region) is that of the `fa.attention` which
+    gave `o` and `lse`, and is stated in the same way. `d_o` uses the map of o;
+    `delta` and `d_lse` that of lse; `d_q`, `d_k`, `d_v` those of q, k, v.
+
+    n is kept in row (b, h, m) as in `fa.attention`, and moreover `m < lq` and
+    lse is neither -inf nor +inf. For every (b, h, m) and kept n, in f32 (f64 for
+    f64 inputs):
+
+    1. `raw = scale * sum_d q(b,h,m,d) * k(b,h,n,d)`,
+       `s = score(raw, b, h, m, n, captures...)`, `p = exp(s - lse)`
+    2. `delta = sum_e o(b,h,m,e) * d_o(b,h,m,e) - d_lse`, per row; 0 in rows with
+       `m >= lq` or an infinite lse
+    3. `dp = sum_e d_o(b,h,m,e) * v(b,h,n,e)`, `ds = p * (dp - delta)`
+    4. `dr, g... = derivative(raw, b, h, m, n, captures..., ds)`; `dr = ds`
+       without score region
+    5. `d_q(b,h,m,d) = scale * sum dr * k(b,h,n,d)`,
+       `d_k(b,h,n,d) = scale * sum dr * q(b,h,m,d)`,
+       `d_v(b,h,n,e) = sum p * d_o(b,h,m,e)`,
+       `d_capture = sum g`
+
+    Each sum is over all kept (b, h, m, n) that read the element in
+    `fa.attention`: an element of d_k or d_v sums over the query heads of its
+    group, and a capture over the dimensions that its map drops. What is not
+    kept adds nothing, whatever its values, NaN included; rows of d_q from lq
+    on, keys of d_k and d_v from lk on and rows without a live key get zeros.
+
+    - `d_lse`: the gradient with respect to lse, zero when absent.
+    - `delta`: an output; `delta_known` makes it an input that is read in place
+      of step 2, and o and d_lse are absent then.
+    - `d_q`, `d_k`, `d_v`, `d_captures`: each is optional.
+    - `capture_grads`: the positions of the captures that have gradients, in
+      increasing order, one for each of `d_captures`. A gradient has the shape of
+      its capture (rank 0 for a scalar) and the accumulator type.
+    - `derivative`: takes the arguments of the score region and `ds`; yields `dr`,
+      then one accumulator value for each entry of `capture_grads` whose capture
+      is passed by element or is a scalar. Captures that the region gathers from
+      get theirs by `fa.accumulate`. `fa-differentiate` makes this region from
+      the score region.
+    - `origin`: as in `fa.attention`, or (b, h, m, n) when the operands hold a
+      window of the keys, too. In a window, sums are over the window.
+    - The gradient of `init_lse` follows from the results:
+      `d_init_lse = -exp(init_lse - lse) * delta`, and 0 where init_lse is -inf.
+
+    With tensors, the results are the new values of delta (unless known), d_q,
+    d_k, d_v and d_captures, those that are present, in that order.
+
+    Constraints: C1 to C14 of `fa.attention`, and
+
+    - C16 `gradients`: d_o has the shape of o and its element type or the
+      accumulator type, d_q, d_k, d_v likewise of q, k, v.
+    - C17 `rows`: delta and d_lse have shape and element type of lse.
+    - C18 `delta-known`: o is present, unless delta_known; then o and d_lse are
+      absent.
+    - C19 `outputs`: with delta_known, at least one gradient is computed.
+    - C20 `capture-gradients`: capture_grads holds increasing positions of
+      captures of float type; d_captures has one entry for each, of the
+      capture's shape and the accumulator type.
+    - C21 `derivative-region`: arguments (acc, index × 4, captures..., acc);
+      yields dr and the gradients described above; pure operations and
+      `fa.accumulate` only; none without a score region.
+
+    Example, with a learnable bias:
+
+    ```mlir
+    fa.attention_backward ins(%q, %k, %v, %lse, %d_o : memref<2x512x8x64xf16>, memref<2x512x2x64xf16>, memref<2x512x2x64xf16>, memref<2x8x512xf32>, memref<2x512x8x64xf16>)
+        o(%o : memref<2x512x8x64xf16>) scale(%scale : f32)
+        captures(%bias : memref<8x512xf32>)
+        mask #fa.mask<affine_set<(b,h,m,n)[lq,lk] : (m + lk - lq - n >= 0)>>
+        delta(%delta : memref<2x8x512xf32>) d_q(%d_q : memref<2x512x8x64xf16>)
+        d_k(%d_k : memref<2x512x2x64xf16>) d_v(%d_v : memref<2x512x2x64xf16>)
+        d_captures(%d_bias : memref<8x512xf32>)
+        {indexing_maps = [
+          affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>,
+          affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>,
+          affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>,
+          affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>,
+          affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>],
+         capture_maps = [affine_map<(b,h,m,n) -> (h, n)>],
+         capture_grads = array<i64: 0>}
+        score {
+        ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %x: f32):
+          %s = arith.addf %r, %x : f32
+          fa.yield %s : f32
+        } derivative {
+        ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %x: f32, %ds: f32):
+          fa.yield %ds, %ds : f32, f32
+        }
+    ```
+  }];
+  let arguments = (ins
+    FA_TensorOrMemRef:$q, FA_TensorOrMemRef:$k, FA_TensorOrMemRef:$v,
+    FA_TensorOrMemRef:$lse, FA_TensorOrMemRef:$d_o,
+    Optional<FA_TensorOrMemRef>:$o, Optional<FA_TensorOrMemRef>:$d_lse,
+    AnyFloat:$scale,
+    Variadic<Index>:$origin,
+    Variadic<AnyType>:$lengths,
+    Variadic<AnyType>:$captures,
+    Variadic<Index>:$symbols,
+    FA_TensorOrMemRef:$delta,
+    Optional<FA_TensorOrMemRef>:$d_q, Optional<FA_TensorOrMemRef>:$d_k,
+    Optional<FA_TensorOrMemRef>:$d_v,
+    Variadic<FA_TensorOrMemRef>:$d_captures,
+    AffineMapArrayAttr:$indexing_maps,
+    OptionalAttr<ArrayAttr>:$capture_maps,
+    OptionalAttr<FA_MaskAttr>:$mask,
+    OptionalAttr<DenseI64ArrayAttr>:$capture_grads,
+    UnitAttr:$delta_known);
+  let regions = (region AnyRegion:$score, AnyRegion:$derivative);
+  let results = (outs Variadic<AnyRankedTensor>:$results);
+  let assemblyFormat = [{
+    `ins` `(` $q `,` $k `,` $v `,` $lse `,` $d_o `:` type($q) `,` type($k) `,`
+    type($v) `,` type($lse) `,` type($d_o) `)`
+    (`o` `(` $o^ `:` type($o) `)`)?
+    (`d_lse` `(` $d_lse^ `:` type($d_lse) `)`)?
+    `scale` `(` $scale `:` type($scale) `)`
+    (`origin` `(` $origin^ `)`)?
+    (`lengths` `(` $lengths^ `:` type($lengths) `)`)?
+    (`captures` `(` $captures^ `:` type($captures) `)`)?
+    (`mask` $mask^)? (`symbols` `(` $symbols^ `)`)?
+    `delta` `(` $delta `:` type($delta) `)`
+    (`d_q` `(` $d_q^ `:` type($d_q) `)`)?
+    (`d_k` `(` $d_k^ `:` type($d_k) `)`)?
+    (`d_v` `(` $d_v^ `:` type($d_v) `)`)?
+    (`d_captures` `(` $d_captures^ `:` type($d_captures) `)`)?
+    attr-dict (`score` $score^)? (`derivative` $derivative^)?
+    (`->` type($results)^)?
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// The positions of the captures that have gradients.
+    ArrayRef<int64_t> getDifferentiatedCaptures() {
+      return getCaptureGrads().value_or(ArrayRef<int64_t>());
+    }
+    /// Whether the regions gather from this capture; its gradient then comes
+    /// from fa.accumulate, not from the yield.
+    bool isGathered(unsigned capture);
+  }];
+}
+
+def FA_AccumulateOp : FA_Op<"accumulate",
+    [HasParent<"AttentionBackwardOp">, MemoryEffects<[MemWrite]>]> {
+  let summary = "add to one element of a capture's gradient";
+  let description = [{
+    In a derivative region: adds `value` to the element at `indices` of the
+    gradient of the capture at position `capture`. This is the derivative of
+    `fa.gather` from that capture, and indices are clamped in the same way. What
+    is not kept adds nothing.
+
+    ```mlir
+    fa.accumulate %g into 0[%i] : f32
+    ```
+  }];
+  let arguments = (ins AnyFloat:$value, I64Attr:$capture,
+      Variadic<Index>:$indices);
+  let assemblyFormat =
+      "$value `into` $capture `[` $indices `]` attr-dict `:` type($value)";
+  let hasVerifier = 1;
 }
 
 def FA_GatherOp : FA_Op<"gather", [Pure]> {
   let summary = "read one element of a captured tensor";
   let description = [{
-    Reads `source[indices...]` inside a score region. An index outside the
+    Reads `source[indices...]` inside a score or derivative region. An index outside the
     source is clamped into it: a masked score may compute any index.
 
     ```mlir
@@ -245,10 +398,12 @@ def FA_GatherOp : FA_Op<"gather", [Pure]> {
 }
 
 def FA_YieldOp : FA_Op<"yield", [Pure, ReturnLike, Terminator,
-                                 ParentOneOf<["AttentionOp"]>]> {
-  let summary = "the score of this element";
+                                 ParentOneOf<["AttentionOp",
+                                              "AttentionBackwardOp"]>]> {
+  let summary = "the results of a score or derivative region";
   let description = [{
-    Ends a score region with the transformed score.
+    Ends a score region with the transformed score, and a derivative region with
+    the gradient of the raw score and those of captures.
 
     ```mlir
     fa.yield %s : f32
