@@ -120,16 +120,25 @@ func.func @plain(%q: !t, %k: !t, %v: !t, %scale: f32, %o: !t, %l: !l) {
   return
 }
 
-// A window of run-time size: three loops, masked, full and masked.
+// A window of run-time size: the blocks that either side cuts come first, in one
+// loop, then the full ones. Both loops count steps and say in the same way which
+// block a step is.
 // SPLIT-LABEL: func.func @window
-// SPLIT: scf.for %{{.*}} = %{{.*}} to %[[A:[a-z0-9]*]] step
+// SPLIT: %[[LEFT:.*]] = arith.maxsi
+// SPLIT: %[[RIGHT:.*]] = arith.maxsi %{{.*}}, %[[LEFT]]
+// SPLIT: %[[FULL:.*]] = arith.subi %[[RIGHT]], %[[LEFT]]
+// SPLIT: %[[CUT:.*]] = arith.subi %[[END:[a-z0-9]*]], %[[FULL]]
+// SPLIT: scf.for %[[S:.*]] = %{{.*}} to %[[MID:[a-z0-9]*]] step
+// SPLIT: %[[IN:.*]] = arith.cmpi sgt, %[[CUT]], %[[S]]
+// SPLIT: %[[X:.*]] = arith.select %[[IN]]
+// SPLIT: %[[IN2:.*]] = arith.cmpi sgt, %[[LEFT]], %[[S]]
+// SPLIT: arith.select %[[IN2]], %[[S]], %[[X]]
 // SPLIT: arith.cmpi {{.*}} : tensor<32x16xi32>
 // SPLIT: scf.yield
-// SPLIT: scf.for %{{.*}} = %[[A]] to %[[B:[a-z0-9]*]] step
-// SPLIT-NOT: arith.cmpi
-// SPLIT: scf.yield
-// SPLIT: scf.for %{{.*}} = %[[B]] to
-// SPLIT: arith.cmpi {{.*}} : tensor<32x16xi32>
+// SPLIT: scf.for %[[S:.*]] = %[[MID]] to %[[END]] step
+// SPLIT: arith.cmpi sgt, %[[CUT]], %[[S]]
+// SPLIT: arith.cmpi sgt, %[[LEFT]], %[[S]]
+// SPLIT-NOT: tensor<32x16xi32>
 // SPLIT: scf.yield
 // SPLIT-NOT: = scf.for %
 // SPLIT: return

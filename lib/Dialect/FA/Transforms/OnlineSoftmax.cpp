@@ -224,7 +224,8 @@ LogicalResult Emitter::run() {
   {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(loop.getBody());
-    Value j = loop.getInductionVar();
+    Value step = loop.getInductionVar();
+    Value j = blockOfStep(blocks, step);
     Value acc = loop.getRegionIterArg(0), max = loop.getRegionIterArg(1),
           sum = loop.getRegionIterArg(2);
     Value n0 = getValueOrCreateConstantIndexOp(
@@ -246,7 +247,7 @@ LogicalResult Emitter::run() {
     if (Value keep = mask.emitPredicate(builder, loc, tileM, tileN, m0, n0)) {
       Value masked = arith::SelectOp::create(builder, loc, keep, scores,
                                              infinity(scoreType()));
-      inFull = isFullBlock(blocks, j);
+      inFull = isFullBlock(blocks, step);
       scores = arith::SelectOp::create(builder, loc, inFull, scores, masked);
     }
 

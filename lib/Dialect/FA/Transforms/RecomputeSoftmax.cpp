@@ -240,13 +240,14 @@ LogicalResult Emitter::emitRows() {
   {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(loop.getBody());
-    Value j = loop.getInductionVar();
+    Value step = loop.getInductionVar();
+    Value j = blockOfStep(blocks, step);
     Value n0 =
         asValue(apply(builder.getAffineDimExpr(0) * tileN, {OpFoldResult(j)}));
     Value kTile = load(op.getK(), kMap, AttentionSpace::N, n0, tileN, d);
     Value vTile = load(op.getV(), vMap, AttentionSpace::N, n0, tileN, e);
     Value keep = mask.emitPredicate(builder, loc, tileM, tileN, m0, n0);
-    Value inFull = keep ? isFullBlock(blocks, j) : Value();
+    Value inFull = keep ? isFullBlock(blocks, step) : Value();
     Block block;
     if (failed(emitBlock(qTile, kTile, dOTile, vTile, rows, keep, inFull, n0,
                          block)))

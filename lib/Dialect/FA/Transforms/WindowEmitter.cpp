@@ -198,21 +198,50 @@ WindowEmitter::keyBlocks(const MaskQuery &mask, Value rows, AffineMap rowsMap) {
     blocks.end =
         arith::SelectOp::create(builder, loc, dead, blocks.first, blocks.end);
   }
+  if (isConstantIntValue(blocks.fullFirst, 0))
+    return blocks;
+  auto clamped = [&](OpFoldResult value, Value low) -> Value {
+    Value bound = getValueOrCreateConstantIndexOp(builder, loc, value);
+    bound = arith::MinSIOp::create(builder, loc, bound, blocks.end);
+    return arith::MaxSIOp::create(builder, loc, bound, low);
+  };
+  blocks.leftEnd = clamped(blocks.fullFirst, blocks.first);
+  blocks.rightFirst = clamped(blocks.fullEnd, blocks.leftEnd);
+  Value fullBlocks =
+      arith::SubIOp::create(builder, loc, blocks.rightFirst, blocks.leftEnd);
+  blocks.cutEnd = arith::SubIOp::create(builder, loc, blocks.end, fullBlocks);
   return blocks;
 }
 
-Value WindowEmitter::isFullBlock(const KeyBlocks &blocks, Value j) {
-  auto compare = [&](arith::CmpIPredicate predicate,
-                     OpFoldResult bound) -> Value {
-    return arith::CmpIOp::create(
-        builder, loc, predicate, j,
-        getValueOrCreateConstantIndexOp(builder, loc, bound));
+Value WindowEmitter::blockOfStep(const KeyBlocks &blocks, Value step) {
+  if (!blocks.cutEnd)
+    return step;
+  // The same expression in every piece of the loop (copies run ahead into the
+  // next one); fa-split-mask-loops looks at comparisons of the step with a
+  // bound, not of a bound with the step.
+  auto below = [&](Value bound) -> Value {
+    return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sgt, bound,
+                                 step);
   };
-  if (isConstantIntValue(blocks.fullFirst, 0))
-    return compare(arith::CmpIPredicate::slt, blocks.fullEnd);
-  Value above = compare(arith::CmpIPredicate::sge, blocks.fullFirst);
-  return arith::AndIOp::create(
-      builder, loc, above, compare(arith::CmpIPredicate::slt, blocks.fullEnd));
+  auto shifted = [&](Value from, Value to) -> Value {
+    Value shift = arith::SubIOp::create(builder, loc, to, from);
+    return arith::AddIOp::create(builder, loc, step, shift);
+  };
+  Value right = shifted(blocks.leftEnd, blocks.rightFirst);
+  Value full = shifted(blocks.cutEnd, blocks.leftEnd);
+  Value block =
+      arith::SelectOp::create(builder, loc, below(blocks.cutEnd), right, full);
+  return arith::SelectOp::create(builder, loc, below(blocks.leftEnd), step,
+                                 block);
+}
+
+Value WindowEmitter::isFullBlock(const KeyBlocks &blocks, Value step) {
+  if (blocks.cutEnd)
+    return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, step,
+                                 blocks.cutEnd);
+  return arith::CmpIOp::create(
+      builder, loc, arith::CmpIPredicate::slt, step,
+      getValueOrCreateConstantIndexOp(builder, loc, blocks.fullEnd));
 }
 
 /// A matrix tile whose rows run along `rowDim` of the iteration space.
@@ -373,7 +402,9 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
       .getResult();
 }
 
-/// Every scalar op becomes the same op on tiles, index becomes i32.
+/// Every scalar op becomes the same op on tiles, index becomes i32. What is the
+/// same for all scores of the block (a cap, say) stays a scalar until it meets
+/// a tile.
 LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
                                           ValueRange trailing, Value n0,
                                           SmallVectorImpl<Value> &results) {
@@ -383,10 +414,23 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
   auto tileTypeOf = [&](Type scalar) {
     return RankedTensorType::get(shape, scalar.isIndex() ? i32 : scalar);
   };
-  auto toTile = [&](Value scalar) -> Value {
-    if (scalar.getType().isIndex())
-      scalar = arith::IndexCastOp::create(builder, loc, i32, scalar);
-    return splat(scalar, tileTypeOf(scalar.getType()));
+  auto toScalar = [&](Value value) -> Value {
+    if (!value.getType().isIndex())
+      return value;
+    return arith::IndexCastOp::create(builder, loc, i32, value);
+  };
+  auto isTile = [](Value value) {
+    return isa<RankedTensorType>(value.getType());
+  };
+  auto toTile = [&](Value value) -> Value {
+    if (isa<ShapedType>(value.getType()))
+      return value;
+    RankedTensorType type = tileTypeOf(value.getType());
+    Attribute constant;
+    if (matchPattern(value, m_Constant(&constant)))
+      return arith::ConstantOp::create(builder, loc,
+                                       DenseElementsAttr::get(type, constant));
+    return splat(value, type);
   };
   auto coordinate = [&](Value start, int64_t extent, unsigned dim) -> Value {
     auto type = RankedTensorType::get({extent}, i32);
@@ -404,8 +448,8 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
     if (!body.getArgument(number).use_empty())
       mapping.map(body.getArgument(number), make());
   };
-  bind(1, [&] { return toTile(b); });
-  bind(2, [&] { return toTile(h); });
+  bind(1, [&] { return toScalar(b); });
+  bind(2, [&] { return toScalar(h); });
   bind(3, [&] { return coordinate(m0, tileM, 0); });
   bind(4, [&] { return coordinate(n0, tileN, 1); });
   for (unsigned i = 0; i < op.getCaptures().size(); ++i) {
@@ -414,9 +458,7 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
     FailureOr<Value> tile = loadCapture(i, n0);
     if (failed(tile))
       return failure();
-    if (!isa<ShapedType>((*tile).getType()))
-      tile = toTile(*tile);
-    mapping.map(body.getArgument(5 + i), *tile);
+    mapping.map(body.getArgument(5 + i), toScalar(*tile));
   }
   for (auto [argument, tile] :
        llvm::zip(body.getArguments().drop_front(5 + op.getCaptures().size()),
@@ -426,27 +468,24 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
     if (Value mapped = mapping.lookupOrNull(value))
       return mapped;
     // Defined outside of the region.
-    Value tile = isa<ShapedType>(value.getType()) ? value : toTile(value);
-    mapping.map(value, tile);
-    return tile;
+    Value scalar = toScalar(value);
+    mapping.map(value, scalar);
+    return scalar;
   };
 
   for (Operation &inner : body.without_terminator()) {
     if (auto constant = dyn_cast<arith::ConstantOp>(inner)) {
-      auto type = tileTypeOf(constant.getType());
-      Attribute value = constant.getValue();
+      TypedAttr value = constant.getValue();
       if (constant.getType().isIndex())
         value = builder.getI32IntegerAttr(cast<IntegerAttr>(value).getInt());
-      mapping.map(
-          constant.getResult(),
-          arith::ConstantOp::create(builder, inner.getLoc(),
-                                    DenseElementsAttr::get(type, value)));
+      mapping.map(constant.getResult(),
+                  arith::ConstantOp::create(builder, inner.getLoc(), value));
       continue;
     }
     if (auto gather = dyn_cast<GatherOp>(inner)) {
       SmallVector<Value> indices;
       for (Value at : gather.getIndices())
-        indices.push_back(lookup(at));
+        indices.push_back(toTile(lookup(at)));
       mapping.map(gather.getResult(),
                   tl::GatherOp::create(builder, inner.getLoc(),
                                        tileTypeOf(gather.getResult().getType()),
@@ -457,9 +496,11 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
       // Indices are 32 bits wide here.
       Value from = lookup(inner.getOperand(0));
       Type fromType = getElementTypeOrSelf(from.getType());
-      auto type = tileTypeOf(inner.getResult(0).getType());
+      Type type = tileTypeOf(inner.getResult(0).getType());
+      if (!isTile(from))
+        type = getElementTypeOrSelf(type);
       unsigned have = fromType.getIntOrFloatBitWidth();
-      unsigned want = type.getElementTypeBitWidth();
+      unsigned want = getElementTypeOrSelf(type).getIntOrFloatBitWidth();
       Value to = from;
       if (have > want)
         to = arith::TruncIOp::create(builder, inner.getLoc(), type, from);
@@ -475,11 +516,16 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
              << inner.getName()
              << ", which has no meaning on tiles; use elementwise arith and "
                 "math operations and fa.gather";
-    OperationState state(inner.getLoc(), inner.getName());
+    SmallVector<Value> operands;
     for (Value operand : inner.getOperands())
-      state.addOperands(lookup(operand));
+      operands.push_back(lookup(operand));
+    bool onTiles = llvm::any_of(operands, isTile);
+    OperationState state(inner.getLoc(), inner.getName());
+    for (Value operand : operands)
+      state.addOperands(onTiles ? toTile(operand) : operand);
     for (Type type : inner.getResultTypes())
-      state.addTypes(tileTypeOf(type));
+      state.addTypes(onTiles ? tileTypeOf(type)
+                             : getElementTypeOrSelf(tileTypeOf(type)));
     state.attributes = inner.getAttrs();
     Operation *clone = builder.create(state);
     mapping.map(&inner, clone);
@@ -487,6 +533,6 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
       mapping.map(from, to);
   }
   for (Value result : body.getTerminator()->getOperands())
-    results.push_back(lookup(result));
+    results.push_back(toTile(lookup(result)));
   return success();
 }

@@ -54,10 +54,17 @@ protected:
     Value first, end;                // some key may be kept
     OpFoldResult fullFirst, fullEnd; // every key is kept
     bool rowsEndEarly;               // rows from lq on may exist
+    /// Where the mask may cut blocks on both sides, those come first, so that
+    /// one loop has them all: the blocks below `leftEnd`, those from
+    /// `rightFirst` on, and from step `cutEnd` on the full ones. Null in their
+    /// natural order.
+    Value leftEnd, rightFirst, cutEnd;
   };
   KeyBlocks keyBlocks(const MaskQuery &mask, Value rows, AffineMap rowsMap);
-  /// i1: every key of block `j` is kept.
-  Value isFullBlock(const KeyBlocks &blocks, Value j);
+  /// The block of step `step` in [first, end).
+  Value blockOfStep(const KeyBlocks &blocks, Value step);
+  /// i1: every key of the block of `step` is kept.
+  Value isFullBlock(const KeyBlocks &blocks, Value step);
 
   Value load(Value memref, AffineMap map, unsigned rowDim, Value rowOffset,
              int64_t rows, int64_t columns);

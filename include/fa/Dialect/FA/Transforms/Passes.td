@@ -165,6 +165,10 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     something; blocks in which it keeps everything are recognised by a scalar
     comparison that `fa-split-mask-loops` turns into loop bounds.
 
+    Where a mask may cut blocks on both sides of the full ones (a window), the
+    blocks that it may cut come first and the full ones after them: then
+    `fa-split-mask-loops` makes two loops of it, not three.
+
     The running maximum is exact. Without a score region and with a scale that
     is known not to be negative (a constant, or a function argument with the
     attribute `fa.nonnegative`), scale and base change cost one multiply-subtract
