@@ -268,7 +268,7 @@ mlir::fa::buildAttentionBackward(const fa_attention_spec &spec, int gradients,
   if (hasDLse)
     os << "      d_lse(%d_lse : " << row << ")\n";
   os << builder.scale() << builder.lengths() << builder.captures()
-     << builder.mask() << "      outs(%delta : " << row << ")\n"
+     << builder.mask() << "      delta(%delta : " << row << ")\n"
      << outs << "      {" << builder.attributes() << "}\n"
      << builder.score();
   return builder.program("attention_backward", op);

@@ -83,13 +83,13 @@ def _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
         )
     if softmax_scale is not None:
         softmax_scale = _number("softmax_scale", softmax_scale)
-        if not math.isfinite(softmax_scale):
+        if not -math.inf < softmax_scale < math.inf:
             raise ValueError(
                 f"softmax_scale: {softmax_scale} is not allowed; allowed: a finite number, or "
                 "None for head_dim ** -0.5"
             )
     softcap = _number("softcap", softcap)
-    if not (softcap >= 0.0 and math.isfinite(softcap)):
+    if not 0.0 <= softcap < math.inf:
         raise ValueError(
             f"softcap: {softcap} is not allowed; allowed: 0 (off) or a positive finite number"
         )

@@ -241,6 +241,18 @@ def test_compile_errors(options, message):
 # ===-----------------------------------------------------------------------=== #
 
 
+@pytest.fixture
+def plain_results(monkeypatch, torch):
+    """Results without poison, which makes them views of larger tensors."""
+    from flash_attn_mlir import _arrays
+
+    def empty(self, shape, dtype, like):
+        array = self.torch.empty(shape, dtype=self.types[dtype], device=like.device)
+        return array, self.view(array)
+
+    monkeypatch.setattr(_arrays._Torch, "empty", empty)
+
+
 def leaves(torch, rng, *shapes, dtype="float64"):
     return [
         torch.from_numpy(rng.standard_normal(shape)).to(getattr(torch, dtype)).requires_grad_()
@@ -404,7 +416,7 @@ def test_without_grad_there_is_no_graph(torch, rng, monkeypatch):
     fa.flash_attn_func(q.detach(), k.detach(), v.detach())
 
 
-def test_saved_tensors_notice_changes_in_place(torch, rng):
+def test_saved_tensors_notice_changes_in_place(torch, rng, plain_results):
     q, k, v = leaves(torch, rng, *QKV)
     out = fa.flash_attn_func(q, k, v)
     with torch.no_grad():
@@ -476,18 +488,6 @@ def test_parameters_as_inputs(torch, rng):
 # ===-----------------------------------------------------------------------=== #
 # Operators and tracing
 # ===-----------------------------------------------------------------------=== #
-
-
-@pytest.fixture
-def plain_results(monkeypatch, torch):
-    """Results without poison: the tracers compare them with dense tensors."""
-    from flash_attn_mlir import _arrays
-
-    def empty(self, shape, dtype, like):
-        array = self.torch.empty(shape, dtype=self.types[dtype], device=like.device)
-        return array, self.view(array)
-
-    monkeypatch.setattr(_arrays._Torch, "empty", empty)
 
 
 def test_opcheck(torch, rng, plain_results):

@@ -22,7 +22,7 @@
 // CHECK:   fa.yield %[[GS]]
 func.func @softcap(%q: memref<4x8xf32>, %do: memref<4x8xf32>, %l: memref<4xf32>, %scale: f32, %cap: f32) {
   fa.attention_backward ins(%q, %q, %q, %l, %do : memref<4x8xf32>, memref<4x8xf32>, memref<4x8xf32>, memref<4xf32>, memref<4x8xf32>)
-      scale(%scale : f32) captures(%cap : f32) outs(%l : memref<4xf32>) d_q(%q : memref<4x8xf32>)
+      scale(%scale : f32) captures(%cap : f32) delta(%l : memref<4xf32>) d_q(%q : memref<4x8xf32>)
       {delta_known, capture_maps = [unit], indexing_maps = [#mn, #nd, #ne, #me, #m]}
       score {
       ^bb0(%s: f32, %b: index, %h: index, %i: index, %j: index, %c: f32):
@@ -49,7 +49,7 @@ func.func @softcap(%q: memref<4x8xf32>, %do: memref<4x8xf32>, %l: memref<4xf32>,
 // CHECK:   fa.yield %[[GS]]
 func.func @sums(%q: memref<4x8xf32>, %do: memref<4x8xf32>, %l: memref<4xf32>, %scale: f32) {
   fa.attention_backward ins(%q, %q, %q, %l, %do : memref<4x8xf32>, memref<4x8xf32>, memref<4x8xf32>, memref<4xf32>, memref<4x8xf32>)
-      scale(%scale : f32) outs(%l : memref<4xf32>) d_q(%q : memref<4x8xf32>)
+      scale(%scale : f32) delta(%l : memref<4xf32>) d_q(%q : memref<4x8xf32>)
       {delta_known, indexing_maps = [#mn, #nd, #ne, #me, #m]}
       score {
       ^bb0(%s: f32, %b: index, %h: index, %i: index, %j: index):
@@ -72,7 +72,7 @@ func.func @sums(%q: memref<4x8xf32>, %do: memref<4x8xf32>, %l: memref<4xf32>, %s
 // CHECK-NEXT: fa.yield %[[G]]
 func.func @given(%q: memref<4x8xf32>, %do: memref<4x8xf32>, %l: memref<4xf32>, %scale: f32) {
   fa.attention_backward ins(%q, %q, %q, %l, %do : memref<4x8xf32>, memref<4x8xf32>, memref<4x8xf32>, memref<4xf32>, memref<4x8xf32>)
-      scale(%scale : f32) outs(%l : memref<4xf32>) d_q(%q : memref<4x8xf32>)
+      scale(%scale : f32) delta(%l : memref<4xf32>) d_q(%q : memref<4x8xf32>)
       {delta_known, indexing_maps = [#mn, #nd, #ne, #me, #m]}
       score {
       ^bb0(%s: f32, %b: index, %h: index, %i: index, %j: index):
@@ -95,7 +95,7 @@ func.func @given(%q: memref<4x8xf32>, %do: memref<4x8xf32>, %l: memref<4xf32>, %
 func.func @refused(%q: memref<4x8xf32>, %do: memref<4x8xf32>, %l: memref<4xf32>, %scale: f32) {
   // expected-error @+1 {{has a score region with math.floor, which fa-differentiate has no derivative of; use add, sub, mul}}
   fa.attention_backward ins(%q, %q, %q, %l, %do : memref<4x8xf32>, memref<4x8xf32>, memref<4x8xf32>, memref<4xf32>, memref<4x8xf32>)
-      scale(%scale : f32) outs(%l : memref<4xf32>) d_q(%q : memref<4x8xf32>)
+      scale(%scale : f32) delta(%l : memref<4xf32>) d_q(%q : memref<4x8xf32>)
       {delta_known, indexing_maps = [#mn, #nd, #ne, #me, #m]}
       score {
       ^bb0(%s: f32, %b: index, %h: index, %i: index, %j: index):

@@ -227,6 +227,9 @@ LogicalResult Differentiator::differentiate(Operation *inner, Value g) {
 }
 
 LogicalResult Differentiator::run() {
+  if (!op.getDifferentiatedCaptures().empty())
+    return op.emitOpError("has gradients of captures, which fa-differentiate "
+                          "does not make yet; give the derivative region");
   Block &score = op.getScore().front();
   Block &body = op.getDerivative().emplaceBlock();
   IRMapping mapping;

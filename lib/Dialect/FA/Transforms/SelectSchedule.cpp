@@ -92,8 +92,8 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
   FailureOr<int64_t> headSize(AttentionOpInterface op) {
     int64_t size = 0;
     for (auto [operand, dim] :
-         {std::pair(AttentionRoles::Q, AttentionRoles::D),
-          std::pair(AttentionRoles::V, AttentionRoles::E)}) {
+         {std::pair(AttentionSpace::Q, AttentionSpace::D),
+          std::pair(AttentionSpace::V, AttentionSpace::E)}) {
       int64_t extent =
           op.getShaped(operand).getType().getDimSize(*op.findDim(operand, dim));
       if (ShapedType::isDynamic(extent))
@@ -110,10 +110,10 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
   static bool isAligned(AttentionOpInterface op) {
     return llvm::all_of(
         op.getShapedOperands(),
-        [&](std::pair<OpOperand *, AttentionRoles::Operand> operand) {
+        [&](std::pair<OpOperand *, AttentionSpace::Operand> operand) {
           // What products read: o and lse are no factors of the forward.
-          if (operand.second == AttentionRoles::LSE ||
-              (operand.second == AttentionRoles::O &&
+          if (operand.second == AttentionSpace::LSE ||
+              (operand.second == AttentionSpace::O &&
                isa<AttentionOp>(op.getOperation())))
             return true;
           auto arg = dyn_cast<BlockArgument>(operand.first->get());
@@ -131,7 +131,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
     FailureOr<int64_t> size = headSize(op);
     if (failed(size))
       return failure();
-    Type element = op.getShaped(AttentionRoles::Q).getType().getElementType();
+    Type element = op.getShaped(AttentionSpace::Q).getType().getElementType();
     if (chipNumber && !element.isF16() && !element.isBF16())
       return op->emitOpError("has element type ")
              << element << ", which chip " << chip

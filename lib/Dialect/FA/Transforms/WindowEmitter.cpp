@@ -24,7 +24,7 @@ int64_t WindowEmitter::paddedExtent(Value shaped, unsigned pos) {
 }
 
 WindowEmitter::PartOf WindowEmitter::partOf(Value window, AffineMap map,
-                                            AttentionRoles::Dim dim) {
+                                            AttentionSpace::Dim dim) {
   auto view = window.getDefiningOp<memref::SubViewOp>();
   if (!view || view.getSourceType().getRank() != view.getType().getRank() ||
       !view.hasUnitStride())
@@ -52,7 +52,7 @@ WindowEmitter::PartOf WindowEmitter::partOf(Value window, AffineMap map,
 /// address the same rows, with bounds checks in place of a size. Any other
 /// window is used as it is. All operands have one extent along `dim` (C5).
 WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
-                                          AttentionRoles::Dim dim) {
+                                          AttentionSpace::Dim dim) {
   Rows whole = {window, index(0)};
   PartOf part = partOf(window, map, dim);
   if (!part.source)
@@ -63,7 +63,7 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
         2, 0, builder.getAffineDimExpr(0) - builder.getAffineDimExpr(1));
     SmallVector<Variable> extents = {Variable(part.source, part.pos)};
     auto first =
-        dim == AttentionRoles::M ? AttentionRoles::Q : AttentionRoles::K;
+        dim == AttentionSpace::M ? AttentionSpace::Q : AttentionSpace::K;
     if (auto view = op.getShaped(first).getDefiningOp<memref::SubViewOp>())
       extents.emplace_back(view.getSource(), *op.findDim(first, dim));
     return llvm::any_of(extents, [&](Variable extent) {
@@ -73,7 +73,7 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
       return succeeded(equal) && *equal;
     });
   };
-  int64_t tile = dim == AttentionRoles::M ? tileM : tileN;
+  int64_t tile = dim == AttentionSpace::M ? tileM : tileN;
   bool matches = false;
   if (auto sizeValue = dyn_cast<Value>(part.size)) {
     if (auto min = sizeValue.getDefiningOp<affine::AffineMinOp>()) {
@@ -106,7 +106,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
   viewMap = map;
   SmallVector<AffineExpr> kept;
   for (AffineExpr expr : map.getResults())
-    if (!expr.isFunctionOfDim(AttentionRoles::H))
+    if (!expr.isFunctionOfDim(AttentionSpace::H))
       kept.push_back(expr);
   if (kept.size() == map.getNumResults())
     return window;
@@ -115,7 +115,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
   // its rows are whole.
   Value source = window;
   OpFoldResult first = builder.getIndexAttr(0);
-  if (PartOf part = partOf(window, map, AttentionRoles::H); part.source) {
+  if (PartOf part = partOf(window, map, AttentionSpace::H); part.source) {
     source = part.source;
     first = part.offset;
   }
@@ -123,7 +123,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
       ones(map.getNumResults(), builder.getIndexAttr(1));
   SmallVector<int64_t> shape;
   for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
-    if (expr.isFunctionOfDim(AttentionRoles::H)) {
+    if (expr.isFunctionOfDim(AttentionSpace::H)) {
       AffineExpr sum =
           builder.getAffineDimExpr(0) + builder.getAffineDimExpr(1);
       offsets.push_back(affine::makeComposedFoldedAffineApply(
@@ -144,7 +144,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
 }
 
 Value WindowEmitter::prefix(Value memref, AffineMap map,
-                            AttentionRoles::Dim dim, Value size) {
+                            AttentionSpace::Dim dim, Value size) {
   SmallVector<OpFoldResult> offsets(map.getNumResults(),
                                     builder.getIndexAttr(0)),
       ones(map.getNumResults(), builder.getIndexAttr(1)), sizes;
@@ -156,7 +156,7 @@ Value WindowEmitter::prefix(Value memref, AffineMap map,
 }
 
 bool WindowEmitter::mayExceed(Value memref, AffineMap map,
-                              AttentionRoles::Dim dim, Value length) {
+                              AttentionSpace::Dim dim, Value length) {
   int64_t pos = 0;
   while (!map.getResult(pos).isFunctionOfDim(dim))
     ++pos;
@@ -191,7 +191,7 @@ WindowEmitter::keyBlocks(const MaskQuery &mask, Value rows, AffineMap rowsMap) {
 
   // Rows from lq on are dead; a block of them has no key block.
   blocks.rowsEndEarly =
-      rows == op.getQ() || mayExceed(rows, rowsMap, AttentionRoles::M, lq);
+      rows == op.getQ() || mayExceed(rows, rowsMap, AttentionSpace::M, lq);
   if (blocks.rowsEndEarly) {
     Value dead =
         arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, m0, lq);
@@ -249,15 +249,15 @@ Value WindowEmitter::loadVector(const Rows &rows) {
       ValueRange{rows.offset}, DenseI64ArrayAttr());
 }
 
-LogicalResult WindowEmitter::verifyWindow(AttentionRoles::Dim dim) {
+LogicalResult WindowEmitter::verifyWindow(AttentionSpace::Dim dim) {
   if (op.hasTensorSemantics())
     return op->emitOpError("is on tensors; run one-shot-bufferize and fa-tile");
-  for (auto operand : {AttentionRoles::Q, AttentionRoles::K, AttentionRoles::V,
-                       AttentionRoles::O, AttentionRoles::LSE}) {
-    bool isKey = operand == AttentionRoles::K || operand == AttentionRoles::V;
-    if (op.findDim(operand, AttentionRoles::B) ||
-        (op.findDim(operand, AttentionRoles::H) &&
-         (isKey || dim == AttentionRoles::M)))
+  for (auto operand : {AttentionSpace::Q, AttentionSpace::K, AttentionSpace::V,
+                       AttentionSpace::O, AttentionSpace::LSE}) {
+    bool isKey = operand == AttentionSpace::K || operand == AttentionSpace::V;
+    if (op.findDim(operand, AttentionSpace::B) ||
+        (op.findDim(operand, AttentionSpace::H) &&
+         (isKey || dim == AttentionSpace::M)))
       return op->emitOpError("is not a window of one batch and head; run "
                              "fa-tile first");
   }
@@ -265,8 +265,8 @@ LogicalResult WindowEmitter::verifyWindow(AttentionRoles::Dim dim) {
       !op.getLengths()[0].getType().isIndex())
     return op->emitOpError("has no origin or no index lengths; run fa-tile "
                            "first");
-  bool isRows = dim == AttentionRoles::M;
-  auto blocked = isRows ? AttentionRoles::Q : AttentionRoles::K;
+  bool isRows = dim == AttentionSpace::M;
+  auto blocked = isRows ? AttentionSpace::Q : AttentionSpace::K;
   int64_t tile = isRows ? tileM : tileN;
   if (!ValueBoundsConstraintSet::compare(
           ValueBoundsConstraintSet::Variable(op.getShaped(blocked),
@@ -276,10 +276,10 @@ LogicalResult WindowEmitter::verifyWindow(AttentionRoles::Dim dim) {
     return op->emitOpError("has a window that may exceed the schedule's ")
            << (isRows ? "tile_m, " : "tile_n, ") << tile
            << "; run fa-tile first";
-  for (auto [operand, size] : {std::pair(AttentionRoles::Q, AttentionRoles::D),
-                               std::pair(AttentionRoles::K, AttentionRoles::D),
-                               std::pair(AttentionRoles::V, AttentionRoles::E),
-                               std::pair(AttentionRoles::O, AttentionRoles::E)})
+  for (auto [operand, size] : {std::pair(AttentionSpace::Q, AttentionSpace::D),
+                               std::pair(AttentionSpace::K, AttentionSpace::D),
+                               std::pair(AttentionSpace::V, AttentionSpace::E),
+                               std::pair(AttentionSpace::O, AttentionSpace::E)})
     if (op.getShaped(operand).getType().isDynamicDim(
             *op.findDim(operand, size)))
       return op->emitOpError("has a dynamic head size; head sizes must be "
@@ -327,8 +327,8 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
   SmallVector<unsigned> kept;
   for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
     unsigned dim = cast<AffineDimExpr>(expr).getPosition();
-    if (dim == AttentionRoles::B || dim == AttentionRoles::H) {
-      offsets.push_back(dim == AttentionRoles::B ? b : h);
+    if (dim == AttentionSpace::B || dim == AttentionSpace::H) {
+      offsets.push_back(dim == AttentionSpace::B ? b : h);
       sizes.push_back(builder.getIndexAttr(1));
       continue;
     }
@@ -337,7 +337,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
     sizes.push_back(size);
     shape.push_back(getConstantIntValue(size).value_or(ShapedType::kDynamic));
     kept.push_back(dim);
-    tileOffsets.push_back(dim == AttentionRoles::M ? m0 : n0);
+    tileOffsets.push_back(dim == AttentionSpace::M ? m0 : n0);
   }
   if (kept.empty()) {
     SmallVector<Value> at;
@@ -354,7 +354,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
                                      sizes, ones);
   }
   if (kept.size() == 1) {
-    bool isRow = kept[0] == AttentionRoles::M;
+    bool isRow = kept[0] == AttentionSpace::M;
     Value line = tl::LoadOp::create(
         builder, loc,
         RankedTensorType::get({isRow ? tileM : tileN}, type.getElementType()),
@@ -365,7 +365,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
         .getResult();
   }
   DenseI64ArrayAttr order;
-  if (kept[0] == AttentionRoles::N)
+  if (kept[0] == AttentionSpace::N)
     order = builder.getDenseI64ArrayAttr({1, 0});
   return tl::LoadOp::create(builder, loc,
                             matrix(tileM, tileN, type.getElementType()), view,

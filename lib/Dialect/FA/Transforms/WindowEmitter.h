@@ -31,21 +31,21 @@ protected:
     Value offset;
   };
   Rows rowsOf(Value window, AffineMap map,
-              AttentionRoles::Dim dim = AttentionRoles::M);
+              AttentionSpace::Dim dim = AttentionSpace::M);
   /// `window` (of `map`) at `head`, counted from its first one; `viewMap` is
   /// `map` without the head. A window without heads is itself.
   Value headOf(Value window, AffineMap map, Value head, AffineMap &viewMap);
   /// The first `size` elements of `memref` along `dim`.
-  Value prefix(Value memref, AffineMap map, AttentionRoles::Dim dim,
+  Value prefix(Value memref, AffineMap map, AttentionSpace::Dim dim,
                Value size);
   /// Whether `memref` may have more elements along `dim` than `length`.
-  bool mayExceed(Value memref, AffineMap map, AttentionRoles::Dim dim,
+  bool mayExceed(Value memref, AffineMap map, AttentionSpace::Dim dim,
                  Value length);
   int64_t paddedExtent(Value shaped, unsigned pos);
   /// Checks that the operation is a window along `dim` of one block.
-  LogicalResult verifyWindow(AttentionRoles::Dim dim);
+  LogicalResult verifyWindow(AttentionSpace::Dim dim);
   /// Coordinate of the window's first element along B, H, M or N.
-  Value origin(AttentionRoles::Dim dim) {
+  Value origin(AttentionSpace::Dim dim) {
     return dim < op.getOrigin().size() ? op.getOrigin()[dim] : index(0);
   }
 
@@ -129,7 +129,7 @@ private:
     OpFoldResult offset, size;
     unsigned pos = 0;
   };
-  PartOf partOf(Value window, AffineMap map, AttentionRoles::Dim dim);
+  PartOf partOf(Value window, AffineMap map, AttentionSpace::Dim dim);
 
 protected:
   AttentionOpInterface op;

@@ -106,13 +106,13 @@ def FASplitBackward : Pass<"fa-split-backward", "::mlir::func::FuncOp"> {
     Input:
     ```mlir
     fa.attention_backward ins(%q, %k, %v, %lse, %do : ...) o(%o : ...) ...
-      outs(%delta : ...) d_q(%dq : ...) d_k(%dk : ...) d_v(%dv : ...)
+      delta(%delta : ...) d_q(%dq : ...) d_k(%dk : ...) d_v(%dv : ...)
     ```
     Output:
     ```mlir
-    fa.attention_backward ins(...) o(%o : ...) ... outs(%delta : ...)
-    fa.attention_backward ins(...) ... outs(%delta : ...) d_q(%dq : ...) {delta_known}
-    fa.attention_backward ins(...) ... outs(%delta : ...) d_k(%dk : ...) d_v(%dv : ...)
+    fa.attention_backward ins(...) o(%o : ...) ... delta(%delta : ...)
+    fa.attention_backward ins(...) ... delta(%delta : ...) d_q(%dq : ...) {delta_known}
+    fa.attention_backward ins(...) ... delta(%delta : ...) d_k(%dk : ...) d_v(%dv : ...)
       {delta_known}
     ```
   }];
@@ -226,7 +226,7 @@ def FARecomputeSoftmax : Pass<"fa-recompute-softmax", "::mlir::func::FuncOp"> {
     ```mlir
     fa.attention_backward ins(%qw, %ks, %vs, %lsew, %dow : ...)
       scale(%scale : f32) origin(%b, %h, %m0) lengths(%lq, %lk : index, index)
-      outs(%deltaw : ...) d_q(%dqw : ...) {delta_known, ...}
+      delta(%deltaw : ...) d_q(%dqw : ...) {delta_known, ...}
     ```
     Output:
     ```mlir
