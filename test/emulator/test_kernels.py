@@ -74,7 +74,7 @@ def test_program(name, shape, target, rng):
     kernel = compile_program(name, target)
     for seed in range(2):
         out = np.full(want.shape, np.nan, np.float32)
-        emulate(kernel, *inputs, out, seed=seed)
+        emulate(kernel, *inputs, out, seed=seed, optimized=bool(seed))
         assert np.linalg.norm(out - want) < 1e-3 * np.linalg.norm(want)
 
 
@@ -110,11 +110,12 @@ def scalars(case):
     return values
 
 
-def run_case(case, chip, dtype, arrays, seed):
+def run_case(case, chip, dtype, arrays, seed, optimized=False):
     q, k, v = map(unaligned_numpy, arrays) if case.unaligned else arrays
     out = np.full(q.shape, np.nan).astype(q.dtype)
     lse = np.full((case.batch, case.heads, case.seqlen_q), np.nan, np.float32)
-    emulate(compile_case(case, chip, dtype), q, k, v, *scalars(case), out, lse, seed=seed)
+    kernel = compile_case(case, chip, dtype)
+    emulate(kernel, q, k, v, *scalars(case), out, lse, seed=seed, optimized=optimized)
     return out, lse
 
 
@@ -122,7 +123,8 @@ def check_case(case, chip, dtype, rng):
     if chip == "sm_90a" and (case.unaligned or case.head_dim % 8):
         chip = "sm_80"  # as the functions do
     arrays = [x.astype(TYPES[dtype][1]) for x in case.draw(rng)]
-    result = run_case(case, chip, dtype, arrays, int(rng.integers(1 << 30)))
+    seed = int(rng.integers(1 << 30))
+    result = run_case(case, chip, dtype, arrays, seed, optimized=bool(seed % 2))
     check(dtype, *result, *case.reference(*arrays))
 
 
@@ -154,11 +156,12 @@ def test_interleavings(causal, chip, rng):
     """The same result bit for bit, however the threads take turns."""
     case = Case(1, 60, 400, 1, 1, 64, causal=causal)
     arrays = [x.astype(np.float16) for x in case.draw(rng)]
-    first = run_case(case, chip, "float16", arrays, 0)
-    check("float16", *first, *case.reference(*arrays))
-    for seed in range(1, 20):
-        for got, want in zip(run_case(case, chip, "float16", arrays, seed), first):
-            np.testing.assert_array_equal(got, want)
+    for optimized in (False, True):
+        first = run_case(case, chip, "float16", arrays, 0, optimized)
+        check("float16", *first, *case.reference(*arrays))
+        for seed in range(1, 12):
+            for got, want in zip(run_case(case, chip, "float16", arrays, seed, optimized), first):
+                np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -281,5 +284,6 @@ def test_gradients(index, chip, rng):
     delta = np.full(lse.shape, np.nan, np.float32)
     kernel = compile_case(case, chip, dtype, backward=True)
     inputs = (*arrays[:4], lse.astype(np.float32), arrays[4], *scalars(case))
-    emulate(kernel, *inputs, delta, *results, seed=int(rng.integers(1 << 30)))
+    seed = int(rng.integers(1 << 30))
+    emulate(kernel, *inputs, delta, *results, seed=seed, optimized=bool(seed % 2))
     check_gradients(dtype, results, want)
