@@ -60,8 +60,9 @@ typedef struct fa_attention_spec {
   int32_t has_lengths; /* per-batch int32 lengths of q and k */
   int32_t has_init_lse;
   double dead_lse;        /* lse of a row without a live key */
-  int32_t aligned;        /* 16-byte aligned pointers and strides of
-                             q, k, v, o: 1; element access: 0 */
+  int32_t alignment;      /* bytes that divide the pointers and the
+                             strides of q, k, v, o: 16, 4 or, when
+                             nothing is promised, 1 */
   int32_t negative_scale; /* the scale may be negative: 1; otherwise a
                              launch refuses a negative one, and the
                              kernel saves a multiplication per score */

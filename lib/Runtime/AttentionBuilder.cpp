@@ -12,7 +12,7 @@ namespace {
 /// A function argument: SSA name, type, attributes.
 struct Argument {
   std::string name, type;
-  bool aligned = false;
+  int64_t alignment = 1;
   bool nonnegative = false;
 };
 } // namespace
@@ -30,6 +30,11 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
     if (size < 1 || size > 256)
       return fail(FA_INVALID_ARGUMENT, "{0} is {1}; allowed are 1 to 256", name,
                   size);
+  if (spec.alignment != 16 && spec.alignment != 4 && spec.alignment != 1)
+    return fail(FA_INVALID_ARGUMENT,
+                "alignment is {0}; allowed are 16, 4 and 1 (bytes; 1: nothing "
+                "is promised)",
+                spec.alignment);
   if (std::isnan(spec.dead_lse))
     return fail(FA_INVALID_ARGUMENT,
                 "dead_lse is NaN; allowed are numbers and infinities");
@@ -47,11 +52,10 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
   std::string lengths = "memref<?xi32>";
 
   std::vector<Argument> args;
-  bool aligned = spec.aligned;
-  args.push_back({"q", qk, aligned});
-  args.push_back({"k", qk, aligned});
-  args.push_back({"v", v, aligned});
-  args.push_back({"scale", acc, false, !spec.negative_scale});
+  args.push_back({"q", qk, spec.alignment});
+  args.push_back({"k", qk, spec.alignment});
+  args.push_back({"v", v, spec.alignment});
+  args.push_back({"scale", acc, 1, !spec.negative_scale});
   if (spec.has_lengths) {
     args.push_back({"q_lengths", lengths});
     args.push_back({"k_lengths", lengths});
@@ -64,7 +68,7 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
     args.push_back({"window_left", "index"});
   if (spec.has_window_right)
     args.push_back({"window_right", "index"});
-  args.push_back({"o", v, aligned});
+  args.push_back({"o", v, spec.alignment});
   args.push_back({"lse", row});
 
   // The key column n may be at most `right`, at least `left`; row m is aligned
@@ -103,8 +107,8 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
       args, os,
       [&](const Argument &arg) {
         os << "\n    %" << arg.name << ": " << arg.type << " {";
-        if (arg.aligned)
-          os << "tile.align = 16 : i64, ";
+        if (arg.alignment > 1)
+          os << "tile.align = " << arg.alignment << " : i64, ";
         if (arg.nonnegative)
           os << "fa.nonnegative, ";
         os << "tile.name = \"" << arg.name << "\"}";

@@ -29,7 +29,7 @@ def _kernel(key: tuple) -> _compiler.Kernel:
     # One compilation per key; other keys compile meanwhile.
     with _locks.setdefault(key, threading.Lock()):
         if key not in _kernels:
-            chip, dtype, d, dv, causal, left, right, softcap, aligned, negative = key
+            chip, dtype, d, dv, causal, left, right, softcap, alignment, negative = key
             _kernels[key] = _compiler.compile(
                 chip=chip,
                 dtype=dtype,
@@ -39,7 +39,7 @@ def _kernel(key: tuple) -> _compiler.Kernel:
                 window_left=left,
                 window_right=right,
                 softcap=softcap,
-                aligned=aligned,
+                alignment=alignment,
                 negative_scale=negative,
             )
     return _kernels[key]
@@ -198,14 +198,14 @@ def _launch(kernel, arguments, kinds, lib, view) -> None:
     artifact.launch(arguments, kinds, device, stream)
 
 
-def _candidates(view, aligned: bool, broadcast: bool) -> tuple[str, ...]:
+def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
     """Chips to compile for, best first: all give the same results."""
     if view.device_type == _arrays.CPU:
         return ("cpu",)
     chip = _device_chip(view.device_id)
     if chip == "sm_90a":
         # Tensor maps need 16-byte strides that are not 0.
-        return ("sm_90a", "sm_80") if aligned and not broadcast else ("sm_80",)
+        return ("sm_90a", "sm_80") if alignment == 16 and not broadcast else ("sm_80",)
     return (chip,)
 
 
@@ -239,9 +239,9 @@ def _attention(lib, like, q, k, v, options, causal, return_attn_probs, chip=None
         kinds += "mm"
         # The CPU's kernels take any address: one class.
         on_gpu = q.device_type == _arrays.CUDA
-        aligned = on_gpu and q.aligned and k.aligned and v.aligned and o.aligned
+        alignment = min(x.alignment for x in (q, k, v, o)) if on_gpu else 1
         broadcast = q.broadcast or k.broadcast or v.broadcast
-        chips = _candidates(q, aligned, broadcast) if chip is None else (chip,)
+        chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
         rest = (
             dtype,
             head_dim,
@@ -250,7 +250,7 @@ def _attention(lib, like, q, k, v, options, causal, return_attn_probs, chip=None
             left >= 0,
             right >= 0 and not causal,
             softcap > 0.0,
-            aligned,
+            alignment,
             scale < 0.0,
         )
         _launch(_first_supported(chips, rest), arguments, kinds, lib, q)

@@ -65,7 +65,7 @@ def run(chip, q, k, v, causal=False, window_size=(-1, -1), softcap=0.0, softmax_
     """flash_attn_func with a given artifact; an unaligned tensor can't take sm_90a."""
     operands = [_attention._Operand(n, x, 4) for n, x in zip("qkv", (q, k, v))]
     options = _attention._check_options(0.0, softmax_scale, window_size, softcap, None)
-    if not all(x.view.aligned and not x.view.broadcast for x in operands):
+    if not all(x.view.alignment == 16 and not x.view.broadcast for x in operands):
         chip = "sm_80"
     return _attention._from_operands(*operands, options, causal, True, chip)[:2]
 
@@ -151,6 +151,61 @@ def test_head_dims(torch, generator, rng, chip, head_dim):
     check(
         torch, "float16", *run(chip, q, k, v, **case.options()), *reference64(torch, q, k, v, case)
     )
+
+
+def in_pairs(torch, x):
+    """The same values, two elements off, where strides are even and no multiple of 8:
+    4 bytes of alignment."""
+    size = x.shape[3]
+    pitch = next(p for p in range(size + 2, size + 6) if p % 2 == 0 and p % 8)
+    big = torch.full((*x.shape[:3], pitch), float("nan"), dtype=x.dtype, device=x.device)
+    view = big[..., 2 : 2 + size]
+    view.copy_(x)
+    return view
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("head_dim", [2, 10, 64, 90, 128, 256])
+def test_four_byte_alignment(torch, generator, dtype, causal, head_dim):
+    case = Case(2, 133, 201, 4, 2, head_dim, causal=causal)
+    q, k, v = (in_pairs(torch, x) for x in inputs(torch, generator, case, dtype))
+    for name, x in zip("qkv", (q, k, v)):
+        assert _attention._Operand(name, x, 4).view.alignment == 4
+    result = run("sm_80", q, k, v, causal=causal)
+    check(torch, dtype, *result, *reference64(torch, q, k, v, case))
+    # Bit for bit what other copies give.
+    dense = run("sm_80", *(x.contiguous() for x in (q, k, v)), causal=causal)
+    assert torch.equal(result[0], dense[0]) and torch.equal(result[1], dense[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head_dim", [1, 7, 59, 127, 255])
+@pytest.mark.parametrize("lengths", [False, True])
+def test_four_byte_alignment_of_odd_rows(torch, generator, dtype, head_dim, lengths):
+    """The last copy of a row reads one element; NaN beside the rows does not leak."""
+    case = Case(2, 133, 201, 4, 2, head_dim)
+    q, k, v = (in_pairs(torch, x) for x in inputs(torch, generator, case, dtype))
+    out = in_pairs(torch, torch.zeros_like(q))
+    guard = torch.as_strided(
+        out, (*out.shape[:3], 1), out.stride(), out.storage_offset() + head_dim
+    )
+    lse = torch.full((2, 4, 133), float("nan"), device="cuda")
+    kernel = fa.compile(
+        chip="sm_80",
+        dtype={"float16": "f16", "bfloat16": "bf16"}[dtype],
+        head_dim=head_dim,
+        lengths=lengths,
+        alignment=4,
+    )
+    # All rows are used; the test of lengths is whether their kernel copies the same.
+    full = [torch.full((2,), n, dtype=torch.int32, device="cuda") for n in (133, 201)]
+    kernel(q, k, v, head_dim**-0.5, *(full if lengths else ()), out, lse)
+    check(torch, dtype, out, lse, *reference64(torch, q, k, v, case))
+    assert bool(guard.isnan().all()), "memory beside a row of the result was written"
+    with pytest.raises(ValueError, match="argument 1 .k. starts at .* multiple of 4 bytes"):
+        shifted = torch.as_strided(k, k.shape, k.stride(), k.storage_offset() + 1)
+        kernel(q, shifted, v, head_dim**-0.5, *(full if lengths else ()), out, lse)
 
 
 @pytest.mark.parametrize("index", range(40))

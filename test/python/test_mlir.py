@@ -12,9 +12,10 @@ import pytest
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
 from reference import attention, band, check
 
-# Without a promise of alignment a GPU kernel copies element by element; with it, by
-# cp.async (sm_80) or by tensor maps into wgmma (sm_90a).
-GPU_TARGETS = ("sm_80", "sm_80-aligned", "sm_90a-aligned")
+# Without a promise of alignment a GPU kernel copies element by element; with one of 4
+# or 16 bytes, by cp.async of that width (sm_80), or of 16 by tensor maps into wgmma
+# (sm_90a).
+GPU_TARGETS = ("sm_80", "sm_80-4", "sm_80-16", "sm_90a-16")
 TARGETS = ["cpu", *(pytest.param(target, marks=pytest.mark.gpu) for target in GPU_TARGETS)]
 
 
@@ -33,7 +34,7 @@ def run(chip, program, arrays, extra, out_shape, lse_shape):
     q, k, v = arrays
     out, lse = np.full(out_shape, np.nan, dtype), np.full(lse_shape, np.nan, np.float32)
     chip, _, alignment = chip.partition("-")
-    program = dataclasses.replace(program, aligned=alignment == "aligned")
+    program = dataclasses.replace(program, alignment=int(alignment or 1))
     if chip == "sm_90a":
         torch = pytest.importorskip("torch")
         if torch.cuda.get_device_capability() != (9, 0):
