@@ -403,18 +403,32 @@ struct ProducePattern : PipePattern<ProduceOp> {
     return success();
   }
 
+  /// True when `size` is the extent of dimension `dim` of `memref`.
+  static bool isExtent(OpFoldResult size, Value memref, int64_t dim) {
+    auto type = cast<MemRefType>(memref.getType());
+    if (auto fixed = getConstantIntValue(size))
+      return !type.isDynamicDim(dim) && type.getDimSize(dim) == *fixed;
+    auto extent = cast<Value>(size).getDefiningOp<memref::DimOp>();
+    if (extent && extent.getSource() == memref &&
+        extent.getConstantIndex() == dim)
+      return true;
+    // The extent of a view is the size that it was made with.
+    auto view = memref.getDefiningOp<memref::SubViewOp>();
+    if (!view)
+      return false;
+    llvm::SmallBitVector dropped = view.getDroppedDims();
+    int64_t kept = -1;
+    for (size_t pos = 0; pos < dropped.size(); ++pos)
+      if (!dropped[pos] && ++kept == dim)
+        return view.getMixedSizes()[pos] == size;
+    return false;
+  }
+
   /// True when `view` keeps all of dimension `dim` of its source.
   static bool coversSource(memref::SubViewOp view, int64_t dim) {
-    OpFoldResult size = view.getMixedSizes()[dim];
-    MemRefType source = view.getSourceType();
-    if (!isZeroInteger(view.getMixedOffsets()[dim]) ||
-        !isOneInteger(view.getMixedStrides()[dim]))
-      return false;
-    if (auto fixed = getConstantIntValue(size))
-      return !source.isDynamicDim(dim) && source.getDimSize(dim) == *fixed;
-    auto extent = cast<Value>(size).getDefiningOp<memref::DimOp>();
-    return extent && extent.getSource() == view.getSource() &&
-           extent.getConstantIndex() == dim;
+    return isZeroInteger(view.getMixedOffsets()[dim]) &&
+           isOneInteger(view.getMixedStrides()[dim]) &&
+           isExtent(view.getMixedSizes()[dim], view.getSource(), dim);
   }
 
   /// The kernel argument that holds the tensor map; made on first use.

@@ -29,12 +29,15 @@ namespace {
 /// Emits the tile program of one attention window.
 class Emitter : WindowEmitter {
 public:
-  using WindowEmitter::WindowEmitter;
+  Emitter(AttentionOp op, ScheduleAttr schedule)
+      : WindowEmitter(op, schedule), attention(op) {}
 
   LogicalResult run();
 
 private:
   Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0);
+
+  AttentionOp attention;
 };
 } // namespace
 
@@ -149,7 +152,7 @@ static bool isNonNegative(Value scale) {
 }
 
 LogicalResult Emitter::run() {
-  if (failed(verifyWindow()))
+  if (failed(verifyWindow(AttentionOp::M)))
     return failure();
   b = op.getOrigin()[0];
   h = op.getOrigin()[1];
@@ -157,11 +160,11 @@ LogicalResult Emitter::run() {
   lq = op.getLengths()[0];
   lk = op.getLengths()[1];
   bool hasRegion = !op.getScore().empty();
-  Value initLse = op.getInitLse();
+  Value initLse = attention.getInitLse();
 
   AffineMap qMap = op.getMap(AttentionOp::Q), kMap = op.getMap(AttentionOp::K),
             vMap = op.getMap(AttentionOp::V), oMap = op.getMap(AttentionOp::O);
-  Rows q = rowsOf(op.getQ(), qMap), o = rowsOf(op.getO(), oMap);
+  Rows q = rowsOf(op.getQ(), qMap), o = rowsOf(attention.getO(), oMap);
   Rows lse = rowsOf(op.getLse(), op.getMap(AttentionOp::LSE));
   int64_t d =
       paddedExtent(op.getQ(), *op.findDim(AttentionOp::Q, AttentionOp::D));
@@ -169,40 +172,9 @@ LogicalResult Emitter::run() {
       paddedExtent(op.getV(), *op.findDim(AttentionOp::V, AttentionOp::E));
   Type element = op.getShaped(AttentionOp::Q).getType().getElementType();
 
-  // Blocks of keys. Rows that do not exist have no say in them.
-  AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
-  MLIRContext *context = builder.getContext();
-  OpFoldResult rowEnd = affine::makeComposedFoldedAffineMin(
-      builder, loc, AffineMap::get(2, 0, {d0 + tileM, d1}, context),
-      {OpFoldResult(m0), OpFoldResult(lq)});
-  MaskQuery mask(context, op.getMaskAttr(), b, h, getAsOpFoldResult(lq),
-                 getAsOpFoldResult(lk), op.getSymbols());
-  MaskQuery::Range rows = {getAsOpFoldResult(m0), rowEnd};
-  MaskQuery::Range live = mask.liveColumns(builder, loc, rows);
-  MaskQuery::Range full = mask.fullColumns(builder, loc, rows);
-  auto divide = [&](OpFoldResult value, bool up) {
-    return affine::makeComposedFoldedAffineApply(
-        builder, loc, up ? d0.ceilDiv(tileN) : d0.floorDiv(tileN), {value});
-  };
-  Value first =
-      getValueOrCreateConstantIndexOp(builder, loc, divide(live.lo, false));
-  Value end =
-      getValueOrCreateConstantIndexOp(builder, loc, divide(live.hi, true));
-  OpFoldResult fullFirst = divide(full.lo, true);
-  OpFoldResult fullEnd = divide(full.hi, false);
-
-  // Rows from lq on are dead; a block of them has no key block.
-  unsigned rowPos = *op.findDim(AttentionOp::Q, AttentionOp::M);
-  FailureOr<bool> allRowsLive = ValueBoundsConstraintSet::areEqual(
-      ValueBoundsConstraintSet::Variable(lq),
-      ValueBoundsConstraintSet::Variable(q.memref, int64_t(rowPos)));
-  bool mayEndEarly =
-      q.memref == op.getQ() || failed(allRowsLive) || !*allRowsLive;
-  if (mayEndEarly) {
-    Value dead =
-        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, m0, lq);
-    end = arith::SelectOp::create(builder, loc, dead, first, end);
-  }
+  MaskQuery mask(builder.getContext(), op.getMaskAttr(), b, h,
+                 getAsOpFoldResult(lq), getAsOpFoldResult(lk), op.getSymbols());
+  KeyBlocks blocks = keyBlocks(mask, q.memref, qMap);
 
   // Values before the loop.
   Value qTile = load(q.memref, qMap, AttentionOp::M, q.offset, tileM, d);
@@ -246,8 +218,9 @@ LogicalResult Emitter::run() {
     maxInit = factor ? given : scaled(given, log2e);
   }
 
-  auto loop = scf::ForOp::create(builder, loc, first, end, index(1),
-                                 ValueRange{accInit, maxInit, sumInit});
+  auto loop =
+      scf::ForOp::create(builder, loc, blocks.first, blocks.end, index(1),
+                         ValueRange{accInit, maxInit, sumInit});
   {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(loop.getBody());
@@ -256,8 +229,9 @@ LogicalResult Emitter::run() {
           sum = loop.getRegionIterArg(2);
     Value n0 = getValueOrCreateConstantIndexOp(
         builder, loc,
-        affine::makeComposedFoldedAffineApply(builder, loc, d0 * tileN,
-                                              {OpFoldResult(j)}));
+        affine::makeComposedFoldedAffineApply(
+            builder, loc, builder.getAffineDimExpr(0) * tileN,
+            {OpFoldResult(j)}));
     Value kTile = load(op.getK(), kMap, AttentionOp::N, n0, tileN, d);
     Value scores = contract(qTile, kTile, zeroScores, /*rhsIsTransposed=*/true);
     scores = scaled(scores, multiplier);
@@ -272,17 +246,7 @@ LogicalResult Emitter::run() {
     if (Value keep = mask.emitPredicate(builder, loc, tileM, tileN, m0, n0)) {
       Value masked = arith::SelectOp::create(builder, loc, keep, scores,
                                              infinity(scoreType()));
-      auto require = [&](arith::CmpIPredicate predicate, OpFoldResult bound) {
-        Value compare = arith::CmpIOp::create(
-            builder, loc, predicate, j,
-            getValueOrCreateConstantIndexOp(builder, loc, bound));
-        inFull = inFull ? arith::AndIOp::create(builder, loc, inFull, compare)
-                              .getResult()
-                        : compare;
-      };
-      if (!isConstantIntValue(fullFirst, 0))
-        require(arith::CmpIPredicate::sge, fullFirst);
-      require(arith::CmpIPredicate::slt, fullEnd);
+      inFull = isFullBlock(blocks, j);
       scores = arith::SelectOp::create(builder, loc, inFull, scores, masked);
     }
 
@@ -352,7 +316,7 @@ LogicalResult Emitter::run() {
   Value one = constant(vectorType(), 1.0);
   Value dead = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ,
                                      sum, zeroRows);
-  if (mayEndEarly) {
+  if (blocks.rowsEndEarly) {
     auto rowType = RankedTensorType::get({tileM}, builder.getI32Type());
     auto cast = [&](Value value) -> Value {
       return splat(
@@ -380,7 +344,7 @@ LogicalResult Emitter::run() {
   Value log = math::Log2Op::create(builder, loc, safeSum);
   log = fused<arith::AddFOp>(log, scaled(max, factor));
   log = arith::MulFOp::create(builder, loc, log, constant(vectorType(), kLn2));
-  APFloat deadLse = op.getDeadLseValue();
+  APFloat deadLse = attention.getDeadLseValue();
   bool losesInfo;
   deadLse.convert(accType.getFloatSemantics(), APFloat::rmNearestTiesToEven,
                   &losesInfo);
@@ -397,24 +361,8 @@ LogicalResult Emitter::run() {
 namespace {
 struct OnlineSoftmax : public fa::impl::FAOnlineSoftmaxBase<OnlineSoftmax> {
   void runOnOperation() override {
-    SmallVector<AttentionOp> ops;
-    getOperation().walk([&](AttentionOp op) { ops.push_back(op); });
-    for (AttentionOp op : ops) {
-      auto schedule = op->getAttrOfType<ScheduleAttr>(kScheduleAttrName);
-      if (!schedule) {
-        op.emitOpError("has no fa.schedule; run fa-select-schedule and fa-tile "
-                       "first");
-        return signalPassFailure();
-      }
-      if (failed(Emitter(op, schedule).run()))
-        return signalPassFailure();
-      SmallVector<Value> windows(op->getOperands());
-      op.erase();
-      for (Value window : windows)
-        if (auto view = window.getDefiningOp<memref::SubViewOp>())
-          if (view.use_empty())
-            view.erase();
-    }
+    if (failed(emitWindows<AttentionOp, Emitter>(getOperation())))
+      signalPassFailure();
   }
 };
 } // namespace

@@ -105,19 +105,19 @@ static bool isEverything(IntegerSet set) {
 
 namespace {
 struct SimplifyMask : public fa::impl::FASimplifyMaskBase<SimplifyMask> {
-  void simplify(AttentionOp op) {
+  void simplify(AttentionOpInterface op) {
     // Products and quotients of symbols are beyond the solver.
-    for (IntegerSet set : op.getMask()->getSets())
+    for (IntegerSet set : op.getMaskAttr().getSets())
       if (!llvm::all_of(set.getConstraints(),
                         [](AffineExpr expr) { return expr.isPureAffine(); }))
         return;
     SmallVector<IntegerSet> sets;
-    for (IntegerSet set : op.getMask()->getSets()) {
+    for (IntegerSet set : op.getMaskAttr().getSets()) {
       if (holdsNothing(set, set.getConstraints(), set.getEqFlags()))
         continue;
       set = dropImplied(set);
       if (isEverything(set)) {
-        op.removeMaskAttr();
+        op.setMaskAttr(nullptr);
         op.getSymbolsMutable().clear();
         return;
       }
@@ -133,8 +133,8 @@ struct SimplifyMask : public fa::impl::FASimplifyMaskBase<SimplifyMask> {
   }
 
   void runOnOperation() override {
-    getOperation().walk([&](AttentionOp op) {
-      if (op.getMask())
+    getOperation().walk([&](AttentionOpInterface op) {
+      if (op.getMaskAttr())
         simplify(op);
     });
   }

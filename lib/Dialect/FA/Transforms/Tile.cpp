@@ -17,13 +17,14 @@ using namespace mlir;
 using namespace mlir::fa;
 
 namespace {
-/// Tiles one attention.
+/// Tiles one attention, or the backward of one.
 class Tiler {
 public:
-  Tiler(AttentionOp op, int64_t tileM)
-      : op(op), tileM(tileM), builder(op), loc(op.getLoc()) {}
+  Tiler(AttentionOpInterface op, ScheduleAttr schedule)
+      : op(op), schedule(schedule), builder(op), loc(op.getLoc()) {}
 
-  void run();
+  /// `isOnly`: the function has no other attention.
+  LogicalResult run(bool isOnly);
 
 private:
   /// What a window takes of one dimension of its operand.
@@ -39,7 +40,13 @@ private:
   /// By dimension of the iteration space.
   using Parts = std::array<Part, 6>;
 
-  void emitBody(ValueRange ivs);
+  /// The window of a block of query rows.
+  void emitRows(ValueRange ivs);
+  /// The window of a block of keys, with all query heads that read them.
+  void emitKeys(ValueRange ivs);
+  void emitWindow(const Parts &rows, const Parts &keys, ValueRange origin,
+                  OpFoldResult lq, OpFoldResult lk);
+  Value multiple(Value index, int64_t tile);
   Value addOrigin(unsigned position, Value coordinate);
   OpFoldResult length(unsigned which, Value batch, OpFoldResult extent);
   /// `tile` elements from `first` on, at most up to `extent`.
@@ -47,8 +54,8 @@ private:
   Value slice(Value source, AffineMap map, const Parts &parts,
               AffineMap &windowMap);
 
-  AttentionOp op;
-  int64_t tileM;
+  AttentionOpInterface op;
+  ScheduleAttr schedule;
   OpBuilder builder;
   Location loc;
   OpFoldResult numRows, numKeys;
@@ -146,91 +153,140 @@ Value Tiler::slice(Value source, AffineMap map, const Parts &parts,
                                    windowSizes, ones);
 }
 
-void Tiler::emitBody(ValueRange ivs) {
+Value Tiler::multiple(Value index, int64_t tile) {
+  return asValue(builder, loc,
+                 affine::makeComposedFoldedAffineApply(
+                     builder, loc,
+                     AffineMap::get(1, 0, builder.getAffineDimExpr(0) * tile),
+                     {OpFoldResult(index)}));
+}
+
+void Tiler::emitWindow(const Parts &rows, const Parts &keys, ValueRange origin,
+                       OpFoldResult lq, OpFoldResult lk) {
+  auto window = cast<AttentionOpInterface>(builder.clone(*op));
+  SmallVector<Attribute> maps(5);
+  builder.setInsertionPoint(window);
+  for (auto [operand, role] : op.getShapedOperands()) {
+    bool isKey = role == AttentionRoles::K || role == AttentionRoles::V;
+    AffineMap windowMap;
+    Value part =
+        slice(operand->get(), op.getMap(role), isKey ? keys : rows, windowMap);
+    window->setOperand(operand->getOperandNumber(), part);
+    maps[role] = AffineMapAttr::get(windowMap);
+  }
+  window.getOriginMutable().assign(origin);
+  window.getLengthsMutable().assign(
+      {asValue(builder, loc, lq), asValue(builder, loc, lk)});
+  window.setIndexingMapsAttr(builder.getArrayAttr(maps));
+}
+
+void Tiler::emitRows(ValueRange ivs) {
   Value b = ivs[0], h = ivs[1], keyHead = op.getKeyHead(builder, h);
-  AffineExpr d0 = builder.getAffineDimExpr(0);
-  Value m0 = asValue(builder, loc,
-                     affine::makeComposedFoldedAffineApply(
-                         builder, loc, AffineMap::get(1, 0, d0 * tileM),
-                         {OpFoldResult(ivs[2])}));
+  Value m0 = multiple(ivs[2], schedule.getTileM());
   Parts rows, keys;
-  rows[AttentionOp::B] = keys[AttentionOp::B] = {Part::Point, b, {}};
-  rows[AttentionOp::H] = {Part::Point, h, {}};
-  keys[AttentionOp::H] = {Part::Point, keyHead, {}};
-  rows[AttentionOp::M] = block(m0, tileM, numRows);
+  rows[AttentionRoles::B] = keys[AttentionRoles::B] = {Part::Point, b, {}};
+  rows[AttentionRoles::H] = {Part::Point, h, {}};
+  keys[AttentionRoles::H] = {Part::Point, keyHead, {}};
+  rows[AttentionRoles::M] = block(m0, schedule.getTileM(), numRows);
 
   Value bOrigin = addOrigin(0, b), hOrigin = addOrigin(1, h);
   Value mOrigin = addOrigin(2, m0);
   OpFoldResult lq = length(0, bOrigin, numRows);
   OpFoldResult lk = length(1, bOrigin, numKeys);
   if (!op.getLengths().empty())
-    keys[AttentionOp::N] = {Part::Prefix, {}, lk};
-
-  SmallVector<Attribute> maps;
-  SmallVector<Value> windows;
-  for (auto operand : {AttentionOp::Q, AttentionOp::K, AttentionOp::V,
-                       AttentionOp::O, AttentionOp::LSE}) {
-    bool isKey = operand == AttentionOp::K || operand == AttentionOp::V;
-    AffineMap windowMap;
-    windows.push_back(slice(op.getShaped(operand), op.getMap(operand),
-                            isKey ? keys : rows, windowMap));
-    maps.push_back(AffineMapAttr::get(windowMap));
-  }
-  Value initLse = op.getInitLse();
-  if (initLse) {
-    AffineMap unused;
-    initLse = slice(initLse, op.getMap(AttentionOp::LSE), rows, unused);
-  }
-  auto window = AttentionOp::create(
-      builder, loc, TypeRange(), windows[0], windows[1], windows[2],
-      op.getScale(), ValueRange{bOrigin, hOrigin, mOrigin},
-      ValueRange{asValue(builder, loc, lq), asValue(builder, loc, lk)}, initLse,
-      op.getCaptures(), op.getSymbols(), windows[3], windows[4],
-      builder.getArrayAttr(maps), op.getCaptureMapsAttr(), op.getMaskAttr(),
-      op.getDeadLseAttr());
-  window.getScore().takeBody(op.getScore());
-  window->setAttr(kScheduleAttrName, op->getAttr(kScheduleAttrName));
+    keys[AttentionRoles::N] = {Part::Prefix, {}, lk};
+  emitWindow(rows, keys, {bOrigin, hOrigin, mOrigin}, lq, lk);
 }
 
-void Tiler::run() {
-  numRows = op.getExtent(builder, AttentionOp::M);
-  numKeys = op.getExtent(builder, AttentionOp::N);
-  OpFoldResult blocks = affine::makeComposedFoldedAffineApply(
-      builder, loc, builder.getAffineDimExpr(0).ceilDiv(tileM), {numRows});
-  SmallVector<OpFoldResult> grid = {op.getExtent(builder, AttentionOp::B),
-                                    op.getExtent(builder, AttentionOp::H),
-                                    blocks};
-  auto forall = scf::ForallOp::create(builder, loc, grid, ValueRange(),
-                                      /*mapping=*/std::nullopt);
+void Tiler::emitKeys(ValueRange ivs) {
+  Value b = ivs[0], keyHead = ivs[1];
+  Value n0 = multiple(ivs[2], schedule.getTileN());
+  Parts rows, keys;
+  rows[AttentionRoles::B] = keys[AttentionRoles::B] = {Part::Point, b, {}};
+  keys[AttentionRoles::H] = {Part::Point, keyHead, {}};
+  keys[AttentionRoles::N] = block(n0, schedule.getTileN(), numKeys);
+  // The query heads of the group; one is no window.
+  OpFoldResult group = op.getGroup(builder);
+  Value h = keyHead;
+  if (isConstantIntValue(group, 1)) {
+    rows[AttentionRoles::H] = {Part::Point, h, {}};
+  } else {
+    h = arith::MulIOp::create(builder, loc, keyHead,
+                              asValue(builder, loc, group));
+    rows[AttentionRoles::H] = {Part::Window, h, group};
+  }
+  Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
+  emitWindow(rows, keys, {b, h, zero, n0}, length(0, b, numRows),
+             length(1, b, numKeys));
+}
+
+LogicalResult Tiler::run(bool isOnly) {
+  auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
+  bool byKeys = backward && (backward.getDK() || backward.getDV());
+  if (byKeys && backward.getDQ())
+    return op->emitOpError("computes gradients of rows and of keys; run "
+                           "fa-split-backward first");
+  if (byKeys && !op.getOrigin().empty())
+    return op->emitOpError("has an origin and gradients of keys, which are "
+                           "tiled as a whole problem; tile before it is cut");
+  numRows = op.getExtent(builder, AttentionRoles::M);
+  numKeys = op.getExtent(builder, AttentionRoles::N);
+  AffineExpr d0 = builder.getAffineDimExpr(0);
+  auto count = [&](OpFoldResult extent, int64_t tile) {
+    return affine::makeComposedFoldedAffineApply(builder, loc, d0.ceilDiv(tile),
+                                                 {extent});
+  };
+  OpFoldResult blocks = byKeys ? count(numKeys, schedule.getTileN())
+                               : count(numRows, schedule.getTileM());
+  OpFoldResult batch = op.getExtent(builder, AttentionRoles::B);
+  OpFoldResult heads = op.getExtent(builder, AttentionRoles::H);
+  if (byKeys) {
+    heads = builder.getIndexAttr(1);
+    for (auto operand : {AttentionRoles::V, AttentionRoles::K})
+      if (std::optional<unsigned> pos = op.findDim(operand, AttentionRoles::H))
+        heads = memref::getMixedSize(builder, loc, op.getShaped(operand), *pos);
+  }
+  auto forall =
+      scf::ForallOp::create(builder, loc, {batch, heads, blocks}, ValueRange(),
+                            /*mapping=*/std::nullopt);
+  // One loop of several has a plan of its own.
+  (isOnly ? forall->getParentOp() : forall.getOperation())
+      ->setAttr(tl::kPlanAttrName, schedule.getPlan());
   builder.setInsertionPointToStart(forall.getBody());
-  emitBody(forall.getInductionVars());
-  op.erase();
+  SmallVector<Value> ivs = forall.getInductionVars();
+  if (byKeys) {
+    // The first keys have the most rows in causal masks: they come last, where
+    // launches start.
+    AffineExpr last = builder.getAffineDimExpr(1) - 1 - d0;
+    ivs[2] = asValue(builder, loc,
+                     affine::makeComposedFoldedAffineApply(
+                         builder, loc, AffineMap::get(2, 0, last),
+                         {OpFoldResult(ivs[2]), blocks}));
+    emitKeys(ivs);
+  } else {
+    emitRows(ivs);
+  }
+  op->erase();
+  return success();
 }
 
 namespace {
 struct TilePass : public fa::impl::FATileBase<TilePass> {
   void runOnOperation() override {
-    SmallVector<AttentionOp> ops;
-    getOperation().walk([&](AttentionOp op) { ops.push_back(op); });
-    for (AttentionOp op : ops) {
+    SmallVector<AttentionOpInterface> ops;
+    getOperation().walk([&](AttentionOpInterface op) { ops.push_back(op); });
+    for (AttentionOpInterface op : ops) {
       auto schedule = op->getAttrOfType<ScheduleAttr>(kScheduleAttrName);
       if (!schedule) {
-        op.emitOpError("has no fa.schedule; run fa-select-schedule first");
+        op->emitOpError("has no fa.schedule; run fa-select-schedule first");
         return signalPassFailure();
       }
       if (op.hasTensorSemantics()) {
-        op.emitOpError("is on tensors; run one-shot-bufferize first");
+        op->emitOpError("is on tensors; run one-shot-bufferize first");
         return signalPassFailure();
       }
-      Attribute plan = getOperation()->getAttr(tl::kPlanAttrName);
-      if (plan && plan != schedule.getPlan()) {
-        op.emitOpError("has the plan ")
-            << schedule.getPlan() << " in a function of plan " << plan
-            << "; give all attentions of a function one plan";
+      if (failed(Tiler(op, schedule).run(ops.size() == 1)))
         return signalPassFailure();
-      }
-      getOperation()->setAttr(tl::kPlanAttrName, schedule.getPlan());
-      Tiler(op, schedule.getTileM()).run();
     }
   }
 };

@@ -23,21 +23,17 @@ int64_t WindowEmitter::paddedExtent(Value shaped, unsigned pos) {
                  headMultiple);
 }
 
-/// A window of `fa-tile` is a subview, along `dim` only, of a view that holds
-/// all rows, and ends at min(tile, what is left). Then the view and an offset
-/// address the same rows, with bounds checks in place of a size. Any other
-/// window is used as it is. All operands have one extent along `dim` (C5).
-WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
-                                          AttentionOp::Dim dim) {
-  Rows whole = {window, index(0)};
+WindowEmitter::PartOf WindowEmitter::partOf(Value window, AffineMap map,
+                                            AttentionRoles::Dim dim) {
   auto view = window.getDefiningOp<memref::SubViewOp>();
   if (!view || view.getSourceType().getRank() != view.getType().getRank() ||
       !view.hasUnitStride())
-    return whole;
-  unsigned rowPos = 0;
+    return {};
+  PartOf part;
   for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
     if (expr.isFunctionOfDim(dim)) {
-      rowPos = pos;
+      part = {view.getSource(), view.getMixedOffsets()[pos],
+              view.getMixedSizes()[pos], unsigned(pos)};
       continue;
     }
     OpFoldResult extent =
@@ -46,28 +42,40 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
         ValueBoundsConstraintSet::areEqual(view.getMixedSizes()[pos], extent);
     if (!isConstantIntValue(view.getMixedOffsets()[pos], 0) ||
         failed(sameSize) || !*sameSize)
-      return whole;
+      return {};
   }
-  OpFoldResult offset = view.getMixedOffsets()[rowPos];
-  OpFoldResult size = view.getMixedSizes()[rowPos];
+  return part;
+}
+
+/// A window of `fa-tile` is a subview, along `dim` only, of a view that holds
+/// all rows, and ends at min(tile, what is left). Then the view and an offset
+/// address the same rows, with bounds checks in place of a size. Any other
+/// window is used as it is. All operands have one extent along `dim` (C5).
+WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
+                                          AttentionRoles::Dim dim) {
+  Rows whole = {window, index(0)};
+  PartOf part = partOf(window, map, dim);
+  if (!part.source)
+    return whole;
   auto isLeft = [&](AffineMap map, ValueRange operands) {
     using Variable = ValueBoundsConstraintSet::Variable;
     AffineMap difference = AffineMap::get(
         2, 0, builder.getAffineDimExpr(0) - builder.getAffineDimExpr(1));
-    SmallVector<Variable> extents = {Variable(view.getSource(), rowPos)};
-    auto first = dim == AttentionOp::M ? AttentionOp::Q : AttentionOp::K;
+    SmallVector<Variable> extents = {Variable(part.source, part.pos)};
+    auto first =
+        dim == AttentionRoles::M ? AttentionRoles::Q : AttentionRoles::K;
     if (auto view = op.getShaped(first).getDefiningOp<memref::SubViewOp>())
       extents.emplace_back(view.getSource(), *op.findDim(first, dim));
     return llvm::any_of(extents, [&](Variable extent) {
       FailureOr<bool> equal = ValueBoundsConstraintSet::areEqual(
-          Variable(difference, {extent, Variable(offset)}),
+          Variable(difference, {extent, Variable(part.offset)}),
           Variable(map, operands));
       return succeeded(equal) && *equal;
     });
   };
-  int64_t tile = dim == AttentionOp::M ? tileM : tileN;
+  int64_t tile = dim == AttentionRoles::M ? tileM : tileN;
   bool matches = false;
-  if (auto sizeValue = dyn_cast<Value>(size)) {
+  if (auto sizeValue = dyn_cast<Value>(part.size)) {
     if (auto min = sizeValue.getDefiningOp<affine::AffineMinOp>()) {
       bool others = true;
       for (AffineExpr expr : min.getMap().getResults()) {
@@ -85,12 +93,126 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
     }
   } else {
     // A whole tile: it may be followed by rows only if they fill no tile.
-    matches = getConstantIntValue(size) == tile;
+    matches = getConstantIntValue(part.size) == tile;
   }
   if (!matches)
     return whole;
-  return {view.getSource(),
-          getValueOrCreateConstantIndexOp(builder, loc, offset)};
+  return {part.source,
+          getValueOrCreateConstantIndexOp(builder, loc, part.offset)};
+}
+
+Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
+                            AffineMap &viewMap) {
+  viewMap = map;
+  SmallVector<AffineExpr> kept;
+  for (AffineExpr expr : map.getResults())
+    if (!expr.isFunctionOfDim(AttentionRoles::H))
+      kept.push_back(expr);
+  if (kept.size() == map.getNumResults())
+    return window;
+  viewMap = AffineMap::get(6, 0, kept, builder.getContext());
+  // One view of all heads instead of a view of a view: passes below see that
+  // its rows are whole.
+  Value source = window;
+  OpFoldResult first = builder.getIndexAttr(0);
+  if (PartOf part = partOf(window, map, AttentionRoles::H); part.source) {
+    source = part.source;
+    first = part.offset;
+  }
+  SmallVector<OpFoldResult> offsets, sizes,
+      ones(map.getNumResults(), builder.getIndexAttr(1));
+  SmallVector<int64_t> shape;
+  for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
+    if (expr.isFunctionOfDim(AttentionRoles::H)) {
+      AffineExpr sum =
+          builder.getAffineDimExpr(0) + builder.getAffineDimExpr(1);
+      offsets.push_back(affine::makeComposedFoldedAffineApply(
+          builder, loc, AffineMap::get(2, 0, sum),
+          {first, OpFoldResult(head)}));
+      sizes.push_back(builder.getIndexAttr(1));
+      continue;
+    }
+    offsets.push_back(builder.getIndexAttr(0));
+    sizes.push_back(memref::getMixedSize(builder, loc, source, pos));
+    shape.push_back(
+        getConstantIntValue(sizes.back()).value_or(ShapedType::kDynamic));
+  }
+  auto type = memref::SubViewOp::inferRankReducedResultType(
+      shape, cast<MemRefType>(source.getType()), offsets, sizes, ones);
+  return memref::SubViewOp::create(builder, loc, type, source, offsets, sizes,
+                                   ones);
+}
+
+Value WindowEmitter::prefix(Value memref, AffineMap map,
+                            AttentionRoles::Dim dim, Value size) {
+  SmallVector<OpFoldResult> offsets(map.getNumResults(),
+                                    builder.getIndexAttr(0)),
+      ones(map.getNumResults(), builder.getIndexAttr(1)), sizes;
+  for (auto [pos, expr] : llvm::enumerate(map.getResults()))
+    sizes.push_back(expr.isFunctionOfDim(dim)
+                        ? OpFoldResult(size)
+                        : memref::getMixedSize(builder, loc, memref, pos));
+  return memref::SubViewOp::create(builder, loc, memref, offsets, sizes, ones);
+}
+
+bool WindowEmitter::mayExceed(Value memref, AffineMap map,
+                              AttentionRoles::Dim dim, Value length) {
+  int64_t pos = 0;
+  while (!map.getResult(pos).isFunctionOfDim(dim))
+    ++pos;
+  FailureOr<bool> equal = ValueBoundsConstraintSet::areEqual(
+      ValueBoundsConstraintSet::Variable(length),
+      ValueBoundsConstraintSet::Variable(memref, pos));
+  return failed(equal) || !*equal;
+}
+
+WindowEmitter::KeyBlocks
+WindowEmitter::keyBlocks(const MaskQuery &mask, Value rows, AffineMap rowsMap) {
+  // Rows that do not exist have no say in them.
+  AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
+  OpFoldResult rowEnd = affine::makeComposedFoldedAffineMin(
+      builder, loc,
+      AffineMap::get(2, 0, {d0 + tileM, d1}, builder.getContext()),
+      {OpFoldResult(m0), OpFoldResult(lq)});
+  MaskQuery::Range range = {getAsOpFoldResult(m0), rowEnd};
+  MaskQuery::Range live = mask.liveColumns(builder, loc, range);
+  MaskQuery::Range full = mask.fullColumns(builder, loc, range);
+  auto divide = [&](OpFoldResult value, bool up) {
+    return affine::makeComposedFoldedAffineApply(
+        builder, loc, up ? d0.ceilDiv(tileN) : d0.floorDiv(tileN), {value});
+  };
+  KeyBlocks blocks;
+  blocks.first =
+      getValueOrCreateConstantIndexOp(builder, loc, divide(live.lo, false));
+  blocks.end =
+      getValueOrCreateConstantIndexOp(builder, loc, divide(live.hi, true));
+  blocks.fullFirst = divide(full.lo, true);
+  blocks.fullEnd = divide(full.hi, false);
+
+  // Rows from lq on are dead; a block of them has no key block.
+  blocks.rowsEndEarly =
+      rows == op.getQ() || mayExceed(rows, rowsMap, AttentionRoles::M, lq);
+  if (blocks.rowsEndEarly) {
+    Value dead =
+        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, m0, lq);
+    blocks.end =
+        arith::SelectOp::create(builder, loc, dead, blocks.first, blocks.end);
+  }
+  return blocks;
+}
+
+Value WindowEmitter::isFullBlock(const KeyBlocks &blocks, Value j) {
+  auto compare = [&](arith::CmpIPredicate predicate,
+                     OpFoldResult bound) -> Value {
+    return arith::CmpIOp::create(
+        builder, loc, predicate, j,
+        getValueOrCreateConstantIndexOp(builder, loc, bound));
+  };
+  if (isConstantIntValue(blocks.fullFirst, 0))
+    return compare(arith::CmpIPredicate::slt, blocks.fullEnd);
+  Value above = compare(arith::CmpIPredicate::sge, blocks.fullFirst);
+  return arith::AndIOp::create(
+      builder, loc, above, compare(arith::CmpIPredicate::slt, blocks.fullEnd));
 }
 
 /// A matrix tile whose rows run along `rowDim` of the iteration space.
@@ -127,33 +249,41 @@ Value WindowEmitter::loadVector(const Rows &rows) {
       ValueRange{rows.offset}, DenseI64ArrayAttr());
 }
 
-LogicalResult WindowEmitter::verifyWindow() {
+LogicalResult WindowEmitter::verifyWindow(AttentionRoles::Dim dim) {
   if (op.hasTensorSemantics())
-    return op.emitOpError("is on tensors; run one-shot-bufferize and fa-tile");
-  static constexpr unsigned kRanks[] = {2, 2, 2, 2, 1};
-  for (unsigned i = 0; i < 5; ++i)
-    if (op.getMap(AttentionOp::Operand(i)).getNumResults() != kRanks[i])
-      return op.emitOpError("is not a window of one batch and head; run "
-                            "fa-tile first");
+    return op->emitOpError("is on tensors; run one-shot-bufferize and fa-tile");
+  for (auto operand : {AttentionRoles::Q, AttentionRoles::K, AttentionRoles::V,
+                       AttentionRoles::O, AttentionRoles::LSE}) {
+    bool isKey = operand == AttentionRoles::K || operand == AttentionRoles::V;
+    if (op.findDim(operand, AttentionRoles::B) ||
+        (op.findDim(operand, AttentionRoles::H) &&
+         (isKey || dim == AttentionRoles::M)))
+      return op->emitOpError("is not a window of one batch and head; run "
+                             "fa-tile first");
+  }
   if (op.getOrigin().empty() || op.getLengths().empty() ||
       !op.getLengths()[0].getType().isIndex())
-    return op.emitOpError("has no origin or no index lengths; run fa-tile "
-                          "first");
-  unsigned rowPos = *op.findDim(AttentionOp::Q, AttentionOp::M);
+    return op->emitOpError("has no origin or no index lengths; run fa-tile "
+                           "first");
+  bool isRows = dim == AttentionRoles::M;
+  auto blocked = isRows ? AttentionRoles::Q : AttentionRoles::K;
+  int64_t tile = isRows ? tileM : tileN;
   if (!ValueBoundsConstraintSet::compare(
-          ValueBoundsConstraintSet::Variable(op.getQ(), rowPos),
+          ValueBoundsConstraintSet::Variable(op.getShaped(blocked),
+                                             *op.findDim(blocked, dim)),
           ValueBoundsConstraintSet::LE,
-          OpFoldResult(builder.getIndexAttr(tileM))))
-    return op.emitOpError(
-               "has a window that may exceed the schedule's tile_m, ")
-           << tileM << "; run fa-tile first";
-  for (auto [operand, dim] : {std::pair(AttentionOp::Q, AttentionOp::D),
-                              std::pair(AttentionOp::K, AttentionOp::D),
-                              std::pair(AttentionOp::V, AttentionOp::E),
-                              std::pair(AttentionOp::O, AttentionOp::E)})
-    if (op.getShaped(operand).getType().isDynamicDim(*op.findDim(operand, dim)))
-      return op.emitOpError("has a dynamic head size; head sizes must be "
-                            "static");
+          OpFoldResult(builder.getIndexAttr(tile))))
+    return op->emitOpError("has a window that may exceed the schedule's ")
+           << (isRows ? "tile_m, " : "tile_n, ") << tile
+           << "; run fa-tile first";
+  for (auto [operand, size] : {std::pair(AttentionRoles::Q, AttentionRoles::D),
+                               std::pair(AttentionRoles::K, AttentionRoles::D),
+                               std::pair(AttentionRoles::V, AttentionRoles::E),
+                               std::pair(AttentionRoles::O, AttentionRoles::E)})
+    if (op.getShaped(operand).getType().isDynamicDim(
+            *op.findDim(operand, size)))
+      return op->emitOpError("has a dynamic head size; head sizes must be "
+                             "static");
   return success();
 }
 
@@ -186,7 +316,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
   AffineMap map = cast<AffineMapAttr>(access).getValue();
   auto type = dyn_cast<MemRefType>(capture.getType());
   if (!type)
-    return op.emitOpError("capture ")
+    return op->emitOpError("capture ")
            << number << " has type " << capture.getType()
            << " and a map; only memrefs are addressed by maps, use unit";
   // Batch and head select a slice; rows and columns become the tile.
@@ -197,8 +327,8 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
   SmallVector<unsigned> kept;
   for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
     unsigned dim = cast<AffineDimExpr>(expr).getPosition();
-    if (dim == AttentionOp::B || dim == AttentionOp::H) {
-      offsets.push_back(dim == AttentionOp::B ? b : h);
+    if (dim == AttentionRoles::B || dim == AttentionRoles::H) {
+      offsets.push_back(dim == AttentionRoles::B ? b : h);
       sizes.push_back(builder.getIndexAttr(1));
       continue;
     }
@@ -207,7 +337,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
     sizes.push_back(size);
     shape.push_back(getConstantIntValue(size).value_or(ShapedType::kDynamic));
     kept.push_back(dim);
-    tileOffsets.push_back(dim == AttentionOp::M ? m0 : n0);
+    tileOffsets.push_back(dim == AttentionRoles::M ? m0 : n0);
   }
   if (kept.empty()) {
     SmallVector<Value> at;
@@ -224,7 +354,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
                                      sizes, ones);
   }
   if (kept.size() == 1) {
-    bool isRow = kept[0] == AttentionOp::M;
+    bool isRow = kept[0] == AttentionRoles::M;
     Value line = tl::LoadOp::create(
         builder, loc,
         RankedTensorType::get({isRow ? tileM : tileN}, type.getElementType()),
@@ -235,7 +365,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
         .getResult();
   }
   DenseI64ArrayAttr order;
-  if (kept[0] == AttentionOp::N)
+  if (kept[0] == AttentionRoles::N)
     order = builder.getDenseI64ArrayAttr({1, 0});
   return tl::LoadOp::create(builder, loc,
                             matrix(tileM, tileN, type.getElementType()), view,
@@ -341,7 +471,7 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
       continue;
     }
     if (!OpTrait::hasElementwiseMappableTraits(&inner))
-      return op.emitOpError("has a score region with ")
+      return op->emitOpError("has a score region with ")
              << inner.getName()
              << ", which has no meaning on tiles; use elementwise arith and "
                 "math operations and fa.gather";

@@ -4,8 +4,11 @@
 #define FA_LIB_DIALECT_FA_TRANSFORMS_WINDOWEMITTER_H
 
 #include "fa/Dialect/FA/IR/FA.h"
+#include "fa/Dialect/FA/IR/Mask.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/Matchers.h"
 
 namespace mlir::fa {
@@ -16,7 +19,7 @@ inline constexpr double kLog2E = 1.4426950408889634;
 /// products, and regions on tiles of scores.
 class WindowEmitter {
 public:
-  WindowEmitter(AttentionOp op, ScheduleAttr schedule)
+  WindowEmitter(AttentionOpInterface op, ScheduleAttr schedule)
       : op(op), tileM(schedule.getTileM()), tileN(schedule.getTileN()),
         headMultiple(schedule.getPlan().getChip() == "cpu" ? 1 : 16),
         builder(op), loc(op.getLoc()), accType(op.getAccType()) {}
@@ -28,9 +31,33 @@ protected:
     Value offset;
   };
   Rows rowsOf(Value window, AffineMap map,
-              AttentionOp::Dim dim = AttentionOp::M);
+              AttentionRoles::Dim dim = AttentionRoles::M);
+  /// `window` (of `map`) at `head`, counted from its first one; `viewMap` is
+  /// `map` without the head. A window without heads is itself.
+  Value headOf(Value window, AffineMap map, Value head, AffineMap &viewMap);
+  /// The first `size` elements of `memref` along `dim`.
+  Value prefix(Value memref, AffineMap map, AttentionRoles::Dim dim,
+               Value size);
+  /// Whether `memref` may have more elements along `dim` than `length`.
+  bool mayExceed(Value memref, AffineMap map, AttentionRoles::Dim dim,
+                 Value length);
   int64_t paddedExtent(Value shaped, unsigned pos);
-  LogicalResult verifyWindow();
+  /// Checks that the operation is a window along `dim` of one block.
+  LogicalResult verifyWindow(AttentionRoles::Dim dim);
+  /// Coordinate of the window's first element along B, H, M or N.
+  Value origin(AttentionRoles::Dim dim) {
+    return dim < op.getOrigin().size() ? op.getOrigin()[dim] : index(0);
+  }
+
+  /// The blocks of keys that the rows of the window see.
+  struct KeyBlocks {
+    Value first, end;                // some key may be kept
+    OpFoldResult fullFirst, fullEnd; // every key is kept
+    bool rowsEndEarly;               // rows from lq on may exist
+  };
+  KeyBlocks keyBlocks(const MaskQuery &mask, Value rows, AffineMap rowsMap);
+  /// i1: every key of block `j` is kept.
+  Value isFullBlock(const KeyBlocks &blocks, Value j);
 
   Value load(Value memref, AffineMap map, unsigned rowDim, Value rowOffset,
              int64_t rows, int64_t columns);
@@ -58,10 +85,9 @@ protected:
         DenseElementsAttr::get(
             type, builder.getFloatAttr(type.getElementType(), value)));
   }
-  Value infinity(RankedTensorType type) {
+  Value infinity(RankedTensorType type, bool negative = true) {
     auto element = cast<FloatType>(type.getElementType());
-    APFloat value =
-        APFloat::getInf(element.getFloatSemantics(), /*Negative=*/true);
+    APFloat value = APFloat::getInf(element.getFloatSemantics(), negative);
     return arith::ConstantOp::create(
         builder, loc,
         DenseElementsAttr::get(type, builder.getFloatAttr(element, value)));
@@ -95,13 +121,46 @@ protected:
   Value contract(Value lhs, Value rhs, Value acc, bool rhsIsTransposed,
                  bool lhsIsTransposed = false);
 
-  AttentionOp op;
+private:
+  /// The view of which `window` is a part along `dim` only, and where it is;
+  /// null when it is none.
+  struct PartOf {
+    Value source;
+    OpFoldResult offset, size;
+    unsigned pos = 0;
+  };
+  PartOf partOf(Value window, AffineMap map, AttentionRoles::Dim dim);
+
+protected:
+  AttentionOpInterface op;
   int64_t tileM, tileN, headMultiple;
   OpBuilder builder;
   Location loc;
   FloatType accType;
   Value b, h, m0, lq, lk;
 };
+
+/// Replaces each `OpT` of `func`, windows of `fa-tile`, by its tile program.
+template <typename OpT, typename EmitterT>
+LogicalResult emitWindows(func::FuncOp func) {
+  SmallVector<OpT> ops;
+  func.walk([&](OpT op) { ops.push_back(op); });
+  for (OpT op : ops) {
+    auto schedule = op->template getAttrOfType<ScheduleAttr>(kScheduleAttrName);
+    if (!schedule)
+      return op.emitOpError("has no fa.schedule; run fa-select-schedule and "
+                            "fa-tile first");
+    if (failed(EmitterT(op, schedule).run()))
+      return failure();
+    SmallVector<Value> windows(op->getOperands());
+    op.erase();
+    for (Value window : windows)
+      if (auto view = window.getDefiningOp<memref::SubViewOp>())
+        if (view.use_empty())
+          view.erase();
+  }
+  return success();
+}
 
 } // namespace mlir::fa
 

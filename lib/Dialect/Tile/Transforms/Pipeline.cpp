@@ -97,10 +97,13 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
       return op->getBlock() == loop.getBody();
     };
     options.omitBlockArguments = true;
-    for (Value offset : produce.getOffsets())
-      (void)getBackwardSlice(offset, &slice, options);
-    for (Value offset : produce.getOffsets())
-      if (Operation *def = offset.getDefiningOp();
+    // Where the copy reads may depend on the iteration, as the offsets do.
+    SmallVector<Value> varying(produce.getOffsets());
+    varying.push_back(produce.getSource());
+    for (Value value : varying)
+      (void)getBackwardSlice(value, &slice, options);
+    for (Value value : varying)
+      if (Operation *def = value.getDefiningOp();
           def && def->getBlock() == loop.getBody())
         slice.insert(def);
     IRMapping map;
@@ -114,7 +117,7 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
     for (Value offset : produce.getOffsets())
       offsets.push_back(map.lookupOrDefault(offset));
     ProduceOp::create(builder, loc, produce.getPipe(), ordinal,
-                      produce.getSource(), offsets, more);
+                      map.lookupOrDefault(produce.getSource()), offsets, more);
   }
 
   void pipelineChain(LoopChain &chain) {

@@ -7,6 +7,7 @@
 #ifndef FA_DIALECT_FA_IR_FAOPS
 #define FA_DIALECT_FA_IR_FAOPS
 
+include "fa/Dialect/FA/IR/FAInterfaces.td"
 include "mlir/IR/OpBase.td"
 include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/BuiltinAttributes.td"
@@ -97,6 +98,7 @@ def FA_TensorOrMemRef : AnyTypeOf<[AnyRankedTensor, AnyStridedMemRef]>;
 
 def FA_AttentionOp : FA_Op<"attention",
     [AttrSizedOperandSegments,
+     DeclareOpInterfaceMethods<FA_AttentionOpInterface, ["getShapedOperands"]>,
      DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
   let summary = "softmax(mask(score(scale * q k^T))) v";
   let description = [{
@@ -123,8 +125,8 @@ def FA_AttentionOp : FA_Op<"attention",
 
     - `lengths`: `lq`, `lk` per batch (two 1-D i32 operands indexed by b) or
       two `index` values; absent, they are the extents of q and k.
-    - `origin`: (b, h, m) of the first element of the operands in the whole
-      problem, when the operation computes a window of it. Score region, mask
+    - `origin`: (b, h, m) or (b, h, m, n) of the first element of the operands in
+      the whole problem, when the operation computes a window of it. Score region, mask
       and `lengths` see whole-problem coordinates. Tiling produces it.
     - `captures`: values that the score region reads. One entry of
       `capture_maps` per capture: an affine map from (b, h, m, n) says which
@@ -154,7 +156,7 @@ def FA_AttentionOp : FA_Op<"attention",
     - C12 `captures`: as many capture maps as captures, of the form above.
     - C13 `results`: results are the types of the destinations with tensors,
       none with memrefs.
-    - C14 `origin`: none or three values.
+    - C14 `origin`: none, three (b, h, m) or four (b, h, m, n) values.
     - C15 `init-lse`: same type as lse.
 
     Example:
@@ -205,25 +207,104 @@ def FA_AttentionOp : FA_Op<"attention",
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
-    /// Positions in the iteration space and of the maps.
-    enum Dim : unsigned { B = 0, H = 1, M = 2, N = 3, D = 4, E = 5 };
-    enum Operand : unsigned { Q = 0, K = 1, V = 2, O = 3, LSE = 4 };
-    AffineMap getMap(Operand operand) {
-      return cast<AffineMapAttr>(getIndexingMaps()[operand]).getValue();
-    }
-    /// The type in which scores are computed: f64 for f64 inputs, else f32.
-    FloatType getAccType();
     /// The value of lse in a row without a live key (-inf unless stated).
     APFloat getDeadLseValue();
-    bool hasTensorSemantics() { return isa<RankedTensorType>(getQ().getType()); }
-    /// The operand that `operand` names.
-    TypedValue<ShapedType> getShaped(Operand operand);
-    /// The dimension of `operand` that runs along `dim`, if there is one.
-    std::optional<unsigned> findDim(Operand operand, Dim dim);
-    /// Extent of `dim` for queries; 1 when no operand has it.
-    OpFoldResult getExtent(OpBuilder &builder, Dim dim);
-    /// The head of k and v that query head `head` reads.
-    Value getKeyHead(OpBuilder &builder, Value head);
+  }];
+}
+
+def FA_AttentionBackwardOp : FA_Op<"attention_backward",
+    [AttrSizedOperandSegments,
+     DeclareOpInterfaceMethods<FA_AttentionOpInterface, ["getShapedOperands"]>,
+     DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
+  let summary = "gradients of fa.attention";
+  let description = [{
+    Iteration space, `indexing_maps`, scale, origin, lengths, captures, mask,
+    symbols and score region are those of the `fa.attention` whose gradients
+    these are. `d_o` (and `o`) follow o's map, `delta` (and `d_lse`) lse's; each
+    gradient follows the map of what it is the gradient of. For every (b, h, m)
+    and n, in f32 (f64 for f64 inputs):
+
+    1. `raw = scale * sum_d q k`, `s = score(raw, b, h, m, n, captures...)`
+    2. `p = exp(s - lse)` where fa.attention keeps n and lse is finite, else 0
+    3. `delta = sum_e o d_o - d_lse` (0 in a row whose lse is not finite)
+    4. `ds = p * (sum_e d_o v - delta)`, 0 where p is 0
+    5. `dr = derivative(raw, b, h, m, n, captures..., ds)`, ds without region
+    6. `d_q = scale * sum_n dr k`, `d_k = scale * sum dr q`, `d_v = sum p d_o`,
+       the last two over the rows and query heads that read the key.
+
+    Rows from lq on of d_q, and keys from lk on of d_k and d_v, are 0.
+
+    - `lse`, `o`: what fa.attention computed. `init_lse` is part of lse; its
+      gradient is `-exp(init_lse - lse) * delta`.
+    - `d_lse`: gradient of lse, if it is used.
+    - `delta`: written, in lse's type. With `delta_known` it is read instead,
+      and o and d_lse are not given.
+    - `d_q`, `d_k`, `d_v`: the gradients that are wanted, in any number.
+    - `derivative`: from the gradient of a score to that of `raw`.
+      `fa-differentiate` makes it from the score region.
+    - With tensors, delta (unless known) and the gradients are destinations and
+      the results are their new values, in this order.
+
+    Constraints C1 to C15 of fa.attention hold, and:
+
+    - C16 `gradients`: d_o has o's type; a gradient has the shape of what it is
+      the gradient of, and its element type or the accumulator type.
+    - C17 `delta`: delta and d_lse have lse's shape and element type; o is given
+      unless delta is known, and then neither o nor d_lse is.
+    - C18 `derivative-region`: arguments of the score region and one acc value,
+      yields one acc value, pure; only with a score region.
+
+    Example:
+
+    ```mlir
+    fa.attention_backward ins(%q, %k, %v, %lse, %do : memref<...>, ...)
+        o(%o : memref<...>) scale(%scale : f32)
+        outs(%delta : memref<...>) d_q(%dq : memref<...>)
+        d_k(%dk : memref<...>) d_v(%dv : memref<...>)
+        {indexing_maps = [...]}
+    ```
+  }];
+  let arguments = (ins
+    FA_TensorOrMemRef:$q, FA_TensorOrMemRef:$k, FA_TensorOrMemRef:$v,
+    FA_TensorOrMemRef:$lse, FA_TensorOrMemRef:$d_o,
+    Optional<FA_TensorOrMemRef>:$o,
+    Optional<FA_TensorOrMemRef>:$d_lse,
+    AnyFloat:$scale,
+    Variadic<Index>:$origin,
+    Variadic<AnyType>:$lengths,
+    Variadic<AnyType>:$captures,
+    Variadic<Index>:$symbols,
+    FA_TensorOrMemRef:$delta,
+    Optional<FA_TensorOrMemRef>:$d_q,
+    Optional<FA_TensorOrMemRef>:$d_k,
+    Optional<FA_TensorOrMemRef>:$d_v,
+    AffineMapArrayAttr:$indexing_maps,
+    OptionalAttr<ArrayAttr>:$capture_maps,
+    OptionalAttr<FA_MaskAttr>:$mask,
+    UnitAttr:$delta_known);
+  let regions = (region AnyRegion:$score, AnyRegion:$derivative);
+  let results = (outs Variadic<AnyRankedTensor>:$results);
+  let assemblyFormat = [{
+    `ins` `(` $q `,` $k `,` $v `,` $lse `,` $d_o `:` type($q) `,` type($k) `,`
+      type($v) `,` type($lse) `,` type($d_o) `)`
+    (`o` `(` $o^ `:` type($o) `)`)?
+    (`d_lse` `(` $d_lse^ `:` type($d_lse) `)`)?
+    `scale` `(` $scale `:` type($scale) `)`
+    (`origin` `(` $origin^ `)`)?
+    (`lengths` `(` $lengths^ `:` type($lengths) `)`)?
+    (`captures` `(` $captures^ `:` type($captures) `)`)?
+    (`mask` $mask^)? (`symbols` `(` $symbols^ `)`)?
+    `outs` `(` $delta `:` type($delta) `)`
+    (`d_q` `(` $d_q^ `:` type($d_q) `)`)?
+    (`d_k` `(` $d_k^ `:` type($d_k) `)`)?
+    (`d_v` `(` $d_v^ `:` type($d_v) `)`)?
+    attr-dict (`score` $score^)? (`derivative` $derivative^)?
+    (`->` type($results)^)?
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// delta (unless known), d_q, d_k and d_v, as far as they are given.
+    SmallVector<OpOperand *> getDestinations();
   }];
 }
 
@@ -245,7 +326,8 @@ def FA_GatherOp : FA_Op<"gather", [Pure]> {
 }
 
 def FA_YieldOp : FA_Op<"yield", [Pure, ReturnLike, Terminator,
-                                 ParentOneOf<["AttentionOp"]>]> {
+                                 ParentOneOf<["AttentionOp",
+                                 "AttentionBackwardOp"]>]> {
   let summary = "the score of this element";
   let description = [{
     Ends a score region with the transformed score.
