@@ -142,6 +142,35 @@ def test_bias_of_minus_infinity(chip, rng):
     )
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_values_of_dropped_keys_do_not_leak(chip, rng, causal):
+    """NaN in v reaches the rows whose bias keeps the key, no other."""
+    setup = Setup(chip, rng)
+    bias = draw(rng, 4, 70, 90)
+    bias[:, :40, 8] = -np.inf  # rows from 40 on keep it
+    bias[:, :, 33] = -np.inf  # no row does
+    bias[2, 50, :] = -np.inf  # a dead row
+    clean = setup.v.copy()
+    setup.v[:, 8, :, 5] = np.inf
+    setup.v[:, 33] = np.nan
+    program = Program(setup.dtype, mask=CAUSAL if causal else "", **BIAS)
+    out, lse = setup.run(program, bias)
+    rows = np.ones((70, 4), bool)
+    rows[:40] = False
+    rows[50, 2] = False
+    assert not np.isfinite(out[:, rows, 5]).any()
+    assert np.isfinite(out[:, ~rows]).all()
+    # Everything else is what finite values give.
+    out[:, rows, 5] = np.nan
+    mask = band(70, 90, True) if causal else None
+    meaning = {"mask": mask, "score": lambda s, b, h, m, n: s + bias[h]}
+    expected, expected_lse, sizes = attention(setup.q, setup.k, clean, **meaning)
+    without = attention(setup.q, setup.k, np.where(np.isfinite(setup.v), clean, 0), **meaning)[0]
+    assert np.abs(expected - without)[:, 50, 2].max() == 0
+    out[..., 5] = expected[..., 5] = 0
+    check(setup.name, out, lse, expected, expected_lse, sizes)
+
+
 def test_tanh_softcap_region(chip, rng):
     setup = Setup(chip, rng)
     score = """        %cap = arith.constant 2.0 : f32
