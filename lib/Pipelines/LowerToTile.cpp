@@ -12,6 +12,7 @@ using namespace mlir;
 void fa::buildLowerToTilePipeline(OpPassManager &manager, StringRef chip,
                                   StringRef schedule) {
   manager.addNestedPass<func::FuncOp>(createFASimplifyMask());
+  manager.addNestedPass<func::FuncOp>(createFADifferentiate());
   FASplitBackwardOptions split;
   // Beyond this, the accumulators of both gradients are more registers than a
   // thread has.

@@ -37,6 +37,11 @@ def _parser() -> argparse.ArgumentParser:
         default=16,
         help="bytes that divide the pointers and strides of q, k, v and o (default: 16)",
     )
+    aot.add_argument("--backward", action="store_true", help="the gradients of that program")
+    aot.add_argument("--d-lse", action="store_true", help="--backward: lse has a gradient")
+    aot.add_argument(
+        "--gradients", default="qkv", metavar="LETTERS", help="--backward: which (default: qkv)"
+    )
     aot.add_argument("--schedule", metavar="ATTR", help="'#fa.schedule<...>' to use")
     aot.add_argument("--ptxas", metavar="PATH", help="ptxas to use")
     aot.add_argument("--no-cache", action="store_true", help="do not use the kernel cache")
@@ -59,6 +64,9 @@ def _aot(args) -> None:
         "softcap": args.softcap,
         "lengths": args.lengths,
         "alignment": args.alignment,
+        "backward": args.backward,
+        "d_lse": args.d_lse,
+        "gradients": args.gradients,
     }
     if args.mlir is not None:
         if args.head_dim is not None:

@@ -390,11 +390,13 @@ static std::unique_ptr<Artifact> load(const std::string &path) {
   return result;
 }
 
+/// `gradients` 0: the forward program; else the backward one for these.
 static std::string buildAttention(int dtype, int headDimQK, int headDimV,
                                   bool causal, bool windowLeft,
                                   bool windowRight, bool softcap, bool lengths,
                                   bool initLse, double deadLse, int alignment,
-                                  bool negativeScale) {
+                                  bool negativeScale, int gradients,
+                                  bool hasDLse) {
   fa_attention_spec spec = {};
   spec.dtype = static_cast<fa_dtype>(dtype);
   spec.head_dim_qk = headDimQK;
@@ -409,7 +411,10 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
   spec.alignment = alignment;
   spec.negative_scale = negativeScale;
   char *mlir = nullptr, *error = nullptr;
-  check(fa_build_attention(&spec, &mlir, &error), error);
+  int status = gradients ? fa_build_attention_backward(&spec, gradients,
+                                                       hasDLse, &mlir, &error)
+                         : fa_build_attention(&spec, &mlir, &error);
+  check(status, error);
   std::string result = mlir;
   fa_free(mlir);
   return result;

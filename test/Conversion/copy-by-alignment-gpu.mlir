@@ -1,4 +1,4 @@
-// RUN: fa-opt %s --split-input-file --verify-diagnostics --pass-pipeline='builtin.module(func.func(convert-tile-to-threads,canonicalize,cse))' | FileCheck %s
+// RUN: fa-opt %s --split-input-file --verify-diagnostics --pass-pipeline='builtin.module(convert-tile-to-threads,canonicalize,cse)' | FileCheck %s
 
 // The width of asynchronous copies follows from the alignment that is promised
 // of the argument; the plan says the same in all of them.

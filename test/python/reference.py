@@ -1,4 +1,5 @@
-"""What fa.attention means, in float64 NumPy, written from the op's documentation.
+"""What fa.attention and fa.attention_backward mean, in float64 NumPy, written from
+the ops' documentation.
 
 Independent of the compiler: plain loops over batch and head, one N x N matrix
 per head, no blocks, no running maximum.
@@ -34,6 +35,10 @@ def band(seqlen_q, seqlen_k, causal=False, left=-1, right=-1):
 
 def softcap(cap):
     return lambda s, b, h, m, n: cap * np.tanh(s / cap)
+
+
+def softcap_derivative(cap):
+    return lambda s, b, h, m, n: 1 - np.tanh(s / cap) ** 2
 
 
 class Sizes(NamedTuple):
@@ -122,6 +127,79 @@ def attention(
     return o, lse, sizes
 
 
+class Gradients(NamedTuple):
+    delta: np.ndarray  # (B, H, Sq)
+    d_q: np.ndarray
+    d_k: np.ndarray
+    d_v: np.ndarray
+
+
+def attention_backward(
+    q,
+    k,
+    v,
+    d_o,
+    scale=None,
+    mask=None,
+    score=None,
+    d_score=None,
+    q_lengths=None,
+    k_lengths=None,
+    d_lse=None,
+    init_lse=None,
+    magnitudes=False,
+):
+    """Gradients of `sum(o * d_o) + sum(lse * d_lse)`, o and lse those of `attention`.
+
+    `d_score(raw, b, h, m, n)` is the derivative of `score` by its first argument.
+    With `magnitudes`, the second of two results holds what each sum would be if no
+    term cancelled another: rounding errors are proportional to it.
+    """
+    o, lse, _ = attention(q, k, v, scale, mask, score, q_lengths, k_lengths, init_lse)
+    q, k, v, d_o = (np.asarray(x).astype(np.float64) for x in (q, k, v, d_o))
+    batch, seqlen_q, heads, head_dim = q.shape
+    seqlen_k, heads_k = k.shape[1:3]
+    group = heads // heads_k
+    scale = head_dim**-0.5 if scale is None else scale
+    result, sizes = (
+        Gradients(np.zeros(lse.shape), *(np.zeros(x.shape) for x in (q, k, v))) for _ in range(2)
+    )
+
+    for b in range(batch):
+        lq = seqlen_q if q_lengths is None else int(q_lengths[b])
+        lk = seqlen_k if k_lengths is None else int(k_lengths[b])
+        m, n = np.arange(lq)[:, None], np.arange(lk)[None, :]
+        for h in range(heads):
+            queries, rows = q[b, :lq, h], d_o[b, :lq, h]
+            keys, values = k[b, :lk, h // group], v[b, :lk, h // group]
+            raw = scale * (queries @ keys.T)
+            s = raw if score is None else score(raw, b, h, m, n)
+            alive = np.isfinite(lse[b, h, :lq])
+            live = (s != -np.inf) & alive[:, None]
+            if mask is not None:
+                live &= mask(b, h, m, n)
+            exponent = np.where(live, s, 0.0) - np.where(alive, lse[b, h, :lq], 0.0)[:, None]
+            p = np.where(live, np.exp(np.where(live, exponent, 0.0)), 0.0)
+            d_lse_row = np.zeros(lq) if d_lse is None else np.float64(d_lse[b, h, :lq])
+            outputs = o[b, :lq, h]
+            slope = 1.0 if d_score is None else np.where(live, d_score(raw, b, h, m, n), 0.0)
+
+            def add(to, sign, queries, rows, keys, values, outputs, d_lse_row, slope, scale):
+                delta = np.where(alive, (outputs * rows).sum(axis=1) - sign * d_lse_row, 0.0)
+                ds = p * (rows @ values.T - sign * delta[:, None])
+                dr = slope * ds
+                to.delta[b, h, :lq] = delta
+                to.d_q[b, :lq, h] = scale * (dr @ keys)
+                to.d_k[b, :lk, h // group] += scale * (dr.T @ queries)
+                to.d_v[b, :lk, h // group] += p.T @ rows
+
+            terms = (queries, rows, keys, values, outputs, d_lse_row, slope, scale)
+            add(result, 1, *terms)
+            if magnitudes:
+                add(sizes, -1, *map(np.abs, terms))
+    return (result, sizes) if magnitudes else result
+
+
 def errors(actual, expected):
     """(relative L2 over the tensor, largest relative error of a row).
 
@@ -146,7 +224,13 @@ def _errors(actual, expected, norms):
     return float(tensor), rows
 
 
-_ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
+# Unit roundoffs of what is stored, and of the type that sums are computed in.
+ROUNDOFF = {
+    "float16": (2.0**-11, 2.0**-24),
+    "bfloat16": (2.0**-8, 2.0**-24),
+    "float32": (2.0**-24, 2.0**-24),
+    "float64": (2.0**-53, 2.0**-53),
+}
 
 
 def bounds(dtype, score_size):
@@ -158,8 +242,7 @@ def bounds(dtype, score_size):
     accumulator, float32 or float64. The factors are those of errors that add up at
     random, with a margin of two; not worst cases.
     """
-    unit = _ROUNDOFF[dtype]
-    accumulator = _ROUNDOFF["float64" if dtype == "float64" else "float32"]
+    unit, accumulator = ROUNDOFF[dtype]
     tensor = 2 * unit + 1.5 * accumulator * (score_size**2).mean() ** 0.5
     row = 5 * accumulator * score_size
     return float(tensor), 5 * unit + row, row
@@ -186,3 +269,36 @@ def _within(what, errors, bound):
         f"{what} {errors[exceeding].max():.3g} > {bound[exceeding].max():.3g} "
         f"in {exceeding.sum()} of {errors.size} rows"
     )
+
+
+def check_gradients(dtype, actual, expected, sizes, terms):
+    """Asserts that gradients are within the errors that rounding can make.
+
+    `actual` maps names of `Gradients` to arrays; `expected` and `sizes` come from
+    `attention_backward(magnitudes=True)`; `terms` bounds how many products one
+    element sums, scores and o included.
+
+    An element passes four roundings to the storage type (o, the probability, the
+    gradient of its score, the result), each relative to the sum without
+    cancellation; every sum adds one roundoff of the accumulator per term. Errors
+    are random: over a whole tensor, they are a fraction of these bounds.
+    """
+    stored, summed = ROUNDOFF[dtype]
+    # Numbers below 2^-14 have an absolute error in float16.
+    tiny = terms * 2.0**-24 if dtype == "float16" else 0.0
+    for name, array in actual.items():
+        wanted, size = getattr(expected, name), getattr(sizes, name)
+        array = np.asarray(array).astype(np.float64)
+        assert array.shape == wanted.shape, (name, array.shape, wanted.shape)
+        assert (array[size == 0] == 0).all(), f"{name}: what nothing reaches is not exactly zero"
+        error = np.abs(array - wanted)
+        bound = (4 * stored + terms * summed) * size + tiny
+        # NaN must not pass for a small error.
+        assert (error <= bound).all(), (
+            f"{name}: error of {np.nanmax(error / np.where(bound == 0, 1, bound)):.3g} times the "
+            f"bound, {np.isnan(error).sum()} NaN"
+        )
+        norm = (stored + 4 * summed) * np.linalg.norm(size) + tiny
+        assert np.linalg.norm(error) <= norm, (
+            f"{name}: L2 error of {np.linalg.norm(error) / norm:.3g} times the bound"
+        )

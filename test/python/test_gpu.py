@@ -67,7 +67,7 @@ def run(chip, q, k, v, causal=False, window_size=(-1, -1), softcap=0.0, softmax_
     options = _attention._check_options(0.0, softmax_scale, window_size, softcap, None)
     if not all(x.view.alignment == 16 and not x.view.broadcast for x in operands):
         chip = "sm_80"
-    return _attention._from_operands(*operands, options, causal, True, chip)[:2]
+    return _attention._forward(operands, options, causal, chip)
 
 
 def reference64(torch, q, k, v, case):

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import Sizes, attention, band, bounds, check, errors, softcap
+from reference import (
+    Sizes,
+    attention,
+    attention_backward,
+    band,
+    bounds,
+    check,
+    check_gradients,
+    errors,
+    softcap,
+    softcap_derivative,
+)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -121,3 +132,95 @@ def test_size_follows_the_score_region(rng):
 def test_softcap_is_bounded(rng):
     s = rng.standard_normal(100) * 1e3
     assert np.abs(softcap(5.0)(s, 0, 0, 0, 0)).max() <= 5.0
+
+
+def differences(loss, array):
+    """The gradient of `loss()` by `array`, by central differences."""
+    gradient = np.zeros(array.shape)
+    step = 1e-5
+    for index in np.ndindex(array.shape):
+        value = array[index]
+        array[index] = value + step
+        above = loss()
+        array[index] = value - step
+        gradient[index] = (above - loss()) / (2 * step)
+        array[index] = value
+    return gradient
+
+
+# Options of `attention` for 2 x 4 queries of 4 heads, 5 keys of 2 heads.
+GRADIENTS = {
+    "plain": {},
+    "scale": {"scale": -1.5},
+    "causal": {"mask": band(4, 5, True)},
+    "dead rows": {"mask": lambda b, h, m, n: (m >= 2) & (n <= m)},
+    "window": {"mask": band(4, 5, left=1, right=1)},
+    "lengths": {
+        "mask": band([4, 2], [3, 5], True),
+        "q_lengths": [4, 2],
+        "k_lengths": [3, 5],
+    },
+    "no key": {"q_lengths": [4, 0], "k_lengths": [0, 5]},
+    "softcap": {"score": softcap(0.7), "d_score": softcap_derivative(0.7)},
+    "product": {
+        "score": lambda s, b, h, m, n: s * s * (n - m) + h,
+        "d_score": lambda s, b, h, m, n: 2 * s * (n - m),
+    },
+    "-inf": {"score": lambda s, b, h, m, n: np.where((m + n) % 2 == 0, s, -np.inf)},
+    "start": {"init_lse": np.linspace(-1, 1, 32).reshape(2, 4, 4)},
+}
+
+
+@pytest.mark.parametrize("uses_lse", [False, True])
+@pytest.mark.parametrize("options", GRADIENTS.values(), ids=GRADIENTS)
+def test_gradients_are_those_of_attention(options, uses_lse, rng):
+    q, d_o = rng.standard_normal((2, 4, 4, 3)), rng.standard_normal((2, 4, 4, 2))
+    k, v = rng.standard_normal((2, 5, 2, 3)), rng.standard_normal((2, 5, 2, 2))
+    d_lse = rng.standard_normal((2, 4, 4)) if uses_lse else None
+    forward = {key: value for key, value in options.items() if key != "d_score"}
+
+    def loss():
+        o, lse = attention(q, k, v, **forward)
+        return (o * d_o).sum() + (0 if d_lse is None else lse[np.isfinite(lse)] @ d_lse[alive])
+
+    alive = np.isfinite(attention(q, k, v, **forward)[1])
+    gradients, sizes = attention_backward(q, k, v, d_o, d_lse=d_lse, magnitudes=True, **options)
+    for name, array in (("d_q", q), ("d_k", k), ("d_v", v)):
+        gradient = getattr(gradients, name)
+        np.testing.assert_allclose(gradient, differences(loss, array), atol=2e-8, err_msg=name)
+        assert (np.abs(gradient) <= getattr(sizes, name) * (1 + 1e-12)).all()
+    if "init_lse" in options:  # As documented: -exp(init_lse - lse) * delta.
+        start = options["init_lse"].copy()
+        forward["init_lse"] = start
+        expected = -np.exp(start - attention(q, k, v, **forward)[1]) * gradients.delta
+        np.testing.assert_allclose(differences(loss, start), expected, atol=2e-8)
+
+
+def test_gradients_see_nothing_beyond_the_lengths(rng):
+    q, k, v, d_o = (rng.standard_normal((2, 6, 2, 3)) for _ in range(4))
+    lengths = {"q_lengths": [6, 2], "k_lengths": [3, 0]}
+    expected = attention_backward(q, k, v, d_o, **lengths)
+    q[1, 2:] = d_o[1, 2:] = k[0, 3:] = v[0, 3:] = k[1] = v[1] = np.nan
+    for actual, wanted in zip(attention_backward(q, k, v, d_o, **lengths), expected):
+        np.testing.assert_array_equal(actual, wanted)
+    assert not expected.d_q[1].any()
+    assert not expected.d_k[0, 3:].any()
+
+
+def test_errors_of_gradients_are_noticed(rng):
+    q, k, v, d_o = (rng.standard_normal((1, 9, 2, 4)) for _ in range(4))
+    expected, sizes = attention_backward(q, k, v, d_o, mask=band(9, 9, True), magnitudes=True)
+    exact = expected._asdict()
+    check_gradients("float64", exact, expected, sizes, terms=17)
+    rounded = {name: array.astype(np.float16) for name, array in exact.items()}
+    check_gradients("float16", rounded, expected, sizes, terms=17)
+    with pytest.raises(AssertionError, match="delta: "):
+        check_gradients("float32", rounded, expected, sizes, terms=17)
+    for name in exact:
+        wrong = exact[name].copy()
+        wrong[-1] *= 1.03
+        with pytest.raises(AssertionError, match=name):
+            check_gradients("float16", {name: wrong}, expected, sizes, terms=17)
+        wrong[-1, -1] = np.nan
+        with pytest.raises(AssertionError, match="[1-9] NaN"):
+            check_gradients("bfloat16", {name: wrong}, expected, sizes, terms=17)

@@ -89,8 +89,8 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
 
   /// Clones `produce` at the builder's place for the iteration `iv`, whose fill
   /// number is `ordinal`, when `iv` is below the chain's end.
-  void cloneProduce(OpBuilder &builder, ProduceOp produce, scf::ForOp loop,
-                    Value iv, Value ordinal, Value end) {
+  ProduceOp cloneProduce(OpBuilder &builder, ProduceOp produce, scf::ForOp loop,
+                         Value iv, Value ordinal, Value end) {
     SetVector<Operation *> slice;
     BackwardSliceOptions options;
     options.filter = [&](Operation *op) {
@@ -116,8 +116,9 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
     SmallVector<Value> offsets;
     for (Value offset : produce.getOffsets())
       offsets.push_back(map.lookupOrDefault(offset));
-    ProduceOp::create(builder, loc, produce.getPipe(), ordinal,
-                      map.lookupOrDefault(produce.getSource()), offsets, more);
+    return ProduceOp::create(builder, loc, produce.getPipe(), ordinal,
+                             map.lookupOrDefault(produce.getSource()), offsets,
+                             more);
   }
 
   void pipelineChain(LoopChain &chain) {
@@ -154,14 +155,15 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
     SmallVector<int64_t> pending = countPending(traffic, prologue);
     for (scf::ForOp loop : chain.loops) {
       auto consumes = opsOf<ConsumeOp>(loop);
+      DenseMap<size_t, Operation *> lastAfter; // by position of a consume
       for (auto [index, entry] : llvm::enumerate(traffic)) {
         onPipe<ConsumeOp>(loop, entry.pipe).setPending(pending[index]);
         auto produce = onPipe<ProduceOp>(loop, entry.pipe);
-        // Refills after one wait keep the order of the pipes.
-        Operation *after = consumes[entry.refill];
-        while (isa_and_present<ProduceOp>(after->getNextNode()) &&
-               cast<ProduceOp>(after->getNextNode()).getCondition())
-          after = after->getNextNode();
+        // Refills after one wait keep the order of the pipes, which the counts
+        // rely on.
+        Operation *&after = lastAfter[entry.refill];
+        if (!after)
+          after = consumes[entry.refill];
         builder.setInsertionPointAfter(after);
         Value ahead =
             arith::ConstantIndexOp::create(builder, loc, entry.ahead());
@@ -169,7 +171,8 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
             arith::AddIOp::create(builder, loc, loop.getInductionVar(), ahead);
         Value ordinal =
             arith::SubIOp::create(builder, loc, iv, chain.lowerBound());
-        cloneProduce(builder, produce, loop, iv, ordinal, chain.upperBound());
+        after = cloneProduce(builder, produce, loop, iv, ordinal,
+                             chain.upperBound());
         produce.erase();
       }
     }

@@ -50,6 +50,49 @@ def FASimplifyMask : Pass<"fa-simplify-mask", "::mlir::func::FuncOp"> {
   }];
 }
 
+def FADifferentiate : Pass<"fa-differentiate", "::mlir::func::FuncOp"> {
+  let summary = "the derivative region of a score region";
+  let description = [{
+    Gives each `fa.attention_backward` that has a score region and no derivative
+    region the one that reverse-mode differentiation makes of it. The derivative
+    is with respect to the score; captures and coordinates are constants.
+
+    Differentiable are add, sub, mul, div, fma, neg, abs, min, max, select, casts
+    between float types, exp, exp2, log, log1p, sqrt, rsqrt, tanh, erf, sin, cos
+    and pow; whatever does not depend on the score, integers and comparisons may
+    be anything. Where a function has no derivative: abs has 0 at 0, and of equal
+    operands of min and max the first takes the gradient.
+
+    Input:
+    ```mlir
+    score {
+    ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %cap: f32):
+      %x = arith.divf %s, %cap : f32
+      %t = math.tanh %x : f32
+      %y = arith.mulf %t, %cap : f32
+      fa.yield %y : f32
+    }
+    ```
+    Output, beside it:
+    ```mlir
+    derivative {
+    ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %cap: f32, %g: f32):
+      %x = arith.divf %s, %cap : f32
+      %t = math.tanh %x : f32
+      %gt = arith.mulf %g, %cap : f32
+      %one = arith.constant 1.0 : f32
+      %tt = arith.mulf %t, %t : f32
+      %slope = arith.subf %one, %tt : f32
+      %gx = arith.mulf %gt, %slope : f32
+      %gs = arith.divf %gx, %cap : f32
+      fa.yield %gs : f32
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::math::MathDialect"];
+}
+
 def FASplitBackward : Pass<"fa-split-backward", "::mlir::func::FuncOp"> {
   let summary = "one operation per loop nest that a backward needs";
   let description = [{

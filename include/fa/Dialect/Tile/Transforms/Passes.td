@@ -6,6 +6,42 @@
 include "mlir/Pass/PassBase.td"
 
 //===----------------------------------------------------------------------===//
+// Every target
+//===----------------------------------------------------------------------===//
+
+def TileOutlineLaunches : Pass<"tile-outline-launches", "::mlir::ModuleOp"> {
+  let summary = "One function for each of several top-level scf.forall";
+  let description = [{
+    A program may be a sequence of `scf.forall`, each of which reads from memory
+    what earlier ones wrote: every loop becomes a launch of its own. A function
+    `@f` with n > 1 of them becomes `@f_0` to `@f_{n-1}` with the arguments of
+    `@f`, one loop each and the scalar computation that it uses; `tile.order`
+    tells the runtime their order. A loop may carry a `tile.plan` of its own,
+    which wins over the function's. A function with one loop stays.
+
+    Refused: a loop inside another operation, a loop with results, and anything
+    that is not pure beside the loops.
+
+    Input:
+    ```mlir
+    func.func @f(%x: memref<?xf32>, %sum: memref<?xf32>) attributes {tile.plan = #a} {
+      %n = memref.dim %x, %c0 : memref<?xf32>
+      scf.forall (%i) in (%n) { ... }
+      scf.forall (%i) in (%n) { ... } {tile.plan = #b}
+      return
+    }
+    ```
+    Output:
+    ```mlir
+    func.func @f_0(%x: memref<?xf32>, %sum: memref<?xf32>)
+        attributes {tile.order = 0 : i64, tile.plan = #a} { ... }
+    func.func @f_1(%x: memref<?xf32>, %sum: memref<?xf32>)
+        attributes {tile.order = 1 : i64, tile.plan = #b} { ... }
+    ```
+  }];
+}
+
+//===----------------------------------------------------------------------===//
 // GPU
 //===----------------------------------------------------------------------===//
 
