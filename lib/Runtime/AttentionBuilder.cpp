@@ -12,7 +12,7 @@ namespace {
 /// A function argument: SSA name, type, attributes.
 struct Argument {
   std::string name, type;
-  bool aligned = false;
+  int64_t alignment = 1;
   bool nonnegative = false;
 };
 
@@ -25,11 +25,9 @@ public:
 
   void addArgument(StringRef name, const std::string &type,
                    bool aligned = false) {
-    args.push_back({name.str(), type, aligned && spec.aligned});
+    args.push_back({name.str(), type, aligned ? spec.alignment : 1});
   }
-  void addScale() {
-    args.push_back({"scale", acc, false, !spec.negative_scale});
-  }
+  void addScale() { args.push_back({"scale", acc, 1, !spec.negative_scale}); }
   /// Lengths; `addOptions`: soft cap and windows.
   void addLengths();
   void addOptions();
@@ -64,6 +62,11 @@ static llvm::Error checkSpec(const fa_attention_spec &spec) {
     if (size < 1 || size > 256)
       return fail(FA_INVALID_ARGUMENT, "{0} is {1}; allowed are 1 to 256", name,
                   size);
+  if (spec.alignment != 16 && spec.alignment != 4 && spec.alignment != 1)
+    return fail(FA_INVALID_ARGUMENT,
+                "alignment is {0}; allowed are 16, 4 and 1 (bytes; 1: nothing "
+                "is promised)",
+                spec.alignment);
   if (std::isnan(spec.dead_lse))
     return fail(FA_INVALID_ARGUMENT,
                 "dead_lse is NaN; allowed are numbers and infinities");
@@ -183,8 +186,8 @@ std::string ProgramText::program(StringRef name, const std::string &op) const {
       args, os,
       [&](const Argument &arg) {
         os << "\n    %" << arg.name << ": " << arg.type << " {";
-        if (arg.aligned)
-          os << "tile.align = 16 : i64, ";
+        if (arg.alignment > 1)
+          os << "tile.align = " << arg.alignment << " : i64, ";
         if (arg.nonnegative)
           os << "fa.nonnegative, ";
         os << "tile.name = \"" << arg.name << "\"}";

@@ -285,8 +285,8 @@ Value Decomposer::keeps(const Coordinates &at) {
 //===----------------------------------------------------------------------===//
 
 void Decomposer::run() {
-  constexpr Dim M = AttentionOp::M, N = AttentionOp::N, D = AttentionOp::D,
-                E = AttentionOp::E;
+  constexpr Dim dimM = AttentionOp::M, dimN = AttentionOp::N,
+                dimD = AttentionOp::D, dimE = AttentionOp::E;
   for (unsigned dim = 0; dim < 6; ++dim)
     extents[dim] = op.getExtent(builder, Dim(dim));
   SmallVector<Dim> batch;
@@ -302,10 +302,10 @@ void Decomposer::run() {
         ninf = constant(-std::numeric_limits<double>::infinity());
 
   // s = scale * q k^T, then score and mask; -inf where not kept.
-  SmallVector<Dim> scoreDims = with({M, N}), rowDims = with({M});
+  SmallVector<Dim> scoreDims = with({dimM, dimN}), rowDims = with({dimM});
   Value s = allocate(scoreDims, zero);
-  s = generic(with({M, N, D}), D, {{op.getQ(), op.getMap(AttentionOp::Q)}},
-              {s, over(scoreDims)},
+  s = generic(with({dimM, dimN, dimD}), dimD,
+              {{op.getQ(), op.getMap(AttentionOp::Q)}}, {s, over(scoreDims)},
               [&](const Coordinates &at, ValueRange args) -> Value {
                 Value product = arith::MulFOp::create(
                     builder, loc, extend(args[0]), readKey(AttentionOp::K, at));
@@ -329,7 +329,7 @@ void Decomposer::run() {
         rowDims, std::nullopt, {{initLse, lseMap}}, {max, over(rowDims)},
         [&](const Coordinates &, ValueRange args) -> Value { return args[0]; });
   max =
-      generic(scoreDims, N, {{s, over(scoreDims)}}, {max, over(rowDims)},
+      generic(scoreDims, dimN, {{s, over(scoreDims)}}, {max, over(rowDims)},
               [&](const Coordinates &, ValueRange args) -> Value {
                 return arith::MaxNumFOp::create(builder, loc, args[1], args[0]);
               });
@@ -346,7 +346,7 @@ void Decomposer::run() {
                 [&](const Coordinates &, ValueRange args) -> Value {
                   return exponential(args[0], args[1]);
                 });
-  sum = generic(scoreDims, N, {{s, over(scoreDims)}, {max, over(rowDims)}},
+  sum = generic(scoreDims, dimN, {{s, over(scoreDims)}, {max, over(rowDims)}},
                 {sum, over(rowDims)},
                 [&](const Coordinates &, ValueRange args) -> Value {
                   return arith::AddFOp::create(builder, loc, args[2],
@@ -354,11 +354,11 @@ void Decomposer::run() {
                 });
 
   // A key that is not kept adds nothing, whatever its value.
-  SmallVector<Dim> outDims = with({M, E});
+  SmallVector<Dim> outDims = with({dimM, dimE});
   Value acc = allocate(outDims, zero);
   acc = generic(
-      with({M, N, E}), N, {{s, over(scoreDims)}, {max, over(rowDims)}},
-      {acc, over(outDims)},
+      with({dimM, dimN, dimE}), dimN,
+      {{s, over(scoreDims)}, {max, over(rowDims)}}, {acc, over(outDims)},
       [&](const Coordinates &at, ValueRange args) -> Value {
         Value product =
             arith::MulFOp::create(builder, loc, exponential(args[0], args[1]),

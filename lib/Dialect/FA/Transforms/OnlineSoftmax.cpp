@@ -35,7 +35,8 @@ public:
   LogicalResult run();
 
 private:
-  Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0);
+  Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0,
+                          Value scores);
 
   AttentionOp attention;
 };
@@ -47,9 +48,10 @@ private:
 
 /// `acc` plus the product of `p` with the values from `n0` on, one key at a
 /// time and only for rows that keep the key: what lies under the mask is not
-/// multiplied. Slow; for values that hold NaN or infinity.
+/// multiplied, nor, with `scores`, what has a score of -inf. Slow; for values
+/// that hold NaN or infinity.
 Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
-                                 Value n0) {
+                                 Value n0, Value scores) {
   AffineMap vMap = op.getMap(AttentionOp::V);
   unsigned rowPos = vMap.getResult(0).isFunctionOfDim(AttentionOp::N) ? 0 : 1;
   auto accTile = cast<RankedTensorType>(acc.getType());
@@ -104,21 +106,30 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
   Value weight = tl::ReduceOp::create(builder, loc, vectorType(),
                                       tl::ReduceKind::add, picked, 1);
 
-  // The rows that keep it: the mask again, on a narrow tile that begins at the
-  // key (a weight may also be 0 by underflow, and the scores themselves would
-  // have to stay in registers for this).
+  // The rows that keep it (a weight may also be 0 by underflow). Only where a
+  // score region drops keys the scores stay in registers for this; else the
+  // mask is evaluated again, on a narrow tile that begins at the key.
   constexpr int64_t kNarrow = 8;
-  Value column = arith::AddIOp::create(builder, loc, n0, key);
-  Value keeps = mask.emitPredicate(builder, loc, tileM, kNarrow, m0, column);
-  auto narrow = matrix(tileM, kNarrow, accType);
-  auto narrowIndex = matrix(tileM, kNarrow, i32);
-  Value isFirst = arith::CmpIOp::create(
-      builder, loc, arith::CmpIPredicate::eq,
-      tl::IotaOp::create(builder, loc, narrowIndex, 1),
-      splat(arith::ConstantIntOp::create(builder, loc, 0, 32), narrowIndex));
+  Value keeps, isFirst;
+  RankedTensorType marksType;
+  if (scores) {
+    marksType = scoreType();
+    isFirst = isKey;
+    keeps = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::UNE,
+                                  scores, infinity(scoreType()));
+  } else {
+    marksType = matrix(tileM, kNarrow, accType);
+    auto narrowIndex = matrix(tileM, kNarrow, i32);
+    isFirst = arith::CmpIOp::create(
+        builder, loc, arith::CmpIPredicate::eq,
+        tl::IotaOp::create(builder, loc, narrowIndex, 1),
+        splat(arith::ConstantIntOp::create(builder, loc, 0, 32), narrowIndex));
+    Value column = arith::AddIOp::create(builder, loc, n0, key);
+    keeps = mask.emitPredicate(builder, loc, tileM, kNarrow, m0, column);
+  }
   Value marks = arith::SelectOp::create(
       builder, loc, arith::AndIOp::create(builder, loc, keeps, isFirst),
-      constant(narrow, 1.0), constant(narrow, 0.0));
+      constant(marksType, 1.0), constant(marksType, 0.0));
   Value mark = tl::ReduceOp::create(builder, loc, vectorType(),
                                     tl::ReduceKind::add, marks, 1);
   Value live = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OGT,
@@ -131,6 +142,50 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
                                        keys.getRegionIterArg(0));
   scf::YieldOp::create(builder, loc, next);
   return keys.getResult(0);
+}
+
+//===----------------------------------------------------------------------===//
+// Keys that a score region drops
+//===----------------------------------------------------------------------===//
+
+/// Whether `value` of a score region is finite where the products are, as far
+/// as can be seen; sums and products of such numbers are taken not to overflow.
+static bool isFinite(Value value) {
+  if (auto arg = dyn_cast<BlockArgument>(value))
+    // The score. What is captured can hold anything.
+    return arg.getArgNumber() == 0 || !isa<FloatType>(value.getType());
+  FloatAttr constant;
+  if (matchPattern(value, m_Constant(&constant)))
+    return constant.getValue().isFinite();
+  Operation *op = value.getDefiningOp();
+  if (isa<math::TanhOp, arith::SIToFPOp, arith::UIToFPOp>(op))
+    return true;
+  // cap * tanh(s / cap): 0 or NaN where the captured number is infinite.
+  if (isa<arith::MulFOp>(op))
+    for (int64_t i : {0, 1}) {
+      auto tanh = op->getOperand(i).getDefiningOp<math::TanhOp>();
+      auto quotient =
+          tanh ? tanh.getOperand().getDefiningOp<arith::DivFOp>() : nullptr;
+      if (quotient && quotient.getRhs() == op->getOperand(1 - i))
+        return true;
+    }
+  if (isa<arith::DivFOp>(op)) {
+    FloatAttr divisor;
+    return matchPattern(op->getOperand(1), m_Constant(&divisor)) &&
+           !divisor.getValue().isZero() && isFinite(op->getOperand(0));
+  }
+  if (isa<arith::SelectOp>(op))
+    return isFinite(op->getOperand(1)) && isFinite(op->getOperand(2));
+  return isa<arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::NegFOp,
+             arith::MaximumFOp, arith::MinimumFOp, arith::MaxNumFOp,
+             arith::MinNumFOp, math::AbsFOp>(op) &&
+         llvm::all_of(op->getOperands(), isFinite);
+}
+
+/// Whether the score that `region` yields may be -inf, so that a key is not
+/// kept that the mask keeps.
+static bool mayDropKeys(Region &region) {
+  return !isFinite(region.front().getTerminator()->getOperand(0));
 }
 
 //===----------------------------------------------------------------------===//
@@ -293,19 +348,23 @@ LogicalResult Emitter::run() {
     };
     // A masked probability is 0, and 0 * NaN would spoil the rows that do not
     // see that key. Blocks without masked scores have no such rows, and keys
-    // beyond the end are loaded as zeros.
-    Value newAcc =
-        !inFull || !op.getMaskAttr()
-            ? product()
-            : choose(inFull, product, [&]() -> Value {
-                Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
-                return choose(
-                    spoils,
-                    [&] {
-                      return productOfLiveKeys(factors, scaledAcc, mask, n0);
-                    },
-                    product);
-              });
+    // beyond the end are loaded as zeros. A score region may drop keys in any
+    // block.
+    bool regionDrops = hasRegion && mayDropKeys(attention.getScore());
+    auto careful = [&]() -> Value {
+      Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
+      return choose(
+          spoils,
+          [&] {
+            return productOfLiveKeys(factors, scaledAcc, mask, n0,
+                                     regionDrops ? scores : Value());
+          },
+          product);
+    };
+    Value newAcc = regionDrops ? careful()
+                   : inFull && op.getMaskAttr()
+                       ? choose(inFull, product, careful)
+                       : product();
     scf::YieldOp::create(builder, loc, ValueRange{newAcc, newMax, newSum});
   }
   moveLoopInvariantCode(cast<LoopLikeOpInterface>(loop.getOperation()));

@@ -10,6 +10,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/Matchers.h"
+#include "llvm/ADT/SetVector.h"
 
 namespace mlir::fa {
 
@@ -159,7 +160,8 @@ LogicalResult emitWindows(func::FuncOp func) {
                             "fa-tile first");
     if (failed(EmitterT(op, schedule).run()))
       return failure();
-    SmallVector<Value> windows(op->getOperands());
+    // One window may be several operands.
+    llvm::SmallSetVector<Value, 8> windows(llvm::from_range, op->getOperands());
     op.erase();
     for (Value window : windows)
       if (auto view = window.getDefiningOp<memref::SubViewOp>())
