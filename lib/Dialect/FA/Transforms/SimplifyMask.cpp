@@ -35,7 +35,7 @@ static bool holdsNothing(IntegerSet like, ArrayRef<AffineExpr> constraints,
     require(getAffineDimExpr(dim, context));
   for (unsigned i = 0; i < 2; ++i)
     require(getAffineSymbolExpr(i, context) -
-            getAffineDimExpr(AttentionOp::M + i, context) - 1);
+            getAffineDimExpr(AttentionSpace::M + i, context) - 1);
   FlatLinearValueConstraints flat(makeSet(like, all, equal));
   return flat.isIntegerEmpty();
 }
@@ -105,7 +105,7 @@ static bool isEverything(IntegerSet set) {
 
 namespace {
 struct SimplifyMask : public fa::impl::FASimplifyMaskBase<SimplifyMask> {
-  void simplify(AttentionOp op) {
+  void simplify(AttentionOpInterface op) {
     // Products and quotients of symbols are beyond the solver.
     for (IntegerSet set : op.getMask()->getSets())
       if (!llvm::all_of(set.getConstraints(),
@@ -117,7 +117,7 @@ struct SimplifyMask : public fa::impl::FASimplifyMaskBase<SimplifyMask> {
         continue;
       set = dropImplied(set);
       if (isEverything(set)) {
-        op.removeMaskAttr();
+        op.setMaskAttr({});
         op.getSymbolsMutable().clear();
         return;
       }
@@ -133,7 +133,7 @@ struct SimplifyMask : public fa::impl::FASimplifyMaskBase<SimplifyMask> {
   }
 
   void runOnOperation() override {
-    getOperation().walk([&](AttentionOp op) {
+    getOperation().walk([&](AttentionOpInterface op) {
       if (op.getMask())
         simplify(op);
     });
