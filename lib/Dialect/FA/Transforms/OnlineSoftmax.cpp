@@ -149,24 +149,32 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
 //===----------------------------------------------------------------------===//
 
 /// Whether `value` of a score region is finite where the products are, as far
-/// as can be seen; captured numbers (a cap, say) are taken to be finite, and
-/// sums and products not to overflow. A captured tensor can hold anything.
+/// as can be seen. Sums and products are taken not to overflow, and a captured
+/// number that is a factor (a cap, a slope) to be finite; anything else that is
+/// captured can be infinite.
 static bool isFinite(Value value, ValueRange captures) {
-  auto areFinite = [&](ValueRange values) {
-    return llvm::all_of(values, [&](Value v) { return isFinite(v, captures); });
-  };
-  if (auto arg = dyn_cast<BlockArgument>(value)) {
-    constexpr unsigned kFirstCapture = 5; // after the score and b, h, m, n
-    return arg.getArgNumber() < kFirstCapture ||
-           !isa<ShapedType>(
-               captures[arg.getArgNumber() - kFirstCapture].getType());
-  }
+  constexpr unsigned kFirstCapture = 5; // after the score and b, h, m, n
+  auto arg = dyn_cast<BlockArgument>(value);
+  if (arg)
+    return arg.getArgNumber() < kFirstCapture;
   FloatAttr constant;
   if (matchPattern(value, m_Constant(&constant)))
     return constant.getValue().isFinite();
+  auto areFinite = [&](ValueRange values) {
+    return llvm::all_of(values, [&](Value v) { return isFinite(v, captures); });
+  };
+  auto isFactor = [&](Value factor) {
+    auto arg = dyn_cast<BlockArgument>(factor);
+    bool isNumber = arg && arg.getArgNumber() >= kFirstCapture &&
+                    !isa<ShapedType>(
+                        captures[arg.getArgNumber() - kFirstCapture].getType());
+    return isNumber || isFinite(factor, captures);
+  };
   Operation *op = value.getDefiningOp();
   if (isa<math::TanhOp, arith::SIToFPOp, arith::UIToFPOp>(op))
     return true;
+  if (isa<arith::MulFOp>(op))
+    return llvm::all_of(op->getOperands(), isFactor);
   if (isa<arith::DivFOp>(op)) {
     FloatAttr divisor;
     return matchPattern(op->getOperand(1), m_Constant(&divisor)) &&
@@ -174,9 +182,9 @@ static bool isFinite(Value value, ValueRange captures) {
   }
   if (isa<arith::SelectOp>(op))
     return areFinite(op->getOperands().drop_front());
-  return isa<arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::NegFOp,
-             arith::MaximumFOp, arith::MinimumFOp, arith::MaxNumFOp,
-             arith::MinNumFOp, math::AbsFOp>(op) &&
+  return isa<arith::AddFOp, arith::SubFOp, arith::NegFOp, arith::MaximumFOp,
+             arith::MinimumFOp, arith::MaxNumFOp, arith::MinNumFOp,
+             math::AbsFOp>(op) &&
          areFinite(op->getOperands());
 }
 
