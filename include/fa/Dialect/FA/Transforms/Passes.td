@@ -136,10 +136,10 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     ask whether their values hold NaN or infinity (`tile.nonfinite`) and, if so,
     add one key at a time to the rows that keep it. Keys beyond the lengths are
     loaded as zeros. A score region can drop keys as well, with a score of -inf:
-    where it may (it reads captured numbers other than a soft cap, or constants
-    of infinity, or functions with poles), every block asks, and the rows that
-    keep a key are those whose score is not -inf. A soft cap or a product with a
-    position asks nothing. Infinite q or k make scores of -inf too: without such
+    where it may (it reads captured tensors, or constants of infinity, or
+    functions with poles), every block asks, and the rows that keep a key are
+    those whose score is not -inf. A captured number is taken to be finite: a
+    soft cap or a product with a position asks nothing. Infinite q or k make scores of -inf too: without such
     a region, the values of these keys are multiplied.
 
     Input:
