@@ -47,6 +47,7 @@ static void check(int status, char *error) {
 // Arrays
 //===----------------------------------------------------------------------===//
 
+namespace {
 // The part of the DLPack ABI (unversioned capsule) that is read here.
 namespace dlpack {
 struct Device {
@@ -158,6 +159,7 @@ struct View {
     return false;
   }
 };
+} // namespace
 
 static View viewNumpy(const py::array &array, const std::string &dtype) {
   View view;
@@ -188,6 +190,7 @@ static void fillFromTuple(py::handle tuple, int64_t *values) {
   }
 }
 
+namespace {
 /// The attributes of a tensor that are read at each call, interned once.
 struct TorchNames {
   static PyObject *intern(const char *name) {
@@ -197,6 +200,7 @@ struct TorchNames {
            *dataPtr = intern("data_ptr"), *isCuda = intern("is_cuda"),
            *getDevice = intern("get_device");
 };
+} // namespace
 
 static py::object stolen(PyObject *result) {
   if (!result)
@@ -290,6 +294,7 @@ static View viewDLPack(const py::capsule &capsule) {
 // Artifacts
 //===----------------------------------------------------------------------===//
 
+namespace {
 struct ArtifactDeleter {
   void operator()(fa_artifact *artifact) const {
     fa_artifact_destroy(artifact);
@@ -357,6 +362,7 @@ struct Artifact {
     check(status, error);
   }
 };
+} // namespace
 
 static std::unique_ptr<Artifact> compile(const std::string &mlir,
                                          const std::string &chip,
