@@ -28,7 +28,7 @@ _PLANS = {
     "mma2": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2',
     "wgmma": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2',
 }
-for _program in ("matmul", "chain", "row-normalised"):
+for _program in ("matmul", "transposed-matmul", "chain", "row-normalised"):
     for _plan, _text in _PLANS.items():
         _path = os.path.join(config.test_source_root, "programs", _program + ".mlir")
         config.substitutions.append(

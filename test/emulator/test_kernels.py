@@ -43,6 +43,9 @@ def program(name, rng, m, n, k=64):
     if name == "matmul":
         a, b = draw(rng, m, k), draw(rng, k, n)
         return (a, b), a.astype(np.float64) @ b
+    if name == "transposed-matmul":
+        a, b = draw(rng, k, m), draw(rng, k, n)
+        return (a, b), a.astype(np.float64).T @ b
     if name == "row-normalised":
         a, b = draw(rng, m, k), draw(rng, k, 128)
         p = a.astype(np.float64) @ b
@@ -62,6 +65,8 @@ def program(name, rng, m, n, k=64):
     [
         ("matmul", (200, 136, 72)),
         ("matmul", (1, 8, 520)),
+        ("transposed-matmul", (200, 136, 72)),
+        ("transposed-matmul", (8, 16, 520)),
         ("chain", (130, 333)),
         ("chain", (1, 1)),
         ("transposed-chain", (333, 130)),

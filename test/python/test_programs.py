@@ -73,6 +73,16 @@ def test_matmul(target, m, n, k, rng):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(128, 128, 64), (200, 136, 72), (8, 16, 8), (256, 304, 500)]
+)
+def test_transposed_matmul(target, m, n, k, rng):
+    """The left factor is stored with the reduced dimension as its rows."""
+    a, b = draw(rng, k, m), draw(rng, k, n)
+    check(run("transposed-matmul", target, (a, b), (m, n)), a.astype(np.float64).T @ b)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("m", "n"), [(128, 64), (130, 333), (1, 1), (257, 1024)])
 def test_chain(target, m, n, rng):
     a, b, c = draw(rng, m, 64), draw(rng, n, 64), draw(rng, n, 64)
@@ -123,7 +133,15 @@ def test_row_normalised(target, m, k, rng):
 
 @pytest.mark.parametrize("target", [t for t in PLANS if t != "cpu"])
 @pytest.mark.parametrize(
-    "name", ["matmul", "chain", "transposed-chain", "normalised-chain", "row-normalised"]
+    "name",
+    [
+        "matmul",
+        "transposed-matmul",
+        "chain",
+        "transposed-chain",
+        "normalised-chain",
+        "row-normalised",
+    ],
 )
 def test_assembles(name, target):
     """ptxas accepts the kernel without spills and without serialised products."""
