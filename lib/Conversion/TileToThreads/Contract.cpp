@@ -35,6 +35,15 @@ static SmallVector<Value> leftFragment(OpBuilder &builder, Location loc,
   return words;
 }
 
+/// How many warps (mma.sync) share the rows of an accumulator of this layout,
+/// and over how many its columns are spread.
+static std::pair<int64_t, int64_t> warpsOf(FragmentAttr layout) {
+  int64_t along = 1, across = 1;
+  for (const FragmentAttr::Mode &mode : layout.warpModes())
+    (mode.dim == 0 ? along : across) *= mode.extent;
+  return {along, across};
+}
+
 namespace {
 
 //===----------------------------------------------------------------------===//
@@ -165,20 +174,23 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
     auto rhsType = cast<BufferType>(op.getRhs().getType());
     Type element = rhsType.getElementType();
     FragmentAttr accLayout = layoutOf(op.getResult().getType());
-    int64_t warps = kernel.plan.getWarps();
-    int64_t blocks = m / (16 * warps);
+    auto [along, across] = warpsOf(accLayout);
+    int64_t blocks = m / (16 * along);
+    const Team &team = kernel.teamOf(op);
+    // The warp's columns, when it does not have all.
+    n /= across;
+    Value cols =
+        across > 1 ? warpOffset(rewriter, loc, team, accLayout, 1) : Value();
 
     bool rhsKMinor = op.isReductionMinor(1);
     MatrixLoader rhs(rewriter, loc, kernel, adaptor.getRhs()[0], rhsType,
                      /*transpose=*/!rhsKMinor, /*colsFirst=*/rhsKMinor,
-                     /*firstRow=*/Value(), /*firstCol=*/Value());
+                     rhsKMinor ? cols : Value(), rhsKMinor ? Value() : cols);
     std::optional<MatrixLoader> lhs;
     bool lhsKMinor = op.isReductionMinor(0);
     if (auto type = dyn_cast<BufferType>(op.getLhs().getType())) {
       // The warp's rows: the first is part of the lane address.
-      Value rows =
-          arith::MulIOp::create(rewriter, loc, kernel.teamOf(op).warp,
-                                constantI32(rewriter, loc, 16 * blocks));
+      Value rows = warpOffset(rewriter, loc, team, accLayout, 0);
       lhs.emplace(rewriter, loc, kernel, adaptor.getLhs()[0], type,
                   /*transpose=*/!lhsKMinor, /*colsFirst=*/!lhsKMinor,
                   lhsKMinor ? rows : Value(), lhsKMinor ? Value() : rows);
@@ -260,10 +272,34 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
     auto [m, n, k] =
         std::tuple(op.getExtents()[0], op.getExtents()[1], op.getExtents()[2]);
     auto rhsType = cast<BufferType>(op.getRhs().getType());
+    FragmentAttr accLayout = layoutOf(op.getResult().getType());
+    auto [warpsAlong, across] = warpsOf(accLayout);
+    int64_t groups = warpsAlong / 4; // that split the rows
     Value group = arith::ShRUIOp::create(rewriter, loc, kernel.teamOf(op).warp,
                                          constantI32(rewriter, loc, 2));
-    int64_t groups = kernel.plan.getWarps() / 4;
-    FragmentAttr accLayout = layoutOf(op.getResult().getType());
+    // The right factor from the warp group's first column on.
+    n /= across;
+    Value right = adaptor.getRhs()[0];
+    bool rhsKMinor = op.isReductionMinor(1);
+    if (across > 1) {
+      // With k as the rows, a descriptor begins with a panel.
+      if (!rhsKMinor && n * 2 % rhsType.getSwizzle())
+        return op.emitError("gives each of ")
+               << across << " warp groups " << n
+               << " columns of the right factor, which is not whole panels of "
+               << rhsType.getSwizzle() << " bytes; use fewer warps or wider "
+               << "tiles";
+      Value share = arith::DivUIOp::create(rewriter, loc, group,
+                                           constantI32(rewriter, loc, groups));
+      group = arith::RemUIOp::create(rewriter, loc, group,
+                                     constantI32(rewriter, loc, groups));
+      int64_t bytes =
+          rhsKMinor ? n * rhsType.getSwizzle() : 2 * n * rhsType.getShape()[0];
+      right = arith::AddIOp::create(
+          rewriter, loc, right,
+          arith::MulIOp::create(rewriter, loc, share,
+                                constantI32(rewriter, loc, bytes)));
+    }
     bool fromZero = matchPattern(op.getAcc(), m_AnyZeroFloat());
 
     SmallVector<Value> acc(adaptor.getAcc());
@@ -292,9 +328,9 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
       ptx::Wgmma product;
       product.n = n;
       product.elementType = rhsType.getElementType();
-      product.transposeB = !op.isReductionMinor(1);
-      product.descB = descriptor(rewriter, loc, adaptor.getRhs()[0], rhsType,
-                                 product.transposeB);
+      product.transposeB = !rhsKMinor;
+      product.descB =
+          descriptor(rewriter, loc, right, rhsType, product.transposeB);
       product.stepsB = kSteps(rhsType, k, product.transposeB);
       size_t accCount = fromZero ? 0 : acc.size();
       if (lhsInRegisters) {
