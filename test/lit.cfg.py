@@ -26,9 +26,11 @@ if lit.util.which("ptxas", config.environment["PATH"]):
 _PLANS = {
     "mma1": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1',
     "mma2": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2',
+    "mma8": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 2',
     "wgmma": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2',
 }
-for _program in ("matmul", "chain", "row-normalised"):
+_PROGRAMS = ["chain", "matmul", "narrow-matmul", "row-normalised", "transposed-matmul"]
+for _program in _PROGRAMS:
     for _plan, _text in _PLANS.items():
         _path = os.path.join(config.test_source_root, "programs", _program + ".mlir")
         config.substitutions.append(

@@ -3,6 +3,9 @@
 // RUN: %{chain:mma2} | fa-translate --fa-to-ptx --chip=sm_80 | FileCheck %s --check-prefix=SM80
 // RUN: %{chain:mma2} | sed 's/tile.align = 16/tile.align = 4/' | fa-translate --fa-to-ptx --chip=sm_80 | FileCheck %s --check-prefix=BYTES4
 
+// RUN: %{transposed-matmul:wgmma} | fa-translate --fa-to-ptx --chip=sm_90a | FileCheck %s --check-prefix=TRANS
+// RUN: %{transposed-matmul:mma2} | fa-translate --fa-to-ptx --chip=sm_80 | FileCheck %s --check-prefix=TRANS80
+
 // CHECK: .target sm_90a
 // CHECK: .visible .entry chain(
 // CHECK: .param .align 64 .b8 {{.*}}[128]
@@ -43,3 +46,10 @@
 // BYTES4-NOT: cp.async.cg
 // BYTES4: cp.async.commit_group
 // BYTES4: cp.async.wait_group 3
+
+// Both factors with k as their rows.
+// TRANS: wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {{.*}}, da, db, p, 1, 1, 1, 1;
+// TRANS-NOT: wgmma.mma_async{{.*}} 0, {{[01]}};
+// TRANS80-NOT: ldmatrix.sync.aligned.m8n8.x4.shared.b16
+// TRANS80: ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16
+// TRANS80-NOT: ldmatrix.sync.aligned.m8n8.x4.shared.b16

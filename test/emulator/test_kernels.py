@@ -43,6 +43,12 @@ def program(name, rng, m, n, k=64):
     if name == "matmul":
         a, b = draw(rng, m, k), draw(rng, k, n)
         return (a, b), a.astype(np.float64) @ b
+    if name == "transposed-matmul":
+        a, b = draw(rng, k, m), draw(rng, k, n)
+        return (a, b), a.astype(np.float64).T @ b
+    if name == "narrow-matmul":
+        a, b, d, e = draw(rng, m, k), draw(rng, k, n), draw(rng, m, k), draw(rng, n, k)
+        return (a, b, d, e), a.astype(np.float64) @ b + d.astype(np.float64) @ e.T
     if name == "row-normalised":
         a, b = draw(rng, m, k), draw(rng, k, 128)
         p = a.astype(np.float64) @ b
@@ -62,6 +68,9 @@ def program(name, rng, m, n, k=64):
     [
         ("matmul", (200, 136, 72)),
         ("matmul", (1, 8, 520)),
+        ("transposed-matmul", (200, 136, 72)),
+        ("transposed-matmul", (8, 16, 520)),
+        ("narrow-matmul", (72, 136, 72)),
         ("chain", (130, 333)),
         ("chain", (1, 1)),
         ("transposed-chain", (333, 130)),

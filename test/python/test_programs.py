@@ -73,6 +73,25 @@ def test_matmul(target, m, n, k, rng):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(128, 128, 64), (200, 136, 72), (8, 16, 8), (256, 304, 500)]
+)
+def test_transposed_matmul(target, m, n, k, rng):
+    """The left factor is stored with the reduced dimension as its rows."""
+    a, b = draw(rng, k, m), draw(rng, k, n)
+    check(run("transposed-matmul", target, (a, b), (m, n)), a.astype(np.float64).T @ b)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("m", "n", "k"), [(64, 128, 64), (200, 136, 72), (1, 8, 8)])
+def test_narrow_matmul(target, m, n, k, rng):
+    """Eight warps have fewer than 16 rows each: they share the columns, too."""
+    a, b, d, e = draw(rng, m, k), draw(rng, k, n), draw(rng, m, k), draw(rng, n, k)
+    want = a.astype(np.float64) @ b + d.astype(np.float64) @ e.T
+    check(run("narrow-matmul", target, (a, b, d, e), (m, n)), want)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("m", "n"), [(128, 64), (130, 333), (1, 1), (257, 1024)])
 def test_chain(target, m, n, rng):
     a, b, c = draw(rng, m, 64), draw(rng, n, 64), draw(rng, n, 64)
@@ -123,7 +142,16 @@ def test_row_normalised(target, m, k, rng):
 
 @pytest.mark.parametrize("target", [t for t in PLANS if t != "cpu"])
 @pytest.mark.parametrize(
-    "name", ["matmul", "chain", "transposed-chain", "normalised-chain", "row-normalised"]
+    "name",
+    [
+        "matmul",
+        "transposed-matmul",
+        "narrow-matmul",
+        "chain",
+        "transposed-chain",
+        "normalised-chain",
+        "row-normalised",
+    ],
 )
 def test_assembles(name, target):
     """ptxas accepts the kernel without spills and without serialised products."""

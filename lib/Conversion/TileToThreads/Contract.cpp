@@ -35,6 +35,15 @@ static SmallVector<Value> leftFragment(OpBuilder &builder, Location loc,
   return words;
 }
 
+/// How many warps (mma.sync) share the rows of an accumulator of this layout,
+/// and over how many its columns are spread.
+static std::pair<int64_t, int64_t> warpsOf(FragmentAttr layout) {
+  int64_t along = 1, across = 1;
+  for (const FragmentAttr::Mode &mode : layout.warpModes())
+    (mode.dim == 0 ? along : across) *= mode.extent;
+  return {along, across};
+}
+
 namespace {
 
 //===----------------------------------------------------------------------===//
@@ -46,10 +55,15 @@ class MatrixLoader {
 public:
   /// With `transpose`, a block is read transposed: the instruction's rows run
   /// along the buffer's columns. `colsFirst` orders the four matrices along
-  /// the buffer's columns first (B operands with k along the columns).
+  /// the buffer's columns first: B operands with k along the columns, A
+  /// operands with k along the rows. The warp sees the part of the buffer from
+  /// row `firstRow` (a multiple of 8) or column `firstCol` (of 8) on, where
+  /// they are given.
   MatrixLoader(OpBuilder &builder, Location loc, KernelContext &kernel,
-               Value buffer, BufferType type, bool transpose, bool colsFirst)
-      : builder(builder), loc(loc), type(type), transpose(transpose) {
+               Value buffer, BufferType type, bool transpose, bool colsFirst,
+               Value firstRow, Value firstCol)
+      : builder(builder), loc(loc), type(type), transpose(transpose),
+        firstCol(firstCol) {
     // Lane l gives the address of row l % 8 of matrix l / 8.
     Value lane = kernel.lane;
     auto bit = [&](int64_t position) -> Value {
@@ -70,6 +84,11 @@ public:
     Value rowBytes = arith::MulIOp::create(builder, loc, row,
                                            constantI32(builder, loc, swizzle));
     base = arith::AddIOp::create(builder, loc, buffer, rowBytes);
+    if (firstRow)
+      base = arith::AddIOp::create(
+          builder, loc, base,
+          arith::MulIOp::create(builder, loc, firstRow,
+                                constantI32(builder, loc, swizzle)));
     // Blocks start at multiples of 8 rows, so the swizzle depends on the lane's
     // own row only.
     phase = arith::AndIOp::create(
@@ -80,23 +99,40 @@ public:
     shared = kernel.shared;
   }
 
-  /// The block that starts at (row, col): four words.
+  /// The block that starts at (row, col) of the warp's part: four words.
   SmallVector<Value> load(int64_t row, int64_t col) {
-    int64_t swizzle = type.getSwizzle();
-    int64_t panel = col * 2 / swizzle;
-    int64_t chunk = col * 2 % swizzle / 16;
-    Value &laneChunk = chunks[chunk];
+    int64_t swizzle = type.getSwizzle(),
+            panelBytes = type.getShape()[0] * swizzle;
+    int64_t bytes = row * swizzle;
+    // A column that the warp decides: its panel is part of the address.
+    int64_t key = firstCol ? col : col * 2 % swizzle / 16;
+    if (!firstCol)
+      bytes += col * 2 / swizzle * panelBytes;
+    Value &laneChunk = chunks[key];
     if (!laneChunk) {
-      Value logical = arith::OrIOp::create(builder, loc, colHalf,
-                                           constantI32(builder, loc, chunk));
+      Value place = base, chunk = constantI32(builder, loc, key);
+      if (firstCol) {
+        Value column = arith::AddIOp::create(builder, loc, firstCol,
+                                             constantI32(builder, loc, col));
+        Value perPanel = constantI32(builder, loc, swizzle / 2);
+        Value panel = arith::DivUIOp::create(builder, loc, column, perPanel);
+        place = arith::AddIOp::create(
+            builder, loc, place,
+            arith::MulIOp::create(builder, loc, panel,
+                                  constantI32(builder, loc, panelBytes)));
+        chunk = arith::ShRUIOp::create(
+            builder, loc,
+            arith::RemUIOp::create(builder, loc, column, perPanel),
+            constantI32(builder, loc, 3));
+      }
+      Value logical = arith::OrIOp::create(builder, loc, colHalf, chunk);
       Value physical = arith::XOrIOp::create(builder, loc, logical, phase);
-      Value bytes = arith::ShLIOp::create(builder, loc, physical,
-                                          constantI32(builder, loc, 4));
+      Value within = arith::ShLIOp::create(builder, loc, physical,
+                                           constantI32(builder, loc, 4));
       laneChunk =
           sharedPointer(builder, loc, shared,
-                        arith::AddIOp::create(builder, loc, base, bytes));
+                        arith::AddIOp::create(builder, loc, place, within));
     }
-    int64_t bytes = panel * type.getShape()[0] * swizzle + row * swizzle;
     Value pointer = LLVM::GEPOp::create(builder, loc, laneChunk.getType(),
                                         builder.getI8Type(), laneChunk,
                                         ArrayRef<LLVM::GEPArg>{int32_t(bytes)});
@@ -118,7 +154,7 @@ private:
   Location loc;
   BufferType type;
   bool transpose;
-  Value colHalf, base, phase, shared;
+  Value firstCol, colHalf, base, phase, shared;
   DenseMap<int64_t, Value> chunks;
 };
 
@@ -138,41 +174,39 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
     auto rhsType = cast<BufferType>(op.getRhs().getType());
     Type element = rhsType.getElementType();
     FragmentAttr accLayout = layoutOf(op.getResult().getType());
-    int64_t warps = kernel.plan.getWarps();
-    int64_t blocks = m / (16 * warps);
+    auto [along, across] = warpsOf(accLayout);
+    int64_t blocks = m / (16 * along);
+    const Team &team = kernel.teamOf(op);
+    // The warp's columns, when it does not have all.
+    n /= across;
+    Value cols =
+        across > 1 ? warpOffset(rewriter, loc, team, accLayout, 1) : Value();
 
     bool rhsKMinor = op.isReductionMinor(1);
     MatrixLoader rhs(rewriter, loc, kernel, adaptor.getRhs()[0], rhsType,
-                     /*transpose=*/!rhsKMinor, /*colsFirst=*/rhsKMinor);
+                     /*transpose=*/!rhsKMinor, /*colsFirst=*/rhsKMinor,
+                     rhsKMinor ? cols : Value(), rhsKMinor ? Value() : cols);
     std::optional<MatrixLoader> lhs;
     bool lhsKMinor = op.isReductionMinor(0);
     if (auto type = dyn_cast<BufferType>(op.getLhs().getType())) {
-      // The warp's rows: its first row is part of the lane address.
-      Value rows =
-          arith::MulIOp::create(rewriter, loc, kernel.teamOf(op).warp,
-                                constantI32(rewriter, loc, 16 * blocks));
-      Value first = adaptor.getLhs()[0];
-      if (lhsKMinor)
-        first = arith::AddIOp::create(
-            rewriter, loc, first,
-            arith::MulIOp::create(
-                rewriter, loc, rows,
-                constantI32(rewriter, loc, type.getSwizzle())));
-      else
-        return rewriter.notifyMatchFailure(
-            op, "a left factor stored with k as its rows");
-      lhs.emplace(rewriter, loc, kernel, first, type, /*transpose=*/false,
-                  /*colsFirst=*/false);
+      // The warp's rows: the first is part of the lane address.
+      Value rows = warpOffset(rewriter, loc, team, accLayout, 0);
+      lhs.emplace(rewriter, loc, kernel, adaptor.getLhs()[0], type,
+                  /*transpose=*/!lhsKMinor, /*colsFirst=*/!lhsKMinor,
+                  lhsKMinor ? rows : Value(), lhsKMinor ? Value() : rows);
     }
 
     SmallVector<Value> acc(adaptor.getAcc());
     for (int64_t kk = 0; kk < k; kk += 16) {
       SmallVector<SmallVector<Value>> a;
       for (int64_t block = 0; block < blocks; ++block)
-        a.push_back(lhs ? lhs->load(16 * block, kk)
-                        : leftFragment(rewriter, loc,
-                                       layoutOf(op.getLhs().getType()),
-                                       adaptor.getLhs(), 16 * block, kk));
+        if (!lhs)
+          a.push_back(leftFragment(rewriter, loc,
+                                   layoutOf(op.getLhs().getType()),
+                                   adaptor.getLhs(), 16 * block, kk));
+        else
+          a.push_back(lhsKMinor ? lhs->load(16 * block, kk)
+                                : lhs->load(kk, 16 * block));
       for (int64_t nn = 0; nn < n; nn += 16) {
         SmallVector<Value> b = rhsKMinor ? rhs.load(nn, kk) : rhs.load(kk, nn);
         for (int64_t half = 0; half < 2 && nn + 8 * half < n; ++half)
@@ -238,10 +272,34 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
     auto [m, n, k] =
         std::tuple(op.getExtents()[0], op.getExtents()[1], op.getExtents()[2]);
     auto rhsType = cast<BufferType>(op.getRhs().getType());
+    FragmentAttr accLayout = layoutOf(op.getResult().getType());
+    auto [warpsAlong, across] = warpsOf(accLayout);
+    int64_t groups = warpsAlong / 4; // that split the rows
     Value group = arith::ShRUIOp::create(rewriter, loc, kernel.teamOf(op).warp,
                                          constantI32(rewriter, loc, 2));
-    int64_t groups = kernel.plan.getWarps() / 4;
-    FragmentAttr accLayout = layoutOf(op.getResult().getType());
+    // The right factor from the warp group's first column on.
+    n /= across;
+    Value right = adaptor.getRhs()[0];
+    bool rhsKMinor = op.isReductionMinor(1);
+    if (across > 1) {
+      // With k as the rows, a descriptor begins with a panel.
+      if (!rhsKMinor && n * 2 % rhsType.getSwizzle())
+        return op.emitError("gives each of ")
+               << across << " warp groups " << n
+               << " columns of the right factor, which is not whole panels of "
+               << rhsType.getSwizzle() << " bytes; use fewer warps or wider "
+               << "tiles";
+      Value share = arith::DivUIOp::create(rewriter, loc, group,
+                                           constantI32(rewriter, loc, groups));
+      group = arith::RemUIOp::create(rewriter, loc, group,
+                                     constantI32(rewriter, loc, groups));
+      int64_t bytes =
+          rhsKMinor ? n * rhsType.getSwizzle() : 2 * n * rhsType.getShape()[0];
+      right = arith::AddIOp::create(
+          rewriter, loc, right,
+          arith::MulIOp::create(rewriter, loc, share,
+                                constantI32(rewriter, loc, bytes)));
+    }
     bool fromZero = matchPattern(op.getAcc(), m_AnyZeroFloat());
 
     SmallVector<Value> acc(adaptor.getAcc());
@@ -270,10 +328,9 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
       ptx::Wgmma product;
       product.n = n;
       product.elementType = rhsType.getElementType();
-      product.transposeA = false;
-      product.transposeB = !op.isReductionMinor(1);
-      product.descB = descriptor(rewriter, loc, adaptor.getRhs()[0], rhsType,
-                                 product.transposeB);
+      product.transposeB = !rhsKMinor;
+      product.descB =
+          descriptor(rewriter, loc, right, rhsType, product.transposeB);
       product.stepsB = kSteps(rhsType, k, product.transposeB);
       size_t accCount = fromZero ? 0 : acc.size();
       if (lhsInRegisters) {
@@ -282,17 +339,18 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
         product.registersA.assign(begin, begin + perBlock);
       } else {
         auto lhsType = cast<BufferType>(op.getLhs().getType());
-        if (!op.isReductionMinor(0))
-          return rewriter.notifyMatchFailure(
-              op, "a left factor stored with k as its rows");
+        product.transposeA = !op.isReductionMinor(0);
         Value row = arith::AddIOp::create(
             rewriter, loc, group, constantI32(rewriter, loc, block * groups));
+        // 64 rows of one panel, or 64 columns: whole panels of all rows.
+        int64_t perBlock = product.transposeA ? 128 * lhsType.getShape()[0]
+                                              : 64 * lhsType.getSwizzle();
         Value bytes = arith::MulIOp::create(
-            rewriter, loc, row,
-            constantI32(rewriter, loc, 64 * lhsType.getSwizzle()));
+            rewriter, loc, row, constantI32(rewriter, loc, perBlock));
         Value first = arith::AddIOp::create(rewriter, loc, left[0], bytes);
-        product.descA = descriptor(rewriter, loc, first, lhsType, false);
-        product.stepsA = kSteps(lhsType, k, false);
+        product.descA =
+            descriptor(rewriter, loc, first, lhsType, product.transposeA);
+        product.stepsA = kSteps(lhsType, k, product.transposeA);
       }
       // The instruction's accumulators: pairs of rows, then columns.
       SmallVector<int64_t> &order = places.emplace_back();

@@ -14,8 +14,9 @@ namespace mlir::tl::ptx {
 /// One warp group's product of 64 x n x (16 * steps), issued and committed.
 struct Wgmma {
   int64_t n;
-  Type elementType;            // f16 or bf16
-  bool transposeA, transposeB; // operand stored with k as its rows
+  Type elementType; // f16 or bf16
+  // Operand stored with k as its rows.
+  bool transposeA = false, transposeB = false;
   /// Descriptor of A and the offset of each k step in 16-byte units; or A in
   /// registers: four 32-bit words per k step.
   Value descA;

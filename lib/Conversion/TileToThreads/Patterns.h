@@ -37,6 +37,10 @@ FragmentAttr layoutOf(Type type);
 Value threadOffset(OpBuilder &builder, Location loc, KernelContext &kernel,
                    const Team &team, FragmentAttr layout, int64_t dim);
 
+/// i32 coordinate along `dim` of the warp's first element.
+Value warpOffset(OpBuilder &builder, Location loc, const Team &team,
+                 FragmentAttr layout, int64_t dim);
+
 Value constantI32(OpBuilder &builder, Location loc, int64_t value);
 
 /// Pointer in global memory to `memref[indices]` (index values).

@@ -37,27 +37,37 @@ Value tl::constantI32(OpBuilder &builder, Location loc, int64_t value) {
   return arith::ConstantIntOp::create(builder, loc, value, 32);
 }
 
+/// `offset` plus what the digits of `index` add along `dim`.
+static Value addDigits(OpBuilder &builder, Location loc, Value offset,
+                       Value index, ArrayRef<FragmentAttr::Mode> modes,
+                       int64_t dim) {
+  int64_t below = 1;
+  for (const FragmentAttr::Mode &mode : modes) {
+    if (mode.dim == dim && mode.stride != 0 && mode.extent > 1) {
+      Value digit = arith::DivUIOp::create(builder, loc, index,
+                                           constantI32(builder, loc, below));
+      digit = arith::RemUIOp::create(builder, loc, digit,
+                                     constantI32(builder, loc, mode.extent));
+      digit = arith::MulIOp::create(builder, loc, digit,
+                                    constantI32(builder, loc, mode.stride));
+      offset = arith::AddIOp::create(builder, loc, offset, digit);
+    }
+    below *= mode.extent;
+  }
+  return offset;
+}
+
 Value tl::threadOffset(OpBuilder &builder, Location loc, KernelContext &kernel,
                        const Team &team, FragmentAttr layout, int64_t dim) {
-  Value offset = constantI32(builder, loc, 0);
-  auto addDigits = [&](Value index, ArrayRef<FragmentAttr::Mode> modes) {
-    int64_t below = 1;
-    for (const FragmentAttr::Mode &mode : modes) {
-      if (mode.dim == dim && mode.stride != 0 && mode.extent > 1) {
-        Value digit = arith::DivUIOp::create(builder, loc, index,
-                                             constantI32(builder, loc, below));
-        digit = arith::RemUIOp::create(builder, loc, digit,
-                                       constantI32(builder, loc, mode.extent));
-        digit = arith::MulIOp::create(builder, loc, digit,
-                                      constantI32(builder, loc, mode.stride));
-        offset = arith::AddIOp::create(builder, loc, offset, digit);
-      }
-      below *= mode.extent;
-    }
-  };
-  addDigits(kernel.lane, layout.laneModes());
-  addDigits(team.warp, layout.warpModes());
-  return offset;
+  Value offset = addDigits(builder, loc, constantI32(builder, loc, 0),
+                           kernel.lane, layout.laneModes(), dim);
+  return addDigits(builder, loc, offset, team.warp, layout.warpModes(), dim);
+}
+
+Value tl::warpOffset(OpBuilder &builder, Location loc, const Team &team,
+                     FragmentAttr layout, int64_t dim) {
+  return addDigits(builder, loc, constantI32(builder, loc, 0), team.warp,
+                   layout.warpModes(), dim);
 }
 
 Value tl::sharedPointer(OpBuilder &builder, Location loc, Value base,

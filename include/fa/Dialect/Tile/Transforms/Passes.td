@@ -174,7 +174,9 @@ def TileAssignLayouts : Pass<"tile-assign-layouts", "::mlir::func::FuncOp"> {
   let description = [{
     Accumulators get the accumulator layout of the plan's product instruction
     over its warps, left factors in registers the same (it is the operand
-    layout of 16-bit products); the layouts spread through elementwise
+    layout of 16-bit products), with all columns in every warp. Where there are
+    more warps (wgmma: groups of four) than blocks of rows, the columns of an
+    accumulator are spread, too. The layouts go on through elementwise
     operations, reductions, broadcasts and loops. Constants, splats and iotas
     are copied per use first.
 
