@@ -727,6 +727,7 @@ static void testSpecifications() {
   spec.dtype = FA_F16;
   spec.head_dim_qk = 64;
   spec.head_dim_v = 64;
+  spec.alignment = 1;
   spec.dead_lse = -INFINITY;
   std::string plain = buildText(spec, result);
   CHECK(result.ok());
@@ -747,6 +748,11 @@ static void testSpecifications() {
   wrong.dead_lse = NAN;
   buildText(wrong, result);
   CHECK(result.failed(FA_INVALID_ARGUMENT, "dead_lse is NaN"));
+  wrong = spec;
+  wrong.alignment = 2;
+  buildText(wrong, result);
+  CHECK(result.failed(FA_INVALID_ARGUMENT,
+                      "alignment is 2; allowed are 16, 4 and 1"));
 }
 
 /// Every combination of the flags is a valid program with the documented
@@ -763,7 +769,7 @@ static void testSpecificationPrograms() {
     spec.has_softcap = flags >> 3 & 1;
     spec.has_lengths = flags >> 4 & 1;
     spec.has_init_lse = flags >> 5 & 1;
-    spec.aligned = flags % 5 == 0;
+    spec.alignment = flags % 5 == 0 ? 16 : flags % 5 == 1 ? 4 : 1;
     spec.dead_lse = flags & 1 ? -INFINITY : flags & 2 ? INFINITY : -3.5;
     Result result;
     std::string text = buildText(spec, result);
@@ -810,7 +816,7 @@ static void testBackwardPrograms() {
     spec.has_lengths = flags >> 3 & 1;
     spec.has_softcap = flags >> 4 & 1;
     spec.has_init_lse = flags >> 5 & 1; // part of lse: no argument
-    spec.aligned = flags % 5 == 0;
+    spec.alignment = flags % 5 == 0 ? 16 : flags % 5 == 1 ? 4 : 1;
     spec.dead_lse = -INFINITY;
     bool hasDLse = flags >> 6 & 1;
     int gradients = 1 + flags % 7;
@@ -857,6 +863,7 @@ static void testBackwardPrograms() {
   }
   fa_attention_spec spec = {};
   spec.head_dim_qk = spec.head_dim_v = 64;
+  spec.alignment = 1;
   Result result;
   for (int gradients : {0, 8, -1}) {
     buildBackwardText(spec, gradients, false, result);
@@ -875,7 +882,7 @@ static void testNamedArguments() {
   spec.dtype = FA_F32;
   spec.head_dim_qk = spec.head_dim_v = 8;
   spec.dead_lse = -INFINITY;
-  spec.aligned = 1;
+  spec.alignment = 16;
   Result result;
   Compiled program(buildText(spec, result), "cpu");
   CHECK(program.result.ok());
@@ -918,6 +925,7 @@ static void testUnsupported() {
   fa_attention_spec spec = {};
   spec.dtype = FA_F64;
   spec.head_dim_qk = spec.head_dim_v = 64;
+  spec.alignment = 1;
   spec.dead_lse = -INFINITY;
   Result result;
   std::string text = buildText(spec, result);

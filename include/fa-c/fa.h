@@ -60,8 +60,9 @@ typedef struct fa_attention_spec {
   int32_t has_lengths; /* per-batch int32 lengths of q and k */
   int32_t has_init_lse;
   double dead_lse;        /* lse of a row without a live key */
-  int32_t aligned;        /* 16-byte aligned pointers and strides of
-                             q, k, v, o: 1; element access: 0 */
+  int32_t alignment;      /* bytes that divide the pointers and the
+                             strides of q, k, v, o: 16, 4 or, when
+                             nothing is promised, 1 */
   int32_t negative_scale; /* the scale may be negative: 1; otherwise a
                              launch refuses a negative one, and the
                              kernel saves a multiplication per score */
@@ -102,11 +103,11 @@ FA_API int fa_build_attention_backward(const fa_attention_spec *spec,
 typedef struct fa_artifact fa_artifact;
 
 /* Compiles the one public function of `mlir` that holds an `fa.attention` or
- * `fa.attention_backward` (or a tile program) for `chip`: "cpu" (this host), "sm_80", "sm_90a". `options` is
- * a JSON object or NULL: {"schedule": "#fa.schedule<...>", "dump": "folder",
- * "ptxas": "path" | false, "site_packages": ["folder", ...] (Python folders to
- * search for a ptxas wheel), "cache": "folder" | false,
- * "stop_after": "llvm"|"ptx"}.
+ * `fa.attention_backward` (or a tile program) for `chip`: "cpu" (this host),
+ * "sm_80", "sm_90a". `options` is a JSON object or NULL: {"schedule":
+ * "#fa.schedule<...>", "dump": "folder", "ptxas": "path" | false,
+ * "site_packages": ["folder", ...] (Python folders to search for a ptxas
+ * wheel), "cache": "folder" | false, "stop_after": "llvm"|"ptx"}.
  *
  * Artifacts are kept on disk and found again by program, chip, options, host
  * processor and build of this library: in the folder of the option, else

@@ -12,7 +12,7 @@ namespace {
 /// A function argument: SSA name, type, attributes.
 struct Argument {
   std::string name, type;
-  bool aligned = false;
+  int64_t alignment = 1;
   bool nonnegative = false;
 };
 
@@ -25,11 +25,9 @@ public:
 
   void addArgument(StringRef name, const std::string &type,
                    bool aligned = false) {
-    args.push_back({name.str(), type, aligned && spec.aligned});
+    args.push_back({name.str(), type, aligned ? spec.alignment : 1});
   }
-  void addScale() {
-    args.push_back({"scale", acc, false, !spec.negative_scale});
-  }
+  void addScale() { args.push_back({"scale", acc, 1, !spec.negative_scale}); }
   /// Lengths; `addOptions`: soft cap and windows.
   void addLengths();
   void addOptions();
@@ -64,6 +62,11 @@ static llvm::Error checkSpec(const fa_attention_spec &spec) {
     if (size < 1 || size > 256)
       return fail(FA_INVALID_ARGUMENT, "{0} is {1}; allowed are 1 to 256", name,
                   size);
+  if (spec.alignment != 16 && spec.alignment != 4 && spec.alignment != 1)
+    return fail(FA_INVALID_ARGUMENT,
+                "alignment is {0}; allowed are 16, 4 and 1 (bytes; 1: nothing "
+                "is promised)",
+                spec.alignment);
   if (std::isnan(spec.dead_lse))
     return fail(FA_INVALID_ARGUMENT,
                 "dead_lse is NaN; allowed are numbers and infinities");
@@ -157,7 +160,9 @@ std::string ProgramText::score() const {
       "      score {{\n"
       "      ^bb0(%s: {0}, %b: index, %h: index, %m: index, %n: index, "
       "%cap: {0}):\n"
-      "        %x = arith.divf %s, %cap : {0}\n"
+      "        %one = arith.constant 1.0 : {0}\n"
+      "        %inverse = arith.divf %one, %cap : {0}\n"
+      "        %x = arith.mulf %s, %inverse : {0}\n"
       "        %t = math.tanh %x : {0}\n"
       "        %y = arith.mulf %t, %cap : {0}\n"
       "        fa.yield %y : {0}\n"
@@ -181,8 +186,8 @@ std::string ProgramText::program(StringRef name, const std::string &op) const {
       args, os,
       [&](const Argument &arg) {
         os << "\n    %" << arg.name << ": " << arg.type << " {";
-        if (arg.aligned)
-          os << "tile.align = 16 : i64, ";
+        if (arg.alignment > 1)
+          os << "tile.align = " << arg.alignment << " : i64, ";
         if (arg.nonnegative)
           os << "fa.nonnegative, ";
         os << "tile.name = \"" << arg.name << "\"}";
@@ -268,7 +273,7 @@ mlir::fa::buildAttentionBackward(const fa_attention_spec &spec, int gradients,
   if (hasDLse)
     os << "      d_lse(%d_lse : " << row << ")\n";
   os << builder.scale() << builder.lengths() << builder.captures()
-     << builder.mask() << "      outs(%delta : " << row << ")\n"
+     << builder.mask() << "      delta(%delta : " << row << ")\n"
      << outs << "      {" << builder.attributes() << "}\n"
      << builder.score();
   return builder.program("attention_backward", op);

@@ -527,7 +527,7 @@ static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
     return fail(
         FA_INVALID_ARGUMENT,
         "{0} starts at {1}, which is not a multiple of {2} bytes; align "
-        "it, or compile for unaligned data",
+        "it, or compile for a smaller alignment",
         who, actual.data, expected.align);
   for (int32_t dim = 0; dim < actual.rank; ++dim) {
     // The stride of a dimension with one element is never used.
@@ -544,7 +544,7 @@ static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
       return fail(
           FA_INVALID_ARGUMENT,
           "{0} has stride {1} in dimension {2}, {3} bytes, which is not "
-          "a multiple of {4} bytes; align it, or compile for unaligned "
+          "a multiple of {4} bytes; align it, or compile for a smaller "
           "data",
           who, stride, dim, stride * bytes, expected.align);
     }

@@ -29,7 +29,7 @@ def _kernel(key: tuple) -> _compiler.Kernel:
     # One compilation per key; other keys compile meanwhile.
     with _locks.setdefault(key, threading.Lock()):
         if key not in _kernels:
-            chip, dtype, d, dv, causal, left, right, softcap, aligned, negative, *rest = key
+            chip, dtype, d, dv, causal, left, right, softcap, alignment, negative, *rest = key
             backward = {}
             if rest:
                 backward = {"backward": True, "gradients": rest[0], "d_lse": rest[1]}
@@ -42,7 +42,7 @@ def _kernel(key: tuple) -> _compiler.Kernel:
                 window_left=left,
                 window_right=right,
                 softcap=softcap,
-                aligned=aligned,
+                alignment=alignment,
                 negative_scale=negative,
                 **backward,
             )
@@ -197,14 +197,14 @@ def _launch(kernel, arguments, kinds, lib, view) -> None:
     artifact.launch(arguments, kinds, device, stream)
 
 
-def _candidates(view, aligned: bool, broadcast: bool) -> tuple[str, ...]:
+def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
     """Chips to compile for, best first: all give the same results."""
     if view.device_type == _arrays.CPU:
         return ("cpu",)
     chip = _device_chip(view.device_id)
     if chip == "sm_90a":
         # Tensor maps need 16-byte strides that are not 0.
-        return ("sm_90a", "sm_80") if aligned and not broadcast else ("sm_80",)
+        return ("sm_90a", "sm_80") if alignment == 16 and not broadcast else ("sm_80",)
     return (chip,)
 
 
@@ -255,10 +255,12 @@ def _forward(operands, options, causal, chip=None):
         extra, extra_kinds, flags = _option_arguments(options, causal, real)
         # The CPU's kernels take any address: one class.
         on_gpu = q.device_type == _arrays.CUDA
-        aligned = on_gpu and q.aligned and k.aligned and v.aligned and o.aligned
+        alignment = min(x.alignment for x in (q, k, v, o)) if on_gpu else 1
         broadcast = q.broadcast or k.broadcast or v.broadcast
-        chips = _candidates(q, aligned, broadcast) if chip is None else (chip,)
-        kernel = _first_supported(chips, (dtype, head_dim, head_dim, *flags, aligned, scale < 0.0))
+        chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
+        kernel = _first_supported(
+            chips, (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
+        )
         kinds = "mmm" + real + extra_kinds + "mm"
         _launch(kernel, [q, k, v, scale, *extra, o, lse], kinds, lib, q)
     return out, softmax_lse
@@ -300,10 +302,10 @@ def _backward(operands, out, softmax_lse, dout, dlse, options, causal, wanted, c
     extra, extra_kinds, flags = _option_arguments(options, causal, real)
     inputs = (q, k, v, o, do)
     on_gpu = q.device_type == _arrays.CUDA
-    aligned = on_gpu and all(view.aligned for view in (*inputs, *gradients))
+    alignment = min(view.alignment for view in (*inputs, *gradients)) if on_gpu else 1
     broadcast = any(view.broadcast for view in inputs)
-    chips = _candidates(q, aligned, broadcast) if chip is None else (chip,)
-    key = (dtype, head_dim, head_dim, *flags, aligned, scale < 0.0, letters, dlse is not None)
+    chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
+    key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0, letters, dlse is not None)
     kernel = _first_supported(chips, key)
     arguments = [q, k, v, o, softmax_lse.view, do]
     if dlse is not None:

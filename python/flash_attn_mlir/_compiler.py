@@ -175,7 +175,7 @@ def build(
     lengths: bool = False,
     init_lse: bool = False,
     dead_lse: float = -math.inf,
-    aligned: bool = True,
+    alignment: int = 16,
     negative_scale: bool = False,
     backward: bool = False,
     d_lse: bool = False,
@@ -188,6 +188,8 @@ def build(
     for name, value in (("head_dim", head_dim), ("head_dim_v", head_dim_v)):
         if not 1 <= operator.index(value) <= 256:
             raise ValueError(f"{name} {value} is not supported; allowed: 1 to 256")
+    if operator.index(alignment) not in (16, 4, 1):
+        raise ValueError(f"alignment {alignment} is not supported; allowed: 16, 4 or 1 (bytes)")
     if not isinstance(gradients, str) or not gradients or set(gradients) - set("qkv"):
         raise ValueError(f"gradients {gradients!r} is not supported; allowed: letters of 'qkv'")
     if not backward and (d_lse or gradients != "qkv"):
@@ -203,7 +205,7 @@ def build(
         lengths,
         init_lse,
         dead_lse,
-        aligned,
+        alignment,
         negative_scale,
         sum(1 << "qkv".index(letter) for letter in set(gradients)) if backward else 0,
         d_lse,
@@ -231,7 +233,8 @@ def compile(
         window_left, window_right, softcap, lengths, init_lse: which features the
             program has (sizes of windows and caps are run-time values)
         dead_lse: lse of a row without a live key
-        aligned: pointers and strides are multiples of 16 bytes
+        alignment: bytes that divide the pointers and strides of q, k, v and o: 16, 4
+            or, when nothing is promised, 1
         negative_scale: the scale may be negative (else a launch refuses it)
 
         backward: the gradients of that program; then also

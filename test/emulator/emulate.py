@@ -78,6 +78,7 @@ def library():
         ctypes.c_char_p,
         ctypes.c_size_t,
         ctypes.c_char_p,
+        ctypes.c_char_p,
         ctypes.c_size_t,
     ]
     lib.fa_emulator_destroy.argtypes = [ctypes.c_void_p]
@@ -159,9 +160,12 @@ class _Memory:
 
 
 class Emulator:
-    """A kernel's LLVM IR, compiled for the host."""
+    """A kernel's LLVM IR, compiled for the host.
 
-    def __init__(self, llvm_ir: str):
+    With `chip`, after LLVM's optimisations for it, which may move memory accesses.
+    """
+
+    def __init__(self, llvm_ir: str, chip: str = ""):
         self._lib = library()
         if self._lib is None:
             raise RuntimeError(
@@ -170,7 +174,9 @@ class Emulator:
             )
         text = llvm_ir.encode()
         error = ctypes.create_string_buffer(1 << 16)
-        self._handle = self._lib.fa_emulator_create(text, len(text), error, len(error))
+        self._handle = self._lib.fa_emulator_create(
+            text, len(text), chip.encode(), error, len(error)
+        )
         if not self._handle:
             raise RuntimeError(error.value.decode())
 
@@ -271,7 +277,7 @@ class Emulator:
         return result
 
 
-_emulators: dict[str, Emulator] = {}
+_emulators: dict[tuple[str, str], Emulator] = {}
 
 
 def launches(metadata: dict) -> list[dict]:
@@ -279,15 +285,18 @@ def launches(metadata: dict) -> list[dict]:
     return [{**launch, "args": metadata["args"]} for launch in metadata["launches"]]
 
 
-def emulator(kernel) -> Emulator:
+def emulator(kernel, optimized=False) -> Emulator:
     """The emulator of a compiled kernel; made once."""
-    text = kernel.llvm_ir
-    if text not in _emulators:
-        _emulators[text] = Emulator(text)
-    return _emulators[text]
+    key = (kernel.llvm_ir, kernel.chip if optimized else "")
+    if key not in _emulators:
+        _emulators[key] = Emulator(*key)
+    return _emulators[key]
 
 
-def emulate(kernel, *args, seed=0, blocks=None, skip=()):
-    """Runs a `flash_attn_mlir.Kernel` for a GPU on NumPy arrays and numbers."""
+def emulate(kernel, *args, seed=0, blocks=None, skip=(), optimized=False):
+    """Runs a `flash_attn_mlir.Kernel` for a GPU on NumPy arrays and numbers.
+
+    `optimized`: as LLVM makes it from the kernel's IR before it generates PTX.
+    """
     for launch in launches(kernel.metadata):
-        emulator(kernel).run(launch, args, seed, blocks, skip)
+        emulator(kernel, optimized).run(launch, args, seed, blocks, skip)

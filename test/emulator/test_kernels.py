@@ -12,10 +12,10 @@ import flash_attn_mlir as fa
 import ml_dtypes
 import numpy as np
 import pytest
-from cases import EDGES, Case, random_case, unaligned_numpy
+from cases import EDGES, Case, numpy_in_pairs, random_case, unaligned_numpy
 from emulate import emulate
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
-from reference import attention, band, check
+from reference import Sizes, attention, band, check
 from test_gradients import check as check_gradients
 from test_gradients import reference_gradients
 from test_programs import PLANS, PROGRAMS
@@ -74,7 +74,7 @@ def test_program(name, shape, target, rng):
     kernel = compile_program(name, target)
     for seed in range(2):
         out = np.full(want.shape, np.nan, np.float32)
-        emulate(kernel, *inputs, out, seed=seed)
+        emulate(kernel, *inputs, out, seed=seed, optimized=bool(seed))
         assert np.linalg.norm(out - want) < 1e-3 * np.linalg.norm(want)
 
 
@@ -93,7 +93,7 @@ def compile_case(case, chip, dtype, **more):
         window_left=left >= 0,
         window_right=right >= 0 and not case.causal,
         softcap=case.softcap > 0,
-        aligned=not case.unaligned and case.head_dim % 8 == 0,
+        alignment=1 if case.unaligned or case.head_dim % 8 else 16,
         negative_scale=(case.scale or 0) < 0,
         ptxas=False,
         **more,
@@ -110,11 +110,12 @@ def scalars(case):
     return values
 
 
-def run_case(case, chip, dtype, arrays, seed):
+def run_case(case, chip, dtype, arrays, seed, optimized=False):
     q, k, v = map(unaligned_numpy, arrays) if case.unaligned else arrays
     out = np.full(q.shape, np.nan).astype(q.dtype)
     lse = np.full((case.batch, case.heads, case.seqlen_q), np.nan, np.float32)
-    emulate(compile_case(case, chip, dtype), q, k, v, *scalars(case), out, lse, seed=seed)
+    kernel = compile_case(case, chip, dtype)
+    emulate(kernel, q, k, v, *scalars(case), out, lse, seed=seed, optimized=optimized)
     return out, lse
 
 
@@ -122,7 +123,8 @@ def check_case(case, chip, dtype, rng):
     if chip == "sm_90a" and (case.unaligned or case.head_dim % 8):
         chip = "sm_80"  # as the functions do
     arrays = [x.astype(TYPES[dtype][1]) for x in case.draw(rng)]
-    result = run_case(case, chip, dtype, arrays, int(rng.integers(1 << 30)))
+    seed = int(rng.integers(1 << 30))
+    result = run_case(case, chip, dtype, arrays, seed, optimized=bool(seed % 2))
     check(dtype, *result, *case.reference(*arrays))
 
 
@@ -148,17 +150,40 @@ def test_random(index, rng):
     check_case(case, CHIPS[index % 2], list(TYPES)[index // 2 % 2], rng)
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("head_dim", [1, 2, 7, 10, 59, 64, 90, 128, 255])
+def test_four_byte_alignment(head_dim, dtype, rng):
+    """Copies of 4 bytes; the last one of an odd row reads one element, not the NaN
+    beside it."""
+    case = Case(1, 70, 100, 2, 1, head_dim, causal=head_dim % 3 == 0)
+    q, k, v = (numpy_in_pairs(x.astype(TYPES[dtype][1])) for x in case.draw(rng))
+    out = numpy_in_pairs(np.full(q.shape, np.nan).astype(q.dtype))
+    lse = np.full((1, 2, 70), np.nan, np.float32)
+    kernel = fa.compile(
+        chip="sm_80",
+        dtype=TYPES[dtype][0],
+        head_dim=head_dim,
+        causal=case.causal,
+        alignment=4,
+        ptxas=False,
+    )
+    assert "cp.async.ca.shared.global" in kernel.ptx
+    emulate(kernel, q, k, v, head_dim**-0.5, out, lse, seed=int(rng.integers(1 << 30)))
+    check(dtype, out, lse, *case.reference(q, k, v))
+
+
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("causal", [False, True])
 def test_interleavings(causal, chip, rng):
     """The same result bit for bit, however the threads take turns."""
     case = Case(1, 60, 400, 1, 1, 64, causal=causal)
     arrays = [x.astype(np.float16) for x in case.draw(rng)]
-    first = run_case(case, chip, "float16", arrays, 0)
-    check("float16", *first, *case.reference(*arrays))
-    for seed in range(1, 20):
-        for got, want in zip(run_case(case, chip, "float16", arrays, seed), first):
-            np.testing.assert_array_equal(got, want)
+    for optimized in (False, True):
+        first = run_case(case, chip, "float16", arrays, 0, optimized)
+        check("float16", *first, *case.reference(*arrays))
+        for seed in range(1, 12):
+            for got, want in zip(run_case(case, chip, "float16", arrays, seed, optimized), first):
+                np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -167,9 +192,10 @@ def test_nan_under_the_mask_does_not_leak(chip, rng):
     q, k, v = (x.astype(np.float16) for x in case.draw(rng))
     v[0, 150], v[0, 180, 0, 7] = np.nan, np.inf
     with np.errstate(invalid="ignore"):
-        want, want_lse = case.reference(q, k, v)
+        want, want_lse, sizes = case.reference(q, k, v)
     out, lse = run_case(case, chip, "float16", (q, k, v), int(rng.integers(1 << 30)))
-    check("float16", out[:, :150], lse[..., :150], want[:, :150], want_lse[..., :150])
+    sizes = Sizes(*(size[..., :150] for size in sizes))
+    check("float16", out[:, :150], lse[..., :150], want[:, :150], want_lse[..., :150], sizes)
     assert np.isnan(out[:, 150:]).all()
 
 
@@ -177,15 +203,15 @@ class Setup:
     """Data of whole `fa.attention` programs, and how to run one."""
 
     def __init__(self, target, rng, batch=2, sq=70, sk=90, heads=4, heads_k=2, d=32, dv=None):
-        self.chip, _, aligned = target.partition("-")
-        self.aligned = bool(aligned)
+        self.chip, _, alignment = target.partition("-")
+        self.alignment = int(alignment or 1)
         self.q = draw(rng, batch, sq, heads, d)
         self.k = draw(rng, batch, sk, heads_k, d)
         self.v = draw(rng, batch, sk, heads_k, dv or d)
         self.seed = int(rng.integers(1 << 30))
 
     def run(self, program, *extra):
-        program = dataclasses.replace(program, dtype="f16", aligned=self.aligned)
+        program = dataclasses.replace(program, dtype="f16", alignment=self.alignment)
         kernel = fa.compile(mlir=program.text(), chip=self.chip, ptxas=False)
         batch, sq, heads, d = self.q.shape
         out = np.full((batch, sq, heads, self.v.shape[3]), np.nan, np.float16)
@@ -197,7 +223,7 @@ class Setup:
         check("float16", *result, *attention(self.q, self.k, self.v, **meaning))
 
 
-@pytest.fixture(params=["sm_80", "sm_80-aligned", "sm_90a-aligned"])
+@pytest.fixture(params=["sm_80", "sm_80-4", "sm_80-16", "sm_90a-16"])
 def target(request):
     return request.param
 
@@ -224,6 +250,22 @@ def test_bias(target, rng):
         mask=band(70, 90, True),
         score=lambda s, b, h, m, n: s + bias[h],
     )
+
+
+def test_values_of_dropped_keys_do_not_leak(target, rng):
+    """NaN in v reaches the rows whose bias keeps the key, no other."""
+    setup = Setup(target, rng)
+    bias = rng.standard_normal((4, 70, 90)).astype(np.float32)
+    bias[:, :40, 8] = -np.inf  # rows from 40 on keep it
+    bias[:, :, 33] = -np.inf  # no row does
+    clean = setup.v.copy()
+    setup.v[:, 8, :, 5], setup.v[:, 33] = np.inf, np.nan
+    out, lse = setup.run(Program(**BIAS), bias)
+    assert not np.isfinite(out[:, 40:, :, 5]).any()
+    meaning = {"score": lambda s, b, h, m, n: s + bias[h]}
+    expected, expected_lse, sizes = attention(setup.q, setup.k, clean, **meaning)
+    out[:, 40:, :, 5] = expected[:, 40:, :, 5] = 0
+    check("float16", out, lse, expected, expected_lse, sizes)
 
 
 def test_gather(target, rng):
@@ -273,7 +315,7 @@ def test_gradients(index, chip, rng):
     dout = rng.standard_normal(q.shape).astype(q.dtype)
     with np.errstate(invalid="ignore", divide="ignore"):
         want = reference_gradients(case, q, k, v, dout, None)
-        out, lse = case.reference(q, k, v)
+        out, lse, _ = case.reference(q, k, v)
     arrays = [q, k, v, out.astype(q.dtype), dout]
     if case.unaligned:
         arrays = list(map(unaligned_numpy, arrays))
@@ -281,5 +323,6 @@ def test_gradients(index, chip, rng):
     delta = np.full(lse.shape, np.nan, np.float32)
     kernel = compile_case(case, chip, dtype, backward=True)
     inputs = (*arrays[:4], lse.astype(np.float32), arrays[4], *scalars(case))
-    emulate(kernel, *inputs, delta, *results, seed=int(rng.integers(1 << 30)))
+    seed = int(rng.integers(1 << 30))
+    emulate(kernel, *inputs, delta, *results, seed=seed, optimized=bool(seed % 2))
     check_gradients(dtype, results, want)

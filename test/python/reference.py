@@ -41,6 +41,23 @@ def softcap_derivative(cap):
     return lambda s, b, h, m, n: 1 - np.tanh(s / cap) ** 2
 
 
+class Sizes(NamedTuple):
+    """What rounding errors of a row are relative to: two arrays (B, H, Sq).
+
+    A sum of D products q_d k_d is computed with an error of about u |q| |k|, u the
+    unit roundoff: its rounding errors are those of its partial sums. The score
+    region passes that on by its slope and rounds its result. lse moves by the mean
+    of these errors, weighted with the softmax p, and rounds itself:
+        score = 1 + |lse| + sum_n p_n (slope_n scale |q| |k_n| + |score_n|)
+    The relative errors of the products p_n v_n are independent, so that their sum
+    has an absolute error also where it cancels:
+        value = max(|o|, sqrt(sum_n p_n^2 |v_n|^2))
+    """
+
+    score: object
+    value: object
+
+
 def attention(
     q,
     k,
@@ -56,7 +73,7 @@ def attention(
     """q (B, Sq, H, D), k (B, Sk, Hk, D), v (B, Sk, Hk, Dv) of any float type.
 
     `mask(b, h, m, n)` and `score(s, b, h, m, n)` get m as a column and n as a
-    row. Returns o (B, Sq, H, Dv) and lse (B, H, Sq) in float64.
+    row. Returns o (B, Sq, H, Dv) and lse (B, H, Sq) in float64, and their `Sizes`.
     """
     q, k, v = (np.asarray(x).astype(np.float64) for x in (q, k, v))
     batch, seqlen_q, heads, head_dim = q.shape
@@ -65,6 +82,7 @@ def attention(
     scale = head_dim**-0.5 if scale is None else scale
     o = np.zeros((batch, seqlen_q, heads, v.shape[3]))
     lse = np.full((batch, heads, seqlen_q), dead_lse, np.float64)
+    sizes = Sizes(np.ones(lse.shape), np.zeros(lse.shape))
 
     for b in range(batch):
         # Nothing beyond the lengths is ever looked at.
@@ -73,8 +91,14 @@ def attention(
         m, n = np.arange(lq)[:, None], np.arange(lk)[None, :]
         for h in range(heads):
             s = scale * (q[b, :lq, h] @ k[b, :lk, h // group].T)
+            norms = (np.linalg.norm(x, axis=1) for x in (q[b, :lq, h], k[b, :lk, h // group]))
+            products = abs(scale) * np.outer(*norms)
             if score is not None:
+                step = 1e-7 * products
+                moved = score(s + step, b, h, m, n)
                 s = score(s, b, h, m, n)
+                with np.errstate(invalid="ignore"):
+                    products = np.abs(moved - s) * 1e7
             live = s != -np.inf
             if mask is not None:
                 live &= mask(b, h, m, n)
@@ -94,7 +118,13 @@ def attention(
                 rows = np.stack([p[i, live[i]] @ values[live[i]] for i in range(lq)])
             o[b, :lq, h] = np.where(dead[:, None], 0.0, rows)
             lse[b, h, :lq] = row_lse
-    return o, lse
+            score_sizes = (p * np.where(live, products + np.abs(s), 0.0)).sum(axis=1)
+            score_sizes += 1 + np.abs(np.where(dead, 0.0, row_lse))
+            sizes.score[b, h, :lq] = score_sizes
+            finite_values = np.where(np.isfinite(values), values, 0.0)
+            value_sizes = np.sqrt(p**2 @ (finite_values**2).sum(axis=1))
+            sizes.value[b, h, :lq] = np.maximum(value_sizes, np.linalg.norm(rows, axis=1))
+    return o, lse, sizes
 
 
 class Gradients(NamedTuple):
@@ -125,7 +155,7 @@ def attention_backward(
     With `magnitudes`, the second of two results holds what each sum would be if no
     term cancelled another: rounding errors are proportional to it.
     """
-    o, lse = attention(q, k, v, scale, mask, score, q_lengths, k_lengths, init_lse)
+    o, lse, _ = attention(q, k, v, scale, mask, score, q_lengths, k_lengths, init_lse)
     q, k, v, d_o = (np.asarray(x).astype(np.float64) for x in (q, k, v, d_o))
     batch, seqlen_q, heads, head_dim = q.shape
     seqlen_k, heads_k = k.shape[1:3]
@@ -175,48 +205,23 @@ def errors(actual, expected):
 
     Rows that are zero in `expected` must be zero in `actual`, exactly.
     """
+    tensor, rows = _errors(actual, expected, np.linalg.norm(expected, axis=-1))
+    # NaN must not pass for a small error.
+    return tensor, float(rows.max() if not np.isnan(rows).any() else "nan")
+
+
+def _errors(actual, expected, norms):
+    """The L2 error of the tensor and of each row, relative to `norms` of the rows."""
     actual = np.asarray(actual).astype(np.float64)
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
-    difference = actual - expected
-    norms = np.linalg.norm(expected, axis=-1)
-    row_errors = np.linalg.norm(difference, axis=-1)
+    rows = np.linalg.norm(actual - expected, axis=-1)
     dead = norms == 0
     assert (actual[dead] == 0).all(), "a row without a live key is not exactly zero"
     if dead.all():
-        return 0.0, 0.0
-    rows = row_errors[~dead] / norms[~dead]
-    # NaN must not pass for a small error.
-    return (
-        float(np.linalg.norm(difference) / np.linalg.norm(expected)),
-        float(rows.max()) if not np.isnan(rows).any() else float("nan"),
-    )
-
-
-# Bounds on (relative L2, largest row error, absolute error of lse / (1 + |lse|)).
-# 16-bit types: the rounding of p and of the result, unit roundoff u, about one
-# u each; a row of few elements can miss by more. f32: sums of some hundred terms.
-BOUNDS = {
-    "float16": (1.0e-3, 2.5e-3, 1e-5),
-    "bfloat16": (8.0e-3, 2.0e-2, 1e-5),
-    "float32": (2.0e-6, 1.0e-5, 2e-6),
-    "float64": (1.0e-14, 1.0e-13, 1e-14),
-}
-
-
-def check(dtype, out, lse, expected_out, expected_lse):
-    """Asserts that a result is within the bounds of its type."""
-    tensor, row, log = BOUNDS[dtype]
-    measured_tensor, measured_row = errors(out, expected_out)
-    assert measured_tensor <= tensor, f"relative L2 {measured_tensor:.3g} > {tensor:.3g}"
-    # A row of a few numbers can cancel to almost nothing: no relative error then.
-    if expected_out.shape[-1] >= 8:
-        assert measured_row <= row, f"largest row error {measured_row:.3g} > {row:.3g}"
-    lse = np.asarray(lse).astype(np.float64)
-    dead = ~np.isfinite(expected_lse)
-    np.testing.assert_array_equal(lse[dead], expected_lse[dead], "lse of dead rows")
-    live = lse[~dead]
-    distance = np.abs(live - expected_lse[~dead]) / (1 + np.abs(expected_lse[~dead]))
-    assert not live.size or distance.max() <= log, f"lse error {distance.max():.3g} > {log:.3g}"
+        return 0.0, np.zeros_like(norms)
+    tensor = np.linalg.norm(rows) / np.linalg.norm(norms)
+    rows[~dead] /= norms[~dead]
+    return float(tensor), rows
 
 
 # Unit roundoffs of what is stored, and of the type that sums are computed in.
@@ -226,6 +231,44 @@ ROUNDOFF = {
     "float32": (2.0**-24, 2.0**-24),
     "float64": (2.0**-53, 2.0**-53),
 }
+
+
+def bounds(dtype, score_size):
+    """Bounds on the error of the tensor, the errors of rows (both relative to
+    Sizes.value) and the absolute errors of lse, for rows of `score_size`.
+
+    The rounding of p and of the result, about one unit roundoff of the type each (a
+    row of few elements can miss by more), and that of the scores and sums in the
+    accumulator, float32 or float64. The factors are those of errors that add up at
+    random, with a margin of two; not worst cases.
+    """
+    unit, accumulator = ROUNDOFF[dtype]
+    tensor = 2 * unit + 1.5 * accumulator * (score_size**2).mean() ** 0.5
+    row = 5 * accumulator * score_size
+    return float(tensor), 5 * unit + row, row
+
+
+def check(dtype, out, lse, expected_out, expected_lse, sizes):
+    """Asserts that a result is within the bounds of its type: `expected_out`,
+    `expected_lse` and `sizes` are what `attention` returns."""
+    lse = np.asarray(lse).astype(np.float64)
+    dead = ~np.isfinite(expected_lse)
+    np.testing.assert_array_equal(lse[dead], expected_lse[dead], "lse of dead rows")
+    if not out.size:
+        return
+    tensor_bound, row_bounds, lse_bounds = bounds(dtype, sizes.score)
+    tensor, rows = _errors(out, expected_out, sizes.value.swapaxes(1, 2))
+    assert tensor <= tensor_bound, f"relative L2 {tensor:.3g} > {tensor_bound:.3g}"
+    _within("row error", rows, row_bounds.swapaxes(1, 2))
+    _within("lse error", np.abs(lse[~dead] - expected_lse[~dead]), lse_bounds[~dead])
+
+
+def _within(what, errors, bound):
+    exceeding = ~(errors <= bound)  # NaN exceeds
+    assert not exceeding.any(), (
+        f"{what} {errors[exceeding].max():.3g} > {bound[exceeding].max():.3g} "
+        f"in {exceeding.sum()} of {errors.size} rows"
+    )
 
 
 def check_gradients(dtype, actual, expected, sizes, terms):

@@ -102,7 +102,7 @@ def test_reference_is_the_derivative_of_the_forward(rng):
     q, k, v, dout = (x.astype(np.float64) for x in arrays)
 
     def value(*inputs):
-        out, lse = case.reference(*inputs)
+        out, lse, _ = case.reference(*inputs)
         return (out * dout).sum() + (lse * dlse).sum()
 
     gradients = reference_gradients(case, q, k, v, dout, dlse)
@@ -210,7 +210,7 @@ def test_compile_and_call(rng):
     problem = Problem.draw(rng, causal=True)
     dout, q, k, v, out, lse = problem.arguments()
     kernel = fa.compile(
-        head_dim=16, dtype="f32", causal=True, aligned=False, backward=True, d_lse=True,
+        head_dim=16, dtype="f32", causal=True, alignment=1, backward=True, d_lse=True,
         gradients="qv", chip="cpu",
     )  # fmt: skip
     dlse = rng.standard_normal(lse.shape).astype(np.float32)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from reference import (
+    Sizes,
     attention,
     attention_backward,
     band,
+    bounds,
     check,
     check_gradients,
     errors,
@@ -20,7 +22,9 @@ from reference import (
 def test_against_torch(torch, rng, causal):
     q, k, v = (torch.from_numpy(rng.standard_normal((2, 4, 33, 16))) for _ in range(3))
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    out, lse = attention(*(x.transpose(1, 2).numpy() for x in (q, k, v)), mask=band(33, 33, causal))
+    out, lse, _ = attention(
+        *(x.transpose(1, 2).numpy() for x in (q, k, v)), mask=band(33, 33, causal)
+    )
     np.testing.assert_allclose(out, expected.transpose(1, 2).numpy(), atol=1e-12)
     scores = q @ k.transpose(2, 3) / 4
     if causal:
@@ -41,35 +45,88 @@ def test_masks_are_aligned_to_the_bottom_right():
 def test_init_lse_equals_a_longer_row(rng):
     q, k, v = (rng.standard_normal((1, 7, 1, 8)) for _ in range(3))
     v[:, :3] = 0
-    _, first = attention(q, k[:, :3], v[:, :3])
-    out, lse = attention(q, k[:, 3:], v[:, 3:], init_lse=first)
-    expected_out, expected_lse = attention(q, k, v)
+    _, first, _ = attention(q, k[:, :3], v[:, :3])
+    out, lse, _ = attention(q, k[:, 3:], v[:, 3:], init_lse=first)
+    expected_out, expected_lse, _ = attention(q, k, v)
     np.testing.assert_allclose(out, expected_out, atol=1e-14)
     np.testing.assert_allclose(lse, expected_lse, atol=1e-14)
 
 
 def test_errors_are_noticed(rng):
-    expected = rng.standard_normal((2, 3, 4))
-    lse = rng.standard_normal((2, 3))
-    check("float64", expected, lse, expected, lse)
-    # One short row of a long tensor: seen by the largest row error only.
-    long, long_lse = rng.standard_normal((500, 3, 8)), rng.standard_normal((500, 3))
-    long[7, 1] *= 1e-3
+    expected = rng.standard_normal((1, 2, 3, 4))
+    lse = rng.standard_normal((1, 3, 2))
+    sizes = Sizes(2 + np.abs(lse), np.linalg.norm(expected, axis=-1).swapaxes(1, 2))
+    check("float64", expected, lse, expected, lse, sizes)
+    # One short row of a long tensor: seen by the errors of rows only.
+    long, long_lse = rng.standard_normal((1, 500, 3, 8)), rng.standard_normal((1, 3, 500))
+    long[0, 7, 1] *= 1e-3
     wrong = long.copy()
-    wrong[7, 1] *= 1.01
+    wrong[0, 7, 1] *= 1.01
     with pytest.raises(AssertionError, match="row"):
-        check("float16", wrong, long_lse, long, long_lse)
+        norms = np.linalg.norm(long, axis=-1).swapaxes(1, 2)
+        check("float16", wrong, long_lse, long, long_lse, Sizes(2 + np.abs(long_lse), norms))
     wrong = expected * (1 + 1e-12)
     with pytest.raises(AssertionError):
-        check("float64", wrong, lse, expected, lse)
+        check("float64", wrong, lse, expected, lse, sizes)
     with pytest.raises(AssertionError, match="lse"):
-        check("float64", expected, lse + 1e-9, expected, lse)
-    wrong[0, 0, 0] = np.nan
+        check("float64", expected, lse + 1e-9, expected, lse, sizes)
+    wrong[0, 0, 0, 0] = np.nan
     with pytest.raises(AssertionError):
-        check("bfloat16", wrong, lse, expected, lse)
+        check("bfloat16", wrong, lse, expected, lse, sizes)
+    with pytest.raises(AssertionError, match="lse"):
+        check("bfloat16", expected, lse * np.nan, expected, lse, sizes)
     with pytest.raises(AssertionError, match="live key"):
-        check("float64", expected, lse, expected * 0, lse)
+        check("float64", expected, lse, expected * 0, lse, Sizes(sizes.score, sizes.value * 0))
     assert errors(np.zeros((2, 2)), np.zeros((2, 2))) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("scale", [None, 0.5])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_bounds_are_tight(dtype, scale, rng):
+    """Errors of some roundings are noticed, also where large scores widen the bounds."""
+    q, k, v = (rng.standard_normal((1, 40, 2, 176)).astype(dtype) for _ in range(3))
+    expected = attention(q, k, v, scale)
+    out, lse, sizes = expected
+    check(dtype, out.astype(dtype), lse, *expected)
+    lse_bounds, row_bounds = bounds(dtype, sizes.score)[:0:-1]
+    # |lse| is a good part of the size.
+    assert (lse_bounds < (2e-14 if dtype == "float64" else 1e-5) * np.abs(lse)).all()
+    with pytest.raises(AssertionError, match="lse"):
+        check(dtype, out, lse * (1 + 1e-5), *expected)
+    assert (row_bounds < {"float16": 3e-3, "float32": 5e-5, "float64": 1e-13}[dtype]).all()
+    wrong = out.copy()
+    error = rng.standard_normal(176)
+    error *= 1.01 * row_bounds[0, 1, 3] * sizes.value[0, 1, 3] / np.linalg.norm(error)
+    wrong[0, 3, 1] += error
+    with pytest.raises(AssertionError, match="L2|row"):
+        check(dtype, wrong, lse, *expected)
+    # One of forty values is off by a tenth.
+    values = v.copy()
+    values[0, 17] *= 1.1
+    with pytest.raises(AssertionError, match="L2|row"):
+        check(dtype, attention(q, k, values, scale)[0], lse, *expected)
+
+
+def test_values_that_cancel(rng):
+    """An error of the roundings of two large products is none of a row that cancels."""
+    q, k = np.zeros((1, 1, 1, 8)), np.zeros((1, 2, 1, 8))
+    v = rng.standard_normal((1, 2, 1, 8))
+    v[0, 1] = -v[0, 0] * (1 + 1e-9)
+    out, lse, _ = expected = attention(q, k, v)
+    check("float64", out + 1e-16 * v[:, :1], lse, *expected)
+    with pytest.raises(AssertionError, match="L2|row"):
+        check("float64", out + 1e-14 * v[:, :1], lse, *expected)
+
+
+def test_size_follows_the_score_region(rng):
+    """A cap flattens the errors of large scores; a bias and a factor add to them."""
+    q, k, v = (rng.standard_normal((1, 30, 1, 64)) for _ in range(3))
+    *_, plain = attention(q, k, v, 2.0)
+    *_, capped = attention(q, k, v, 2.0, score=softcap(1.0))
+    *_, tenfold = attention(q, k, v, 2.0, score=lambda s, b, h, m, n: 10 * s)
+    *_, same = attention(q, k, v, 20.0)
+    assert capped.score.mean() < plain.score.mean() / 2
+    np.testing.assert_allclose(tenfold.score, same.score, rtol=1e-5)
 
 
 def test_softcap_is_bounded(rng):
@@ -123,7 +180,7 @@ def test_gradients_are_those_of_attention(options, uses_lse, rng):
     forward = {key: value for key, value in options.items() if key != "d_score"}
 
     def loss():
-        o, lse = attention(q, k, v, **forward)
+        o, lse, _ = attention(q, k, v, **forward)
         return (o * d_o).sum() + (0 if d_lse is None else lse[np.isfinite(lse)] @ d_lse[alive])
 
     alive = np.isfinite(attention(q, k, v, **forward)[1])

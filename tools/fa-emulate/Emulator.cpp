@@ -13,9 +13,11 @@
 #include "llvm/IR/Module.h"
 #include "llvm/IR/ModuleSlotTracker.h"
 #include "llvm/IR/Verifier.h"
-#include "llvm/Support/FormatVariadic.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Passes/PassBuilder.h"
 #include "llvm/Support/SourceMgr.h"
 #include "llvm/Support/TargetSelect.h"
+#include "llvm/Target/TargetMachine.h"
 #include <cmath>
 #include <xmmintrin.h>
 
@@ -318,10 +320,41 @@ static char *sharedWindow() {
   return window;
 }
 
-static Expected<std::unique_ptr<fa_emulator>> create(StringRef text) {
+/// What lib/Target/PTX.cpp does before code generation, so that the order of
+/// accesses is the one that the GPU's code has.
+static Error optimize(Module &module, StringRef chip) {
+  Triple triple("nvptx64-nvidia-cuda");
+  std::string problem;
+  const Target *target = TargetRegistry::lookupTarget(triple, problem);
+  if (!target)
+    return createStringError(problem);
+  std::unique_ptr<TargetMachine> machine(target->createTargetMachine(
+      triple, chip, "", TargetOptions(), Reloc::PIC_));
+  PipelineTuningOptions tuning;
+  tuning.LoopUnrolling = false;
+  LoopAnalysisManager loops;
+  FunctionAnalysisManager functions;
+  CGSCCAnalysisManager callGraph;
+  ModuleAnalysisManager modules;
+  PassBuilder builder(machine.get(), tuning);
+  builder.registerModuleAnalyses(modules);
+  builder.registerCGSCCAnalyses(callGraph);
+  builder.registerFunctionAnalyses(functions);
+  builder.registerLoopAnalyses(loops);
+  builder.crossRegisterProxies(loops, functions, callGraph, modules);
+  builder.buildPerModuleDefaultPipeline(OptimizationLevel::O3)
+      .run(module, modules);
+  return Error::success();
+}
+
+static Expected<std::unique_ptr<fa_emulator>> create(StringRef text,
+                                                     StringRef chip) {
   static const bool initialized = [] {
     InitializeNativeTarget();
     InitializeNativeTargetAsmPrinter();
+    LLVMInitializeNVPTXTarget();
+    LLVMInitializeNVPTXTargetInfo();
+    LLVMInitializeNVPTXTargetMC();
     return true;
   }();
   (void)initialized;
@@ -334,6 +367,9 @@ static Expected<std::unique_ptr<fa_emulator>> create(StringRef text) {
   if (!module)
     return createStringError("the LLVM IR is malformed: " +
                              diagnostic.getMessage());
+  if (!chip.empty())
+    if (Error error = optimize(*module, chip))
+      return error;
 
   auto machine = orc::JITTargetMachineBuilder::detectHost();
   if (!machine)
@@ -393,9 +429,9 @@ static void report(StringRef text, char *error, size_t size) {
   error[length] = 0;
 }
 
-fa_emulator *fa_emulator_create(const char *text, size_t size, char *error,
-                                size_t errorSize) {
-  auto emulator = create(StringRef(text, size));
+fa_emulator *fa_emulator_create(const char *text, size_t size, const char *chip,
+                                char *error, size_t errorSize) {
+  auto emulator = create(StringRef(text, size), chip);
   if (emulator)
     return emulator->release();
   report(toString(emulator.takeError()), error, errorSize);

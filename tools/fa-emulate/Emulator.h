@@ -36,9 +36,10 @@ struct fa_emulation {
   int64_t numSkipped;
 };
 
-/// Compiles the text of an LLVM module.
-fa_emulator *fa_emulator_create(const char *text, size_t size, char *error,
-                                size_t errorSize);
+/// Compiles the text of an LLVM module; if `chip` is not empty, after LLVM's
+/// optimisations for it.
+fa_emulator *fa_emulator_create(const char *text, size_t size, const char *chip,
+                                char *error, size_t errorSize);
 void fa_emulator_destroy(fa_emulator *emulator);
 /// One line per site that synchronises: its number, a tab, what it is, a tab
 /// and its text.

@@ -105,6 +105,11 @@ static Expected<Inst> decode(StringRef name) {
     inst.count = number(1);
     return set(Opcode::TensorLoad);
   }
+  if (is("red(\\.relaxed)?(\\.gpu)?\\.global(\\.gpu)?(\\.v([24]))?\\.add\\."
+         "f32")) {
+    inst.count = match[5].empty() ? 1 : number(5);
+    return set(Opcode::ReduceGlobal);
+  }
   if (is("shfl\\.sync\\.(bfly|idx)\\.b32")) {
     inst.butterfly = match[1] == "bfly";
     return set(Opcode::Shuffle);
@@ -332,8 +337,6 @@ private:
       if (!inst.registersA)
         inst.transposeA = args[scale + 2].constant;
       inst.transposeB = args.back().constant;
-      if (inst.transposeA)
-        return unknown("a wgmma with a transposed left operand");
       return Error::success();
     }
     default:

@@ -36,7 +36,8 @@ enum class Opcode {
   BarrierExpect, // mbarrier.arrive.expect_tx
   FenceBarrierInit,
   FenceProxy,
-  TensorLoad, // cp.async.bulk.tensor from global to shared memory
+  TensorLoad,   // cp.async.bulk.tensor from global to shared memory
+  ReduceGlobal, // red.global.add.f32
   // The 32 threads of a warp together.
   Shuffle,
   Elect,

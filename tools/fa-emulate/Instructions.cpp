@@ -81,6 +81,14 @@ void Machine::waitForCopies(size_t pending) {
   }
 }
 
+void Machine::reduceGlobal(const Inst &inst) {
+  uint64_t address = value(inst.args[0]);
+  accessGlobal(current->site, address, 4 * inst.count);
+  float *sums = reinterpret_cast<float *>(address);
+  for (int i = 0; i < inst.count; ++i)
+    sums[i] += bit_cast<float>(word(inst.args[1 + i]));
+}
+
 //===----------------------------------------------------------------------===//
 // mbarriers and bulk copies
 //===----------------------------------------------------------------------===//
@@ -117,7 +125,18 @@ void Machine::arrive(Barrier &barrier) {
   if (!barrier.pending)
     fail("more arrivals in a phase than the mbarrier was made for");
   --barrier.pending;
-  release(barrier.arriving, warps[current->warp]);
+  Warp &warp = warps[current->warp];
+  uint32_t &lanes = barrier.lanes[warp.index];
+  lanes |= 1u << current->lane;
+  // Unless a barrier of the warp came between, this says nothing of what other
+  // threads of the warp do with shared memory.
+  uint32_t &time = warp.known.generic.time[warp.index];
+  bool partly = warp.unordered & ~lanes;
+  time -= partly;
+  barrier.arriving.join(warp.known);
+  time += partly;
+  if (!partly)
+    ++time;
   completeIfDone(barrier);
 }
 
@@ -126,6 +145,7 @@ void Machine::completeIfDone(Barrier &barrier) {
     return;
   ++barrier.phase;
   barrier.pending = barrier.count;
+  barrier.lanes.fill(0);
   barrier.completed = barrier.arriving;
   barrier.completed.generic.time[barrier.agent] = barrier.phase;
   barrier.completed.async.time[barrier.agent] = barrier.phase;
@@ -155,6 +175,7 @@ bool Machine::tryWait(const Inst &inst) {
   uint32_t time = known.generic.time[thread.warp];
   known.join(barrier.completed);
   known.generic.time[thread.warp] = time;
+  // Another thread of the warp may have arrived.
   ++warps[thread.warp].syncs;
   return true;
 }
@@ -349,6 +370,12 @@ void Machine::issue(Warp &warp, const Inst &inst) {
   int count = inst.count / 2;
   if (!warp.fenced)
     fail("no wgmma.fence since registers were last written");
+  std::vector<const Inst *> &order = groupProducts[warp.index / 4];
+  if (warp.issued == order.size())
+    order.push_back(&inst);
+  else if (order[warp.issued] != &inst)
+    fail("the four warps of the group issue products in different orders");
+  ++warp.issued;
   const Operand *rest = &args[count];
   Product product;
   product.inst = &inst;

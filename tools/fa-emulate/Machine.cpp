@@ -41,6 +41,7 @@ void Machine::runBlock() {
   barriers.clear();
   named.clear();
   bulkCopies.clear();
+  groupProducts.assign((launch.threads + 127) / 128, {});
   threads.assign(launch.threads, Thread());
   warps = std::vector<Warp>(launch.threads / 32);
   for (int i = 0; i < launch.threads; ++i) {
@@ -196,6 +197,11 @@ void Machine::accessShared(int site, uint64_t address, uint32_t size,
   if (offset % size)
     fail(formatv("shared address {0} is not a multiple of {1}",
                  offset - SharedMemory::kReserved, size));
+  // What the warp did together before does not count as this thread's.
+  Warp &warp = warps[current->warp];
+  if (!warp.unordered)
+    ++warp.known.generic.time[warp.index];
+  warp.unordered |= 1u << current->lane;
   check(write ? shared.write(offset, size, access())
               : shared.read(offset, size, access()));
 }
@@ -305,6 +311,9 @@ void Machine::execute(int site, uint64_t *registers) {
     case Opcode::TensorLoad:
       tensorLoad(inst);
       break;
+    case Opcode::ReduceGlobal:
+      reduceGlobal(inst);
+      break;
     case Opcode::WarpSync:
     case Opcode::BlockBarrier:
     case Opcode::BlockArrive:
@@ -357,9 +366,10 @@ void Machine::collective(Warp &warp, const Inst &inst) {
     }
     break;
   case Opcode::WarpSync:
-    ++warp.syncs;
+    passBarrier(warp);
     break;
   case Opcode::SetRegisters:
+    setRegisters(warp, inst);
     break;
   case Opcode::LoadMatrix:
   case Opcode::StoreMatrix:
@@ -408,6 +418,31 @@ void Machine::release(Knowledge &to, Warp &warp) {
   ++warp.known.generic.time[warp.index];
 }
 
+/// The accesses of the warp's threads are ordered for each other.
+void Machine::passBarrier(Warp &warp) {
+  ++warp.syncs;
+  warp.unordered = 0;
+}
+
+/// setmaxnreg: a block starts with an even share of the registers, and warps
+/// can only take what others gave back.
+void Machine::setRegisters(Warp &warp, const Inst &inst) {
+  int share = 65536 / launch.threads / 8 * 8;
+  warp.registers = int(laneValue(warp, 0, inst.args[0]));
+  if (warp.registers < 24 || warp.registers > 256 || warp.registers % 8)
+    fail(
+        formatv("{0} registers per thread; allowed: 24 to 256, a multiple of 8",
+                warp.registers));
+  int total = 0;
+  for (Warp &other : warps)
+    total += other.registers ? other.registers : 24;
+  if (total > share * int(warps.size()))
+    fail(
+        formatv("the warps take {0} registers per lane together, and the block "
+                "has {1}",
+                total, share * int(warps.size())));
+}
+
 void Machine::arriveAtBarrier(Warp &warp, const Inst &inst) {
   const std::vector<Operand> &args = inst.args;
   bool reduces = inst.opcode == Opcode::BlockReduce;
@@ -439,7 +474,7 @@ void Machine::arriveAtBarrier(Warp &warp, const Inst &inst) {
   barrier.arrived += 32;
   barrier.any |= any;
   release(barrier.known, warp);
-  ++warp.syncs;
+  passBarrier(warp);
   bool waits = inst.opcode != Opcode::BlockArrive;
   if (waits)
     barrier.warps.push_back(warp.index);

@@ -80,6 +80,7 @@ private:
     uint32_t made;
     bool fenced = false;
     Knowledge arriving, completed;
+    std::array<uint32_t, kMaxWarps> lanes{}; // that arrived in this phase
   };
   struct BulkCopy {
     const TensorMap *map;
@@ -119,6 +120,10 @@ private:
     int index;
     uint32_t runnable = 0, arrived = 0, alive = 0; // lanes
     uint32_t syncs = 0;                            // barriers passed
+    // Lanes that accessed shared memory by themselves since the last barrier.
+    uint32_t unordered = 0;
+    int registers = 0; // per thread, when it has said so
+    size_t issued = 0; // products
     Knowledge known;
     // Products in order; groups are numbered from 1.
     std::deque<Product> products;
@@ -164,6 +169,7 @@ private:
   void waitForCopies(size_t pending);
   Barrier &barrierAt(const Operand &operand);
   void initBarrier(const Inst &inst);
+  void reduceGlobal(const Inst &inst);
   void arrive(Barrier &barrier);
   void completeIfDone(Barrier &barrier);
   bool tryWait(const Inst &inst);
@@ -180,6 +186,8 @@ private:
   void mma(Warp &warp, const Inst &inst);
   void arriveAtBarrier(Warp &warp, const Inst &inst);
   void release(Knowledge &to, Warp &warp);
+  void passBarrier(Warp &warp);
+  void setRegisters(Warp &warp, const Inst &inst);
   void issue(Warp &warp, const Inst &inst);
   void readOperands(Warp &warp, const Product &product);
   void compute(Warp &warp, Product &product);
@@ -196,6 +204,7 @@ private:
   std::map<uint32_t, Barrier> barriers;
   std::map<uint32_t, NamedBarrier> named;
   std::vector<BulkCopy> bulkCopies;
+  std::vector<std::vector<const Inst *>> groupProducts; // of four warps
   Thread *current = nullptr;
   Fiber scheduler = nullptr;
   int64_t block = 0;

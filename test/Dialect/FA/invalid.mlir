@@ -418,7 +418,7 @@ func.func @C13(%q: tensor<2x8x4x16xf16>, %k: tensor<2x9x2x16xf16>, %scale: f32, 
 #o = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>
 #l = affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>
 func.func @C14(%q: memref<2x8x4x16xf16>, %k: memref<2x9x2x16xf16>, %v: memref<2x9x2x16xf16>, %scale: f32, %b: index, %o: memref<2x8x4x16xf16>, %l: memref<2x4x8xf32>) {
-  // expected-error @+1 {{[C14 origin] has 2 values; give none, or b, h, m and possibly n}}
+  // expected-error @+1 {{[C14 origin] has 2 values; give none, or b, h and m}}
   fa.attention ins(%q, %k, %v : memref<2x8x4x16xf16>, memref<2x9x2x16xf16>, memref<2x9x2x16xf16>) scale(%scale : f32) origin(%b, %b)
       outs(%o, %l : memref<2x8x4x16xf16>, memref<2x4x8xf32>) {indexing_maps = [#q, #k, #v, #o, #l]}
   return

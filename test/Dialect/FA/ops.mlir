@@ -49,3 +49,56 @@ func.func @memref_window(%q: memref<?x?x?x64xf16, strided<[?,?,?,1], offset: ?>>
       }
   return
 }
+
+// Gradients of everything, with a derivative: an element-wise capture (bias), a
+// gathered one (table) and a scalar one (cap), of which all have gradients.
+// CHECK-LABEL: func.func @backward(
+// CHECK: fa.attention_backward ins({{.*}}) o({{.*}}) d_lse({{.*}}) scale({{.*}}) lengths({{.*}}) captures({{.*}}) mask <#{{.*}}> symbols({{.*}}) delta({{.*}}) d_q({{.*}}) d_k({{.*}}) d_v({{.*}}) d_captures({{.*}} : tensor<8x512xf32>, tensor<31xf32>, tensor<f32>)
+// CHECK-SAME: capture_grads = array<i64: 0, 1, 2>
+// CHECK-SAME: score {
+// CHECK: } derivative {
+// CHECK: ^bb0(%[[RAW:.*]]: f32, %{{.*}}: index, %{{.*}}: index, %{{.*}}: index, %[[N:.*]]: index, %{{.*}}: f16, %{{.*}}: tensor<31xf32>, %[[CAP:.*]]: f32, %[[DS:.*]]: f32):
+// CHECK: fa.accumulate %[[DS]] into 1[%[[N]]] : f32
+// CHECK: fa.yield %{{.*}}, %[[DS]], %{{.*}} : f32, f32, f32
+// CHECK: } -> tensor<2x8x512xf32>, tensor<2x512x8x64xf16>, tensor<2x512x2x64xf32>, tensor<2x512x2x64xf16>, tensor<8x512xf32>, tensor<31xf32>, tensor<f32>
+func.func @backward(%q: tensor<2x512x8x64xf16>, %k: tensor<2x512x2x64xf16>, %lse: tensor<2x8x512xf32>,
+    %scale: f32, %lens: tensor<2xi32>, %w: index, %bias: tensor<8x512xf16>, %table: tensor<31xf32>, %cap: f32,
+    %dk: tensor<2x512x2x64xf32>, %dbias: tensor<8x512xf32>, %dtable: tensor<31xf32>, %dcap: tensor<f32>) -> tensor<2x8x512xf32> {
+  %r:7 = fa.attention_backward ins(%q, %k, %k, %lse, %q : tensor<2x512x8x64xf16>, tensor<2x512x2x64xf16>, tensor<2x512x2x64xf16>, tensor<2x8x512xf32>, tensor<2x512x8x64xf16>)
+      o(%q : tensor<2x512x8x64xf16>) d_lse(%lse : tensor<2x8x512xf32>) scale(%scale : f32)
+      lengths(%lens, %lens : tensor<2xi32>, tensor<2xi32>)
+      captures(%bias, %table, %cap : tensor<8x512xf16>, tensor<31xf32>, f32)
+      mask #fa.mask<#window> symbols(%w)
+      delta(%lse : tensor<2x8x512xf32>) d_q(%q : tensor<2x512x8x64xf16>) d_k(%dk : tensor<2x512x2x64xf32>) d_v(%k : tensor<2x512x2x64xf16>)
+      d_captures(%dbias, %dtable, %dcap : tensor<8x512xf32>, tensor<31xf32>, tensor<f32>)
+      {indexing_maps = #maps, capture_maps = [affine_map<(b,h,m,n) -> (h, n)>, unit, unit], capture_grads = array<i64: 0, 1, 2>}
+      score {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %x: f16, %t: tensor<31xf32>, %c: f32):
+        %e = arith.extf %x : f16 to f32
+        %y = fa.gather %t[%n] : tensor<31xf32> -> f32
+        %u = arith.mulf %s, %c : f32
+        %v = arith.addf %u, %e : f32
+        %z = arith.addf %v, %y : f32
+        fa.yield %z : f32
+      } derivative {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %x: f16, %t: tensor<31xf32>, %c: f32, %ds: f32):
+        fa.accumulate %ds into 1[%n] : f32
+        %dr = arith.mulf %ds, %c : f32
+        %dc = arith.mulf %ds, %s : f32
+        fa.yield %dr, %ds, %dc : f32, f32, f32
+      } -> tensor<2x8x512xf32>, tensor<2x512x8x64xf16>, tensor<2x512x2x64xf32>, tensor<2x512x2x64xf16>, tensor<8x512xf32>, tensor<31xf32>, tensor<f32>
+  return %r#0 : tensor<2x8x512xf32>
+}
+
+// A window of rows and keys that adds to d_k only; delta is known.
+// CHECK-LABEL: func.func @backward_window(
+// CHECK: fa.attention_backward ins({{.*}}) scale({{.*}}) origin(%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}) lengths({{.*}}) delta({{.*}}) d_k({{.*}}) {delta_known, indexing_maps
+func.func @backward_window(%q: memref<?x64xf16>, %k: memref<?x64xf16>, %lse: memref<?xf32>, %scale: f32,
+    %b: index, %h: index, %m: index, %n: index, %dk: memref<?x64xf32>) {
+  fa.attention_backward ins(%q, %k, %k, %lse, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>, memref<?xf32>, memref<?x64xf16>)
+      scale(%scale : f32) origin(%b, %h, %m, %n) lengths(%m, %n : index, index)
+      delta(%lse : memref<?xf32>) d_k(%dk : memref<?x64xf32>)
+      {delta_known, indexing_maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>, affine_map<(b,h,m,n,d,e) -> (m)>]}
+  return
+}

@@ -10,44 +10,37 @@
 using namespace mlir;
 using namespace mlir::fa;
 
+#include "fa/Dialect/FA/IR/FAInterfaces.cpp.inc"
 #define GET_OP_CLASSES
 #include "fa/Dialect/FA/IR/FAOps.cpp.inc"
 
-#include "fa/Dialect/FA/IR/FAInterfaces.cpp.inc"
-
-using Dim = AttentionRoles::Dim;
-using Role = AttentionRoles::Operand;
+using Dim = AttentionSpace::Dim;
+using Operand = AttentionSpace::Operand;
 
 //===----------------------------------------------------------------------===//
-// AttentionOpInterface
+// Questions about the problem
 //===----------------------------------------------------------------------===//
 
-TypedValue<ShapedType> fa::detail::getShaped(Operation *op, Role operand) {
-  auto attention = cast<AttentionOpInterface>(op);
-  for (auto [value, role] : attention.getShapedOperands())
-    if (role == operand)
-      return cast<TypedValue<ShapedType>>(value->get());
-  llvm_unreachable("every role has an operand");
+FloatType fa::impl::getAccType(AttentionOpInterface op) {
+  Type element = cast<ShapedType>(op.getQ().getType()).getElementType();
+  if (element.isF64())
+    return Float64Type::get(op.getContext());
+  return Float32Type::get(op.getContext());
 }
 
-FloatType fa::detail::getAccType(Operation *op) {
-  auto attention = cast<AttentionOpInterface>(op);
-  if (getElementTypeOrSelf(attention.getQ().getType()).isF64())
-    return Float64Type::get(op->getContext());
-  return Float32Type::get(op->getContext());
+TypedValue<ShapedType> fa::impl::getShaped(AttentionOpInterface op,
+                                           Operand operand) {
+  Value values[] = {op.getQ(), op.getK(), op.getV(), op.getOutputLike(),
+                    op.getLse()};
+  return cast<TypedValue<ShapedType>>(values[operand]);
 }
 
-std::optional<unsigned> fa::detail::findDim(Operation *op, Role operand,
-                                            Dim dim) {
-  AffineMap map = cast<AttentionOpInterface>(op).getMap(operand);
-  for (auto [pos, expr] : llvm::enumerate(map.getResults()))
+std::optional<unsigned> fa::impl::findDim(AttentionOpInterface op,
+                                          Operand operand, Dim dim) {
+  for (auto [pos, expr] : llvm::enumerate(op.getMap(operand).getResults()))
     if (expr.isFunctionOfDim(dim))
       return pos;
   return std::nullopt;
-}
-
-static bool isKeyRole(Role operand) {
-  return operand == AttentionRoles::K || operand == AttentionRoles::V;
 }
 
 /// Extent of dimension `pos` of `shaped`.
@@ -58,35 +51,34 @@ static OpFoldResult getDimSize(OpBuilder &builder, Location loc, Value shaped,
   return memref::getMixedSize(builder, loc, shaped, pos);
 }
 
-OpFoldResult fa::detail::getExtent(Operation *op, OpBuilder &builder, Dim dim) {
-  auto attention = cast<AttentionOpInterface>(op);
+OpFoldResult fa::impl::getExtent(AttentionOpInterface op, OpBuilder &builder,
+                                 Dim dim) {
   // q first: it has the query heads, k and v only the key heads.
-  for (Role operand : {Role::Q, Role::O, Role::LSE, Role::K, Role::V}) {
-    if (dim == Dim::H && isKeyRole(operand))
+  for (Operand operand : {op.Q, op.O, op.LSE, op.K, op.V}) {
+    bool isKey = operand == op.K || operand == op.V;
+    if (dim == op.H && isKey)
       continue;
-    if (std::optional<unsigned> pos = attention.findDim(operand, dim))
-      return getDimSize(builder, op->getLoc(), attention.getShaped(operand),
-                        *pos);
+    if (std::optional<unsigned> pos = op.findDim(operand, dim))
+      return getDimSize(builder, op.getLoc(), op.getShaped(operand), *pos);
   }
   return builder.getIndexAttr(1);
 }
 
-OpFoldResult fa::detail::getGroup(Operation *op, OpBuilder &builder) {
-  auto attention = cast<AttentionOpInterface>(op);
-  Location loc = op->getLoc();
-  for (Role operand : {Role::K, Role::V}) {
-    std::optional<unsigned> pos = attention.findDim(operand, Dim::H);
+OpFoldResult fa::impl::getGroup(AttentionOpInterface op, OpBuilder &builder) {
+  Location loc = op.getLoc();
+  for (Operand operand : {op.K, op.V}) {
+    std::optional<unsigned> pos = op.findDim(operand, op.H);
     if (!pos)
       continue;
-    AffineExpr expr = attention.getMap(operand).getResult(*pos);
+    AffineExpr expr = op.getMap(operand).getResult(*pos);
     if (isa<AffineDimExpr>(expr))
       return builder.getIndexAttr(1);
     AffineExpr divisor = cast<AffineBinaryOpExpr>(expr).getRHS();
     if (auto constant = dyn_cast<AffineConstantExpr>(divisor))
       return builder.getIndexAttr(constant.getValue());
-    OpFoldResult heads = attention.getExtent(builder, Dim::H);
+    OpFoldResult heads = op.getExtent(builder, op.H);
     OpFoldResult keyHeads =
-        getDimSize(builder, loc, attention.getShaped(operand), *pos);
+        getDimSize(builder, loc, op.getShaped(operand), *pos);
     auto staticHeads = getConstantIntValue(heads);
     auto staticKeyHeads = getConstantIntValue(keyHeads);
     if (staticHeads && staticKeyHeads)
@@ -98,25 +90,38 @@ OpFoldResult fa::detail::getGroup(Operation *op, OpBuilder &builder) {
         .getResult();
   }
   // k and v have no heads: all query heads read them.
-  return attention.getExtent(builder, Dim::H);
+  return op.getExtent(builder, op.H);
 }
 
-Value fa::detail::getKeyHead(Operation *op, OpBuilder &builder, Value head) {
-  auto attention = cast<AttentionOpInterface>(op);
-  if (!attention.findDim(Role::K, Dim::H) &&
-      !attention.findDim(Role::V, Dim::H))
+Value fa::impl::getKeyHead(AttentionOpInterface op, OpBuilder &builder,
+                           Value head) {
+  if (!op.findDim(op.K, op.H) && !op.findDim(op.V, op.H))
     return head;
-  OpFoldResult group = attention.getGroup(builder);
+  OpFoldResult group = op.getGroup(builder);
   if (isConstantIntValue(group, 1))
     return head;
   return arith::DivUIOp::create(
-      builder, op->getLoc(), head,
-      getValueOrCreateConstantIndexOp(builder, op->getLoc(), group));
+      builder, op.getLoc(), head,
+      getValueOrCreateConstantIndexOp(builder, op.getLoc(), group));
 }
 
 //===----------------------------------------------------------------------===//
-// Operands
+// fa.attention and fa.attention_backward
 //===----------------------------------------------------------------------===//
+
+/// Memrefs are read, destinations are written too.
+static void
+addEffects(AttentionOpInterface op,
+           SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
+               &effects) {
+  auto *resource = SideEffects::DefaultResource::get();
+  for (OpOperand &operand : op->getOpOperands())
+    if (isa<MemRefType>(operand.get().getType()))
+      effects.emplace_back(MemoryEffects::Read::get(), &operand, resource);
+  for (OpOperand *operand : op.getDestinations())
+    if (isa<MemRefType>(operand->get().getType()))
+      effects.emplace_back(MemoryEffects::Write::get(), operand, resource);
+}
 
 APFloat AttentionOp::getDeadLseValue() {
   if (std::optional<APFloat> value = getDeadLse())
@@ -124,71 +129,71 @@ APFloat AttentionOp::getDeadLseValue() {
   return APFloat::getInf(APFloat::IEEEdouble(), /*Negative=*/true);
 }
 
-SmallVector<std::pair<OpOperand *, Role>> AttentionOp::getShapedOperands() {
-  SmallVector<std::pair<OpOperand *, Role>> operands = {
-      {&getQMutable(), Role::Q},
-      {&getKMutable(), Role::K},
-      {&getVMutable(), Role::V},
-      {&getOMutable(), Role::O},
-      {&getLseMutable(), Role::LSE}};
-  for (OpOperand &initLse : getInitLseMutable())
-    operands.emplace_back(&initLse, Role::LSE);
-  return operands;
-}
+Value AttentionOp::getOutputLike() { return getO(); }
 
-SmallVector<std::pair<OpOperand *, Role>>
-AttentionBackwardOp::getShapedOperands() {
-  SmallVector<std::pair<OpOperand *, Role>> operands = {
-      {&getQMutable(), Role::Q},     {&getKMutable(), Role::K},
-      {&getVMutable(), Role::V},     {&getDOMutable(), Role::O},
-      {&getLseMutable(), Role::LSE}, {&getDeltaMutable(), Role::LSE}};
-  auto add = [&](MutableOperandRange range, Role role) {
-    for (OpOperand &operand : range)
-      operands.emplace_back(&operand, role);
-  };
-  add(getOMutable(), Role::O);
-  add(getDLseMutable(), Role::LSE);
-  add(getDQMutable(), Role::Q);
-  add(getDKMutable(), Role::K);
-  add(getDVMutable(), Role::V);
-  return operands;
-}
-
-SmallVector<OpOperand *> AttentionBackwardOp::getDestinations() {
-  SmallVector<OpOperand *> destinations;
-  if (!getDeltaKnown())
-    destinations.push_back(&getDeltaMutable());
-  for (MutableOperandRange range :
-       {getDQMutable(), getDKMutable(), getDVMutable()})
-    for (OpOperand &operand : range)
-      destinations.push_back(&operand);
-  return destinations;
-}
-
-/// Memory that is read: all; and written: `destinations`.
-static void
-addEffects(Operation *op, ArrayRef<OpOperand *> destinations,
-           SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
-               &effects) {
-  auto *resource = SideEffects::DefaultResource::get();
-  for (OpOperand &operand : op->getOpOperands())
-    if (isa<MemRefType>(operand.get().getType()))
-      effects.emplace_back(MemoryEffects::Read::get(), &operand, resource);
-  for (OpOperand *operand : destinations)
-    if (isa<MemRefType>(operand->get().getType()))
-      effects.emplace_back(MemoryEffects::Write::get(), operand, resource);
+SmallVector<OpOperand *> AttentionOp::getDestinations() {
+  return {&getOMutable(), &getLseMutable()};
 }
 
 void AttentionOp::getEffects(
     SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
         &effects) {
-  addEffects(*this, {&getOMutable(), &getLseMutable()}, effects);
+  addEffects(*this, effects);
+}
+
+Value AttentionBackwardOp::getOutputLike() { return getO() ? getO() : getDO(); }
+
+SmallVector<OpOperand *> AttentionBackwardOp::getDestinations() {
+  SmallVector<OpOperand *> destinations;
+  if (!getDeltaKnown())
+    destinations.push_back(&getDeltaMutable());
+  for (MutableOperandRange operands :
+       {getDQMutable(), getDKMutable(), getDVMutable(), getDCapturesMutable()})
+    for (OpOperand &operand : operands)
+      destinations.push_back(&operand);
+  return destinations;
+}
+
+SmallVector<std::pair<OpOperand *, Operand>> AttentionOp::getShapedOperands() {
+  SmallVector<std::pair<OpOperand *, Operand>> operands = {
+      {&getQMutable(), Q},
+      {&getKMutable(), K},
+      {&getVMutable(), V},
+      {&getOMutable(), O},
+      {&getLseMutable(), LSE}};
+  for (OpOperand &initLse : getInitLseMutable())
+    operands.emplace_back(&initLse, LSE);
+  return operands;
+}
+
+SmallVector<std::pair<OpOperand *, Operand>>
+AttentionBackwardOp::getShapedOperands() {
+  SmallVector<std::pair<OpOperand *, Operand>> operands;
+  for (auto [range, role] : {std::pair(MutableOperandRange(getQMutable()), Q),
+                             {getKMutable(), K},
+                             {getVMutable(), V},
+                             {getLseMutable(), LSE},
+                             {getDOMutable(), O},
+                             {getOMutable(), O},
+                             {getDLseMutable(), LSE},
+                             {getDeltaMutable(), LSE},
+                             {getDQMutable(), Q},
+                             {getDKMutable(), K},
+                             {getDVMutable(), V}})
+    for (OpOperand &operand : range)
+      operands.emplace_back(&operand, role);
+  return operands;
+}
+
+bool AttentionBackwardOp::isGathered(unsigned capture) {
+  return isa<UnitAttr>((*getCaptureMaps())[capture]) &&
+         isa<ShapedType>(getCaptures()[capture].getType());
 }
 
 void AttentionBackwardOp::getEffects(
     SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
         &effects) {
-  addEffects(*this, getDestinations(), effects);
+  addEffects(*this, effects);
 }
 
 //===----------------------------------------------------------------------===//
@@ -208,7 +213,7 @@ static std::string asString(AffineExpr expr) {
 /// C1 to C4: the indexing maps.
 static LogicalResult verifyMaps(AttentionOpInterface op) {
   if (op.getIndexingMaps().size() != 5)
-    return op->emitOpError("[C1 maps] has ")
+    return op.emitOpError("[C1 maps] has ")
            << op.getIndexingMaps().size()
            << " indexing maps; give one each for q, k, v, o and lse";
   // Dimensions that each operand may and must have.
@@ -220,12 +225,12 @@ static LogicalResult verifyMaps(AttentionOpInterface op) {
     AffineMap map = op.getMap(operand);
     auto type = op.getShaped(operand).getType();
     if (map.getNumDims() != 6 || map.getNumSymbols() > 1)
-      return op->emitOpError("[C1 maps] the map of ")
+      return op.emitOpError("[C1 maps] the map of ")
              << kOperandNames[i] << " has " << map.getNumDims()
              << " dimensions and " << map.getNumSymbols()
              << " symbols; it needs (b, h, m, n, d, e) and at most one symbol";
     if (map.getNumResults() != type.getRank())
-      return op->emitOpError("[C3 map-rank] the map of ")
+      return op.emitOpError("[C3 map-rank] the map of ")
              << kOperandNames[i] << " has " << map.getNumResults()
              << " results but " << kOperandNames[i] << " has rank "
              << type.getRank() << "; give one result per dimension";
@@ -243,7 +248,7 @@ static LogicalResult verifyMaps(AttentionOpInterface op) {
           dim = head;
       }
       if (!dim || seen[dim.getPosition()])
-        return op->emitOpError("[C2 map-form] result '")
+        return op.emitOpError("[C2 map-form] result '")
                << asString(expr) << "' of the map of " << kOperandNames[i]
                << " is not allowed; use each of b, h, m, n, d, e at most once, "
                   "and 'h floordiv g' with a positive constant or a symbol g "
@@ -251,13 +256,13 @@ static LogicalResult verifyMaps(AttentionOpInterface op) {
       seen[dim.getPosition()] = true;
       char name = kDimNames[dim.getPosition()];
       if (!kMay[i].contains(name))
-        return op->emitOpError("[C4 roles] ")
+        return op.emitOpError("[C4 roles] ")
                << kOperandNames[i] << " runs along " << StringRef(&name, 1)
                << "; it may run along " << kMay[i] << " only";
     }
     for (char name : kMust[i])
       if (!seen[kDimNames.find(name)])
-        return op->emitOpError("[C4 roles] ")
+        return op.emitOpError("[C4 roles] ")
                << kOperandNames[i] << " does not run along "
                << StringRef(&name, 1) << "; add it to its map";
   }
@@ -289,7 +294,7 @@ static LogicalResult verifyExtents(AttentionOpInterface op) {
       if (!own)
         continue;
       if (extent && *extent != *own)
-        return op->emitOpError("[C5 extents] ")
+        return op.emitOpError("[C5 extents] ")
                << kDimNames.substr(dim, 1) << " has extent " << *extent
                << " in " << first << " and " << *own << " in "
                << kOperandNames[i] << "; they must agree";
@@ -307,7 +312,7 @@ static LogicalResult verifyExtents(AttentionOpInterface op) {
     if (!own)
       continue;
     if (keyHeads && *keyHeads != *own)
-      return op->emitOpError("[C5 extents] k has ")
+      return op.emitOpError("[C5 extents] k has ")
              << *keyHeads << " heads and v has " << *own << "; they must agree";
     keyHeads = own;
     if (!heads)
@@ -322,7 +327,7 @@ static LogicalResult verifyExtents(AttentionOpInterface op) {
         isFixed = true;
       }
     if (*own == 0 || *heads % *own != 0 || (isFixed && *heads != group * *own))
-      return op->emitOpError("[C6 heads] has ")
+      return op.emitOpError("[C6 heads] has ")
              << *heads << " query heads for " << *own << " heads of "
              << kOperandNames[operand] << " with the head '" << asString(expr)
              << "'; the query heads must be that multiple of the key heads";
@@ -330,16 +335,16 @@ static LogicalResult verifyExtents(AttentionOpInterface op) {
   return success();
 }
 
-/// C7 and C8: types.
-static LogicalResult verifyTypes(AttentionOpInterface op) {
+using NamedValues = SmallVector<std::pair<StringRef, Value>>;
+
+/// C7 and C8: types. `others` are the shaped operands besides q, k, v, o, lse.
+static LogicalResult verifyTypes(AttentionOpInterface op, NamedValues others) {
   bool onTensors = op.hasTensorSemantics();
-  SmallVector<std::pair<StringRef, Value>> shaped;
-  for (auto [operand, role] : op.getShapedOperands()) {
-    bool isFirst = operand->get() == op.getShaped(role);
-    shaped.emplace_back(isFirst ? StringRef(kOperandNames[role])
-                                : StringRef("an operand"),
-                        operand->get());
-  }
+  NamedValues shaped;
+  for (unsigned i = 0; i < 5; ++i)
+    shaped.emplace_back(kOperandNames[i],
+                        op.getShaped(AttentionOp::Operand(i)));
+  llvm::append_range(shaped, others);
   for (Value value : op.getLengths())
     shaped.emplace_back("lengths", value);
   for (Value value : op.getCaptures())
@@ -347,7 +352,7 @@ static LogicalResult verifyTypes(AttentionOpInterface op) {
   for (auto [name, value] : shaped)
     if (isa<ShapedType>(value.getType()) &&
         isa<TensorType>(value.getType()) != onTensors)
-      return op->emitOpError("[C8 storage] ")
+      return op.emitOpError("[C8 storage] ")
              << name << " is " << value.getType() << " but q is "
              << op.getQ().getType()
              << "; use tensors for all operands or memrefs for all";
@@ -356,29 +361,29 @@ static LogicalResult verifyTypes(AttentionOpInterface op) {
   Type acc = op.getAccType();
   if (!element.isF16() && !element.isBF16() && !element.isF32() &&
       !element.isF64())
-    return op->emitOpError("[C7 dtypes] q holds ")
+    return op.emitOpError("[C7 dtypes] q holds ")
            << element << "; use f16, bf16, f32 or f64";
   for (Value value : {Value(op.getK()), Value(op.getV())})
     if (getElementTypeOrSelf(value.getType()) != element)
-      return op->emitOpError("[C7 dtypes] q holds ")
+      return op.emitOpError("[C7 dtypes] q holds ")
              << element << " but k or v holds "
              << getElementTypeOrSelf(value.getType())
              << "; q, k and v must have one element type";
-  Type out = getElementTypeOrSelf(op.getShaped(Role::O).getType());
+  Type out = getElementTypeOrSelf(op.getOutputLike().getType());
   if (out != element && out != acc)
-    return op->emitOpError("[C7 dtypes] o holds ")
+    return op.emitOpError("[C7 dtypes] o holds ")
            << out << "; it must hold " << element << " or " << acc;
   if (getElementTypeOrSelf(op.getLse().getType()) != acc)
-    return op->emitOpError("[C7 dtypes] lse holds ")
+    return op.emitOpError("[C7 dtypes] lse holds ")
            << getElementTypeOrSelf(op.getLse().getType()) << "; it must hold "
            << acc;
   if (op.getScale().getType() != acc)
-    return op->emitOpError("[C7 dtypes] scale is ")
+    return op.emitOpError("[C7 dtypes] scale is ")
            << op.getScale().getType() << "; it must be " << acc;
   return success();
 }
 
-/// C9, C10, C14 and C15: lengths, mask, origin and init_lse.
+/// C9, C10 and C14: lengths, mask and origin.
 static LogicalResult verifyProblem(AttentionOpInterface op) {
   auto lengths = op.getLengths();
   if (!lengths.empty()) {
@@ -391,44 +396,80 @@ static LogicalResult verifyProblem(AttentionOpInterface op) {
     bool indices = llvm::all_of(lengths.getTypes(),
                                 [](Type type) { return type.isIndex(); });
     if (lengths.size() != 2 || (!vectors && !indices))
-      return op->emitOpError("[C9 lengths] has ")
+      return op.emitOpError("[C9 lengths] has ")
              << lengths.size() << " lengths of types " << lengths.getTypes()
              << "; give none, or lq and lk, both one-dimensional of i32 or "
                 "both index";
   }
-  if (op.getMaskAttr())
-    for (IntegerSet set : op.getMaskAttr().getSets())
+  if (op.getMask())
+    for (IntegerSet set : op.getMask()->getSets())
       if (set.getNumSymbols() != 2 + op.getSymbols().size())
-        return op->emitOpError("[C10 mask-symbols] a mask set has ")
+        return op.emitOpError("[C10 mask-symbols] a mask set has ")
                << set.getNumSymbols() << " symbols but there are "
                << op.getSymbols().size()
                << " symbol operands; a set needs lq, lk and one symbol per "
                   "operand";
-  if (!op.getMaskAttr() && !op.getSymbols().empty())
-    return op->emitOpError("[C10 mask-symbols] has symbols but no mask; drop "
-                           "the symbols or give a mask that uses them");
-  size_t origin = op.getOrigin().size();
-  if (origin != 0 && origin != 3 && origin != 4)
-    return op->emitOpError("[C14 origin] has ")
-           << origin << " values; give none, or b, h, m and possibly n";
+  if (!op.getMask() && !op.getSymbols().empty())
+    return op.emitOpError("[C10 mask-symbols] has symbols but no mask; drop "
+                          "the symbols or give a mask that uses them");
+  size_t numOrigins = op.getOrigin().size();
+  bool isBackward = isa<AttentionBackwardOp>(op.getOperation());
+  if (numOrigins != 0 && numOrigins != 3 && !(isBackward && numOrigins == 4))
+    return op.emitOpError("[C14 origin] has ")
+           << numOrigins << " values; give none, or b, h and m"
+           << (isBackward ? ", and n for a window of keys" : "");
   return success();
 }
 
-/// C11 and C12: the score region and its captures.
-static LogicalResult verifyScore(AttentionOpInterface op) {
+/// A region that computes on one element: C11, C21. `meaning` says what its
+/// arguments are.
+static LogicalResult verifyRegion(AttentionOpInterface op, Region &region,
+                                  StringRef label, TypeRange arguments,
+                                  StringRef meaning, size_t numYields) {
+  if (!region.hasOneBlock())
+    return op.emitOpError(label)
+           << " has " << region.getBlocks().size()
+           << " blocks; use one, with arith.select in place of branches";
+  Block &body = region.front();
+  if (body.getArgumentTypes() != arguments)
+    return op.emitOpError(label)
+           << " takes " << body.getArgumentTypes() << "; it must take "
+           << arguments << ": " << meaning;
+  auto yield = body.empty() ? YieldOp() : dyn_cast<YieldOp>(body.back());
+  if (!yield || yield.getNumOperands() != numYields ||
+      llvm::any_of(yield.getOperandTypes(),
+                   [&](Type type) { return type != op.getAccType(); })) {
+    InFlightDiagnostic diagnostic = op.emitOpError(label);
+    diagnostic << " must end with fa.yield of ";
+    if (numYields == 1)
+      diagnostic << "one " << op.getAccType();
+    else
+      diagnostic << numYields << " values of type " << op.getAccType();
+    return diagnostic;
+  }
+  bool mayAccumulate = &region != &op.getScore();
+  for (Operation &inner : body.without_terminator())
+    if (!isPure(&inner) && !(mayAccumulate && isa<AccumulateOp>(inner)))
+      return op.emitOpError(label)
+             << " holds " << inner.getName()
+             << ", which may have side effects; use pure operations, and "
+                "fa.gather to read memory"
+             << (mayAccumulate ? " or fa.accumulate to add to a gradient" : "");
+  return success();
+}
+
+/// C12: captures. Adds the types of the region's arguments for them.
+static LogicalResult verifyCaptures(AttentionOpInterface op,
+                                    SmallVectorImpl<Type> &arguments) {
   auto captures = op.getCaptures();
   size_t numMaps = op.getCaptureMaps() ? op.getCaptureMaps()->size() : 0;
   if (numMaps != captures.size())
-    return op->emitOpError("[C12 captures] has ")
+    return op.emitOpError("[C12 captures] has ")
            << captures.size() << " captures and " << numMaps
            << " capture maps; give one map, or unit, per capture";
-  bool hasRegion = !op.getScore().empty();
-  if (!hasRegion && !captures.empty())
-    return op->emitOpError(
-        "[C12 captures] has captures but no score region "
-        "that reads them; drop the captures or give a score");
-  SmallVector<Type> arguments = {op.getAccType()};
-  arguments.append(4, IndexType::get(op.getContext()));
+  if (op.getScore().empty() && !captures.empty())
+    return op.emitOpError("[C12 captures] has captures but no score region "
+                          "that reads them; drop the captures or give a score");
   for (auto [number, capture] : llvm::enumerate(captures)) {
     Type type = capture.getType();
     Attribute access = (*op.getCaptureMaps())[number];
@@ -442,60 +483,48 @@ static LogicalResult verifyScore(AttentionOpInterface op) {
     if (!map || map.getNumDims() != 4 || map.getNumSymbols() ||
         !map.isProjectedPermutation() || !shaped ||
         shaped.getRank() != map.getNumResults())
-      return op->emitOpError("[C12 captures] capture ")
+      return op.emitOpError("[C12 captures] capture ")
              << number << ", " << type << ", has the access " << access
              << "; use unit, or a projected permutation of (b, h, m, n) with "
                 "one result per dimension of the capture";
     arguments.push_back(shaped.getElementType());
   }
-  if (!hasRegion)
-    return success();
-  if (!op.getScore().hasOneBlock())
-    return op->emitOpError("[C11 score-region] has ")
-           << op.getScore().getBlocks().size()
-           << " blocks; use one, with arith.select in place of branches";
-  Block &body = op.getScore().front();
-  if (body.getArgumentTypes() != TypeRange(arguments))
-    return op->emitOpError("[C11 score-region] takes ")
-           << body.getArgumentTypes() << "; it must take " << arguments
-           << ": the score, b, h, m, n and the captures";
-  auto yield = body.empty() ? YieldOp() : dyn_cast<YieldOp>(body.back());
-  if (!yield || yield.getNumOperands() != 1 ||
-      yield.getOperand(0).getType() != op.getAccType())
-    return op->emitOpError("[C11 score-region] must end with fa.yield of one ")
-           << op.getAccType();
-  for (Operation &inner : body.without_terminator())
-    if (!isPure(&inner))
-      return op->emitOpError("[C11 score-region] holds ")
-             << inner.getName()
-             << ", which may have side effects; use pure operations, and "
-                "fa.gather to read memory";
   return success();
 }
 
-/// C1 to C12 and C14.
-static LogicalResult verifyAttention(AttentionOpInterface op) {
-  return success(succeeded(verifyMaps(op)) && succeeded(verifyTypes(op)) &&
-                 succeeded(verifyExtents(op)) && succeeded(verifyProblem(op)) &&
-                 succeeded(verifyScore(op)));
+/// C11 and C12: the score region and its captures. Returns the types of the
+/// region's arguments.
+static FailureOr<SmallVector<Type>> verifyScore(AttentionOpInterface op) {
+  SmallVector<Type> arguments = {op.getAccType()};
+  arguments.append(4, IndexType::get(op.getContext()));
+  if (failed(verifyCaptures(op, arguments)))
+    return failure();
+  if (!op.getScore().empty() &&
+      failed(verifyRegion(op, op.getScore(), "[C11 score-region]", arguments,
+                          "the score, b, h, m, n and the captures", 1)))
+    return failure();
+  return arguments;
 }
 
-/// C13: with tensors, the results are new values of the destinations.
-static LogicalResult verifyResults(AttentionOpInterface op,
-                                   ArrayRef<Type> destinations) {
+/// C13: with tensors, results are the new values of the destinations.
+static LogicalResult verifyResults(AttentionOpInterface op, StringRef names) {
   SmallVector<Type> expected;
   if (op.hasTensorSemantics())
-    expected.assign(destinations.begin(), destinations.end());
-  if (op->getResultTypes() == TypeRange(expected))
-    return success();
-  return op->emitOpError("[C13 results] has results of types ")
-         << op->getResultTypes()
-         << "; it must have the types of its destinations with tensors and "
-            "none with memrefs";
+    for (OpOperand *operand : op.getDestinations())
+      expected.push_back(operand->get().getType());
+  if (op->getResultTypes() != TypeRange(expected))
+    return op.emitOpError("[C13 results] has results of types ")
+           << op->getResultTypes() << "; it must have the types of " << names
+           << " with tensors and none with memrefs";
+  return success();
 }
 
 LogicalResult AttentionOp::verify() {
-  if (failed(verifyAttention(*this)))
+  NamedValues others;
+  if (getInitLse())
+    others.emplace_back("init_lse", getInitLse());
+  if (failed(verifyMaps(*this)) || failed(verifyTypes(*this, others)) ||
+      failed(verifyExtents(*this)) || failed(verifyProblem(*this)))
     return failure();
   if (getInitLse()) {
     auto init = cast<ShapedType>(getInitLse().getType());
@@ -506,75 +535,153 @@ LogicalResult AttentionOp::verify() {
              << init << " but lse is " << lse
              << "; they must have one shape and element type";
   }
-  return verifyResults(*this, {getO().getType(), getLse().getType()});
+  if (failed(verifyScore(*this)))
+    return failure();
+  return verifyResults(*this, "o and lse");
 }
 
-/// C16 and C17: `value`, if given, looks like `like`.
-static LogicalResult verifyGradient(AttentionBackwardOp op, Value value,
-                                    StringRef name, Value like,
-                                    StringRef likeName, StringRef label) {
-  if (!value)
+/// C16 and C17: operands of the backward that are shaped like others.
+static LogicalResult verifyLike(AttentionBackwardOp op, StringRef label,
+                                StringRef name, Value value, StringRef likeName,
+                                Value like, bool elementMayDiffer) {
+  if (!value || !like)
     return success();
   auto type = cast<ShapedType>(value.getType());
   auto likeType = cast<ShapedType>(like.getType());
-  bool hasAccType = name.starts_with("d_") && name != "d_lse" &&
-                    name != "d_o" && type.getElementType() == op.getAccType();
-  if (succeeded(verifyCompatibleShape(type, likeType)) &&
-      (type.getElementType() == likeType.getElementType() || hasAccType))
-    return success();
-  return op.emitOpError("[")
-         << label << "] " << name << " is " << type << " but " << likeName
-         << " is " << likeType << "; they must agree in shape and element type";
+  Type acc = op.getAccType();
+  if (failed(verifyCompatibleShape(type, likeType)) ||
+      (type.getElementType() != likeType.getElementType() &&
+       !(elementMayDiffer && type.getElementType() == acc)))
+    return op.emitOpError(label)
+           << " " << name << " is " << type << " but " << likeName << " is "
+           << likeType << "; it must have that shape and hold "
+           << likeType.getElementType()
+           << (elementMayDiffer && likeType.getElementType() != acc
+                   ? " or the accumulator type"
+                   : "");
+  return success();
+}
+
+/// C20: capture_grads and d_captures.
+static LogicalResult verifyCaptureGradients(AttentionBackwardOp op) {
+  static constexpr StringLiteral label = "[C20 capture-gradients]";
+  ArrayRef<int64_t> numbers = op.getDifferentiatedCaptures();
+  if (numbers.size() != op.getDCaptures().size())
+    return op.emitOpError(label)
+           << " has " << numbers.size() << " capture_grads and "
+           << op.getDCaptures().size()
+           << " d_captures; give one destination per differentiated capture";
+  int64_t previous = -1;
+  for (auto [number, gradient] : llvm::zip(numbers, op.getDCaptures())) {
+    if (number <= previous || number >= int64_t(op.getCaptures().size()))
+      return op.emitOpError(label)
+             << " capture_grads holds " << number << " after " << previous
+             << "; give increasing positions of the " << op.getCaptures().size()
+             << " captures";
+    previous = number;
+    Type capture = op.getCaptures()[number].getType();
+    if (!isa<FloatType>(getElementTypeOrSelf(capture)))
+      return op.emitOpError(label)
+             << " capture " << number << " is " << capture
+             << ", which has no gradient; drop it from capture_grads";
+    auto shaped = dyn_cast<ShapedType>(capture);
+    auto type = cast<ShapedType>(gradient.getType());
+    auto shape = shaped ? shaped.getShape() : ArrayRef<int64_t>();
+    if (failed(verifyCompatibleShape(type.getShape(), shape)) ||
+        type.getElementType() != op.getAccType())
+      return op.emitOpError(label)
+             << " the gradient of capture " << number << " is " << type
+             << " but the capture is " << capture
+             << "; it must have that shape (rank 0 for a scalar) and hold "
+             << op.getAccType();
+  }
+  return success();
 }
 
 LogicalResult AttentionBackwardOp::verify() {
-  if (failed(verifyAttention(*this)))
+  NamedValues others = {{"d_o", getDO()}, {"delta", getDelta()}};
+  for (auto [name, value] : {std::pair<StringRef, Value>("o", getO()),
+                             {"d_lse", getDLse()},
+                             {"d_q", getDQ()},
+                             {"d_k", getDK()},
+                             {"d_v", getDV()}})
+    if (value)
+      others.emplace_back(name, value);
+  for (Value value : getDCaptures())
+    others.emplace_back("a capture's gradient", value);
+  if (failed(verifyMaps(*this)) || failed(verifyTypes(*this, others)) ||
+      failed(verifyExtents(*this)) || failed(verifyProblem(*this)))
     return failure();
-  static constexpr StringLiteral kGradients = "C16 gradients",
-                                 kDelta = "C17 delta";
-  if (failed(verifyGradient(*this, getDQ(), "d_q", getQ(), "q", kGradients)) ||
-      failed(verifyGradient(*this, getDK(), "d_k", getK(), "k", kGradients)) ||
-      failed(verifyGradient(*this, getDV(), "d_v", getV(), "v", kGradients)) ||
-      failed(verifyGradient(*this, getO(), "o", getDO(), "d_o", kGradients)) ||
-      failed(verifyGradient(*this, getDelta(), "delta", getLse(), "lse",
-                            kDelta)) ||
+  FailureOr<SmallVector<Type>> arguments = verifyScore(*this);
+  if (failed(arguments))
+    return failure();
+
+  static constexpr StringLiteral gradients = "[C16 gradients]";
+  static constexpr StringLiteral rows = "[C17 rows]";
+  if (failed(verifyLike(*this, gradients, "d_o", getDO(), "o", getO(), true)) ||
+      failed(verifyLike(*this, gradients, "d_q", getDQ(), "q", getQ(), true)) ||
+      failed(verifyLike(*this, gradients, "d_k", getDK(), "k", getK(), true)) ||
+      failed(verifyLike(*this, gradients, "d_v", getDV(), "v", getV(), true)) ||
+      failed(verifyLike(*this, rows, "delta", getDelta(), "lse", getLse(),
+                        false)) ||
       failed(
-          verifyGradient(*this, getDLse(), "d_lse", getLse(), "lse", kDelta)))
+          verifyLike(*this, rows, "d_lse", getDLse(), "lse", getLse(), false)))
     return failure();
-  if (getDeltaKnown() && (getO() || getDLse()))
-    return emitOpError("[C17 delta] has a known delta and ")
-           << (getO() ? "o" : "d_lse")
-           << ", which it would be computed from; drop delta_known or the "
-              "operand";
-  if (!getDeltaKnown() && !getO())
-    return emitOpError("[C17 delta] has neither o nor a known delta; give one");
+
+  if (getDeltaKnown() ? getO() || getDLse() : !getO())
+    return emitOpError("[C18 delta-known] has ")
+           << (getO()      ? "o"
+               : getDLse() ? "d_lse but no o"
+                           : "no o")
+           << (getDeltaKnown() ? " and delta_known" : " and no delta_known")
+           << "; give o, from which delta is computed, or delta_known, without "
+              "o and d_lse";
+  if (getDestinations().empty())
+    return emitOpError("[C19 outputs] computes nothing; give at least one of "
+                       "d_q, d_k, d_v and d_captures, or drop delta_known");
+  if (failed(verifyCaptureGradients(*this)))
+    return failure();
+
   if (!getDerivative().empty()) {
-    if (getScore().empty() || !getDerivative().hasOneBlock())
-      return emitOpError("[C18 derivative-region] must have one block, and "
-                         "stand beside a score region");
-    SmallVector<Type> arguments(getScore().getArgumentTypes());
-    arguments.push_back(getAccType());
-    Block &body = getDerivative().front();
-    if (body.getArgumentTypes() != TypeRange(arguments))
-      return emitOpError("[C18 derivative-region] takes ")
-             << body.getArgumentTypes() << "; it must take " << arguments
-             << ": the score's arguments and the gradient of the score";
-    auto yield = body.empty() ? YieldOp() : dyn_cast<YieldOp>(body.back());
-    if (!yield || yield.getNumOperands() != 1 ||
-        yield.getOperand(0).getType() != getAccType())
-      return emitOpError("[C18 derivative-region] must end with fa.yield of "
-                         "one ")
-             << getAccType();
-    for (Operation &inner : body.without_terminator())
-      if (!isPure(&inner))
-        return emitOpError("[C18 derivative-region] holds ")
-               << inner.getName()
-               << ", which may have side effects; use pure operations";
+    if (getScore().empty())
+      return emitOpError("[C21 derivative-region] has a derivative but no "
+                         "score region; give both or none");
+    arguments->push_back(getAccType());
+    size_t numYields =
+        1 + llvm::count_if(getDifferentiatedCaptures(),
+                           [&](int64_t number) { return !isGathered(number); });
+    if (failed(verifyRegion(
+            *this, getDerivative(), "[C21 derivative-region]", *arguments,
+            "the raw score, b, h, m, n, the captures and the gradient of the "
+            "score",
+            numYields)))
+      return failure();
   }
-  SmallVector<Type> destinations;
-  for (OpOperand *operand : getDestinations())
-    destinations.push_back(operand->get().getType());
-  return verifyResults(*this, destinations);
+  return verifyResults(*this, "delta unless known, d_q, d_k, d_v and "
+                              "d_captures, as far as present,");
+}
+
+LogicalResult AccumulateOp::verify() {
+  auto op = cast<AttentionBackwardOp>((*this)->getParentOp());
+  int64_t number = getCapture();
+  if ((*this)->getParentRegion() != &op.getDerivative())
+    return emitOpError("is in the score region; use it in the derivative "
+                       "region only");
+  if (!llvm::is_contained(op.getDifferentiatedCaptures(), number) ||
+      number >= int64_t(op.getCaptures().size()) || !op.isGathered(number))
+    return emitOpError("adds to the gradient of capture ")
+           << number
+           << "; name an entry of capture_grads that the region "
+              "gathers from, and yield the others";
+  auto type = cast<ShapedType>(op.getCaptures()[number].getType());
+  if (type.getRank() != int64_t(getIndices().size()))
+    return emitOpError("has ")
+           << getIndices().size() << " indices for a capture of rank "
+           << type.getRank() << "; give one index per dimension";
+  if (getValue().getType() != op.getAccType())
+    return emitOpError("adds ")
+           << getValue().getType() << "; gradients are " << op.getAccType();
+  return success();
 }
 
 LogicalResult GatherOp::verify() {

@@ -35,7 +35,8 @@ public:
   LogicalResult run();
 
 private:
-  Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0);
+  Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0,
+                          Value scores);
 
   AttentionOp attention;
 };
@@ -47,9 +48,10 @@ private:
 
 /// `acc` plus the product of `p` with the values from `n0` on, one key at a
 /// time and only for rows that keep the key: what lies under the mask is not
-/// multiplied. Slow; for values that hold NaN or infinity.
+/// multiplied, nor, with `scores`, what has a score of -inf. Slow; for values
+/// that hold NaN or infinity.
 Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
-                                 Value n0) {
+                                 Value n0, Value scores) {
   AffineMap vMap = op.getMap(AttentionOp::V);
   unsigned rowPos = vMap.getResult(0).isFunctionOfDim(AttentionOp::N) ? 0 : 1;
   auto accTile = cast<RankedTensorType>(acc.getType());
@@ -104,21 +106,30 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
   Value weight = tl::ReduceOp::create(builder, loc, vectorType(),
                                       tl::ReduceKind::add, picked, 1);
 
-  // The rows that keep it: the mask again, on a narrow tile that begins at the
-  // key (a weight may also be 0 by underflow, and the scores themselves would
-  // have to stay in registers for this).
+  // The rows that keep it (a weight may also be 0 by underflow). Only where a
+  // score region drops keys the scores stay in registers for this; else the
+  // mask is evaluated again, on a narrow tile that begins at the key.
   constexpr int64_t kNarrow = 8;
-  Value column = arith::AddIOp::create(builder, loc, n0, key);
-  Value keeps = mask.emitPredicate(builder, loc, tileM, kNarrow, m0, column);
-  auto narrow = matrix(tileM, kNarrow, accType);
-  auto narrowIndex = matrix(tileM, kNarrow, i32);
-  Value isFirst = arith::CmpIOp::create(
-      builder, loc, arith::CmpIPredicate::eq,
-      tl::IotaOp::create(builder, loc, narrowIndex, 1),
-      splat(arith::ConstantIntOp::create(builder, loc, 0, 32), narrowIndex));
+  Value keeps, isFirst;
+  RankedTensorType marksType;
+  if (scores) {
+    marksType = scoreType();
+    isFirst = isKey;
+    keeps = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::UNE,
+                                  scores, infinity(scoreType()));
+  } else {
+    marksType = matrix(tileM, kNarrow, accType);
+    auto narrowIndex = matrix(tileM, kNarrow, i32);
+    isFirst = arith::CmpIOp::create(
+        builder, loc, arith::CmpIPredicate::eq,
+        tl::IotaOp::create(builder, loc, narrowIndex, 1),
+        splat(arith::ConstantIntOp::create(builder, loc, 0, 32), narrowIndex));
+    Value column = arith::AddIOp::create(builder, loc, n0, key);
+    keeps = mask.emitPredicate(builder, loc, tileM, kNarrow, m0, column);
+  }
   Value marks = arith::SelectOp::create(
       builder, loc, arith::AndIOp::create(builder, loc, keeps, isFirst),
-      constant(narrow, 1.0), constant(narrow, 0.0));
+      constant(marksType, 1.0), constant(marksType, 0.0));
   Value mark = tl::ReduceOp::create(builder, loc, vectorType(),
                                     tl::ReduceKind::add, marks, 1);
   Value live = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OGT,
@@ -131,6 +142,58 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
                                        keys.getRegionIterArg(0));
   scf::YieldOp::create(builder, loc, next);
   return keys.getResult(0);
+}
+
+//===----------------------------------------------------------------------===//
+// Keys that a score region drops
+//===----------------------------------------------------------------------===//
+
+/// Whether `value` of a score region is finite where the products are, as far
+/// as can be seen. Sums and products are taken not to overflow, and a captured
+/// number that is a factor (a cap, a slope) to be finite; anything else that is
+/// captured can be infinite.
+static bool isFinite(Value value, ValueRange captures) {
+  constexpr unsigned kFirstCapture = 5; // after the score and b, h, m, n
+  auto arg = dyn_cast<BlockArgument>(value);
+  if (arg)
+    return arg.getArgNumber() < kFirstCapture;
+  FloatAttr constant;
+  if (matchPattern(value, m_Constant(&constant)))
+    return constant.getValue().isFinite();
+  auto areFinite = [&](ValueRange values) {
+    return llvm::all_of(values, [&](Value v) { return isFinite(v, captures); });
+  };
+  auto isFactor = [&](Value factor) {
+    auto arg = dyn_cast<BlockArgument>(factor);
+    bool isNumber = arg && arg.getArgNumber() >= kFirstCapture &&
+                    !isa<ShapedType>(
+                        captures[arg.getArgNumber() - kFirstCapture].getType());
+    return isNumber || isFinite(factor, captures);
+  };
+  Operation *op = value.getDefiningOp();
+  if (isa<math::TanhOp, arith::SIToFPOp, arith::UIToFPOp>(op))
+    return true;
+  if (isa<arith::MulFOp>(op))
+    return llvm::all_of(op->getOperands(), isFactor);
+  if (isa<arith::DivFOp>(op)) {
+    FloatAttr divisor;
+    return matchPattern(op->getOperand(1), m_Constant(&divisor)) &&
+           !divisor.getValue().isZero() && areFinite(op->getOperand(0));
+  }
+  if (isa<arith::SelectOp>(op))
+    return areFinite(op->getOperands().drop_front());
+  return isa<arith::AddFOp, arith::SubFOp, arith::NegFOp, arith::MaximumFOp,
+             arith::MinimumFOp, arith::MaxNumFOp, arith::MinNumFOp,
+             math::AbsFOp>(op) &&
+         areFinite(op->getOperands());
+}
+
+/// Whether the score that the region yields may be -inf, so that a key is not
+/// kept that the mask keeps.
+static bool mayDropKeys(AttentionOp op) {
+  return !op.getScore().empty() &&
+         !isFinite(op.getScore().front().getTerminator()->getOperand(0),
+                   op.getCaptures());
 }
 
 //===----------------------------------------------------------------------===//
@@ -224,7 +287,8 @@ LogicalResult Emitter::run() {
   {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(loop.getBody());
-    Value j = loop.getInductionVar();
+    Value step = loop.getInductionVar();
+    Value j = blockOfStep(blocks, step);
     Value acc = loop.getRegionIterArg(0), max = loop.getRegionIterArg(1),
           sum = loop.getRegionIterArg(2);
     Value n0 = getValueOrCreateConstantIndexOp(
@@ -246,7 +310,7 @@ LogicalResult Emitter::run() {
     if (Value keep = mask.emitPredicate(builder, loc, tileM, tileN, m0, n0)) {
       Value masked = arith::SelectOp::create(builder, loc, keep, scores,
                                              infinity(scoreType()));
-      inFull = isFullBlock(blocks, j);
+      inFull = isFullBlock(blocks, step);
       scores = arith::SelectOp::create(builder, loc, inFull, scores, masked);
     }
 
@@ -292,19 +356,23 @@ LogicalResult Emitter::run() {
     };
     // A masked probability is 0, and 0 * NaN would spoil the rows that do not
     // see that key. Blocks without masked scores have no such rows, and keys
-    // beyond the end are loaded as zeros.
-    Value newAcc =
-        !inFull || !op.getMaskAttr()
-            ? product()
-            : choose(inFull, product, [&]() -> Value {
-                Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
-                return choose(
-                    spoils,
-                    [&] {
-                      return productOfLiveKeys(factors, scaledAcc, mask, n0);
-                    },
-                    product);
-              });
+    // beyond the end are loaded as zeros. A score region may drop keys in any
+    // block.
+    bool regionDrops = mayDropKeys(attention);
+    auto careful = [&]() -> Value {
+      Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
+      return choose(
+          spoils,
+          [&] {
+            return productOfLiveKeys(factors, scaledAcc, mask, n0,
+                                     regionDrops ? scores : Value());
+          },
+          product);
+    };
+    Value newAcc = regionDrops ? careful()
+                   : inFull && op.getMaskAttr()
+                       ? choose(inFull, product, careful)
+                       : product();
     scf::YieldOp::create(builder, loc, ValueRange{newAcc, newMax, newSum});
   }
   moveLoopInvariantCode(cast<LoopLikeOpInterface>(loop.getOperation()));

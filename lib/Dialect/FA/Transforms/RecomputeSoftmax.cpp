@@ -54,7 +54,7 @@ private:
   /// `tile` as a factor of products.
   Value narrow(Value tile) {
     auto type = cast<RankedTensorType>(tile.getType());
-    Type element = op.getShaped(AttentionRoles::Q).getType().getElementType();
+    Type element = op.getShaped(AttentionSpace::Q).getType().getElementType();
     if (element == accType)
       return tile;
     return arith::TruncFOp::create(builder, loc, type.clone(element), tile);
@@ -68,7 +68,7 @@ private:
   /// `tile` in the element type of `memref`, zero in rows that are `dead`.
   void storeGradient(Value tile, Value dead, Value factor, Value memref,
                      AffineMap map, unsigned rowDim, Value offset);
-  int64_t extentOf(AttentionRoles::Operand operand, AttentionRoles::Dim dim) {
+  int64_t extentOf(AttentionSpace::Operand operand, AttentionSpace::Dim dim) {
     return paddedExtent(op.getShaped(operand), *op.findDim(operand, dim));
   }
   Value asValue(OpFoldResult value) {
@@ -194,13 +194,13 @@ void Emitter::storeGradient(Value tile, Value dead, Value factor, Value memref,
 
 /// delta = rowsum(o * d_o) - d_lse; 0 in dead rows.
 void Emitter::emitDelta() {
-  AffineMap oMap = op.getMap(AttentionRoles::O),
-            lseMap = op.getMap(AttentionRoles::LSE);
-  int64_t e = extentOf(AttentionRoles::O, AttentionRoles::E);
+  AffineMap oMap = op.getMap(AttentionSpace::O),
+            lseMap = op.getMap(AttentionSpace::LSE);
+  int64_t e = extentOf(AttentionSpace::O, AttentionSpace::E);
   Rows o = rowsOf(backward.getO(), oMap), dO = rowsOf(backward.getDO(), oMap);
   Rows delta = rowsOf(backward.getDelta(), lseMap);
-  Value oTile = load(o.memref, oMap, AttentionRoles::M, o.offset, tileM, e);
-  Value dOTile = load(dO.memref, oMap, AttentionRoles::M, dO.offset, tileM, e);
+  Value oTile = load(o.memref, oMap, AttentionSpace::M, o.offset, tileM, e);
+  Value dOTile = load(dO.memref, oMap, AttentionSpace::M, dO.offset, tileM, e);
   Value product =
       arith::MulFOp::create(builder, loc, widen(oTile), widen(dOTile));
   Value sum = tl::ReduceOp::create(builder, loc, vectorType(),
@@ -217,21 +217,21 @@ void Emitter::emitDelta() {
 
 /// d_q of a block of query rows: a loop over the blocks of keys.
 LogicalResult Emitter::emitRows() {
-  AffineMap qMap = op.getMap(AttentionRoles::Q),
-            kMap = op.getMap(AttentionRoles::K),
-            vMap = op.getMap(AttentionRoles::V),
-            oMap = op.getMap(AttentionRoles::O),
-            lseMap = op.getMap(AttentionRoles::LSE);
-  int64_t d = extentOf(AttentionRoles::Q, AttentionRoles::D);
-  int64_t e = extentOf(AttentionRoles::V, AttentionRoles::E);
+  AffineMap qMap = op.getMap(AttentionSpace::Q),
+            kMap = op.getMap(AttentionSpace::K),
+            vMap = op.getMap(AttentionSpace::V),
+            oMap = op.getMap(AttentionSpace::O),
+            lseMap = op.getMap(AttentionSpace::LSE);
+  int64_t d = extentOf(AttentionSpace::Q, AttentionSpace::D);
+  int64_t e = extentOf(AttentionSpace::V, AttentionSpace::E);
   Rows q = rowsOf(op.getQ(), qMap), dQ = rowsOf(backward.getDQ(), qMap);
   Rows dO = rowsOf(backward.getDO(), oMap);
   MaskQuery mask(builder.getContext(), op.getMaskAttr(), b, h,
                  getAsOpFoldResult(lq), getAsOpFoldResult(lk), op.getSymbols());
   KeyBlocks blocks = keyBlocks(mask, q.memref, qMap);
 
-  Value qTile = load(q.memref, qMap, AttentionRoles::M, q.offset, tileM, d);
-  Value dOTile = load(dO.memref, oMap, AttentionRoles::M, dO.offset, tileM, e);
+  Value qTile = load(q.memref, qMap, AttentionSpace::M, q.offset, tileM, d);
+  Value dOTile = load(dO.memref, oMap, AttentionSpace::M, dO.offset, tileM, e);
   Statistics rows = loadStatistics(rowsOf(op.getLse(), lseMap),
                                    rowsOf(backward.getDelta(), lseMap));
   Value accInit = constant(matrix(tileM, d, accType), 0.0);
@@ -240,13 +240,14 @@ LogicalResult Emitter::emitRows() {
   {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(loop.getBody());
-    Value j = loop.getInductionVar();
+    Value step = loop.getInductionVar();
+    Value j = blockOfStep(blocks, step);
     Value n0 =
         asValue(apply(builder.getAffineDimExpr(0) * tileN, {OpFoldResult(j)}));
-    Value kTile = load(op.getK(), kMap, AttentionRoles::N, n0, tileN, d);
-    Value vTile = load(op.getV(), vMap, AttentionRoles::N, n0, tileN, e);
+    Value kTile = load(op.getK(), kMap, AttentionSpace::N, n0, tileN, d);
+    Value vTile = load(op.getV(), vMap, AttentionSpace::N, n0, tileN, e);
     Value keep = mask.emitPredicate(builder, loc, tileM, tileN, m0, n0);
-    Value inFull = keep ? isFullBlock(blocks, j) : Value();
+    Value inFull = keep ? isFullBlock(blocks, step) : Value();
     Block block;
     if (failed(emitBlock(qTile, kTile, dOTile, vTile, rows, keep, inFull, n0,
                          block)))
@@ -257,35 +258,35 @@ LogicalResult Emitter::emitRows() {
   }
   moveLoopInvariantCode(cast<LoopLikeOpInterface>(loop.getOperation()));
   storeGradient(loop.getResult(0), rows.dead, op.getScale(), dQ.memref, qMap,
-                AttentionRoles::M, dQ.offset);
+                AttentionSpace::M, dQ.offset);
   return success();
 }
 
 /// d_k and d_v of a block of keys: a loop over the query heads of the group
 /// and their blocks of rows.
 LogicalResult Emitter::emitColumns() {
-  AffineMap kMap = op.getMap(AttentionRoles::K),
-            vMap = op.getMap(AttentionRoles::V);
-  int64_t d = extentOf(AttentionRoles::K, AttentionRoles::D);
-  int64_t e = extentOf(AttentionRoles::V, AttentionRoles::E);
+  AffineMap kMap = op.getMap(AttentionSpace::K),
+            vMap = op.getMap(AttentionSpace::V);
+  int64_t d = extentOf(AttentionSpace::K, AttentionSpace::D);
+  int64_t e = extentOf(AttentionSpace::V, AttentionSpace::E);
   MLIRContext *context = builder.getContext();
   AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
-  Rows k = rowsOf(op.getK(), kMap, AttentionRoles::N);
-  Rows v = rowsOf(op.getV(), vMap, AttentionRoles::N);
+  Rows k = rowsOf(op.getK(), kMap, AttentionSpace::N);
+  Rows v = rowsOf(op.getV(), vMap, AttentionSpace::N);
   // Keys from lk on are loaded as zeros, their gradients are zero.
   bool keysEndEarly =
-      k.memref == op.getK() || mayExceed(k.memref, kMap, AttentionRoles::N, lk);
+      k.memref == op.getK() || mayExceed(k.memref, kMap, AttentionSpace::N, lk);
   auto cut = [&](Rows &rows, AffineMap map) {
     if (keysEndEarly)
-      rows.memref = prefix(rows.memref, map, AttentionRoles::N, lk);
+      rows.memref = prefix(rows.memref, map, AttentionSpace::N, lk);
   };
   cut(k, kMap);
   cut(v, vMap);
-  Value kTile = load(k.memref, kMap, AttentionRoles::N, k.offset, tileN, d);
-  Value vTile = load(v.memref, vMap, AttentionRoles::N, v.offset, tileN, e);
+  Value kTile = load(k.memref, kMap, AttentionSpace::N, k.offset, tileN, d);
+  Value vTile = load(v.memref, vMap, AttentionSpace::N, v.offset, tileN, e);
 
   // Blocks of rows that may keep one of these keys.
-  Value n0 = origin(AttentionRoles::N);
+  Value n0 = origin(AttentionSpace::N);
   OpFoldResult columnEnd = affine::makeComposedFoldedAffineMin(
       builder, loc, AffineMap::get(2, 0, {d0 + tileN, d1}, context),
       {OpFoldResult(n0), OpFoldResult(lk)});
@@ -298,7 +299,7 @@ LogicalResult Emitter::emitColumns() {
   if (op.getMaskAttr())
     for (IntegerSet set : op.getMaskAttr().getSets())
       for (AffineExpr expr : set.getConstraints())
-        perHead |= expr.isFunctionOfDim(AttentionRoles::H);
+        perHead |= expr.isFunctionOfDim(AttentionSpace::H);
   if (!perHead)
     live = maskOf(h).liveRows(builder, loc, {OpFoldResult(n0), columnEnd});
   Value first = asValue(apply(d0.floorDiv(tileM), {live.lo}));
@@ -310,11 +311,11 @@ LogicalResult Emitter::emitColumns() {
         arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, n0, lk);
     count = arith::SelectOp::create(builder, loc, dead, index(0), count);
   }
-  bool grouped = op.findDim(AttentionRoles::Q, AttentionRoles::H).has_value();
+  bool grouped = op.findDim(AttentionSpace::Q, AttentionSpace::H).has_value();
   Value total = count;
   if (grouped)
     total = arith::MulIOp::create(
-        builder, loc, count, asValue(op.getExtent(builder, AttentionRoles::H)));
+        builder, loc, count, asValue(op.getExtent(builder, AttentionSpace::H)));
 
   SmallVector<Value> inits;
   if (backward.getDK())
@@ -322,7 +323,7 @@ LogicalResult Emitter::emitColumns() {
   if (backward.getDV())
     inits.push_back(constant(matrix(tileN, e, accType), 0.0));
   bool rowsEndEarly =
-      mayExceed(op.getQ(), op.getMap(AttentionRoles::Q), AttentionRoles::M, lq);
+      mayExceed(op.getQ(), op.getMap(AttentionSpace::Q), AttentionSpace::M, lq);
   Value firstHead = h;
   auto loop =
       scf::ForOp::create(builder, loc, index(0), total, index(1), inits);
@@ -350,16 +351,16 @@ LogicalResult Emitter::emitColumns() {
         apply((d0 + d1) * tileM, {OpFoldResult(first), OpFoldResult(step)}));
     auto rowsView = [&](Value window, AffineMap map, AffineMap &viewMap) {
       Value view = headOf(window, map, head, viewMap);
-      return rowsEndEarly ? prefix(view, viewMap, AttentionRoles::M, lq) : view;
+      return rowsEndEarly ? prefix(view, viewMap, AttentionSpace::M, lq) : view;
     };
     AffineMap qMap, oMap, lseMap;
-    Value q = rowsView(op.getQ(), op.getMap(AttentionRoles::Q), qMap);
-    Value dO = rowsView(backward.getDO(), op.getMap(AttentionRoles::O), oMap);
-    Value lse = rowsView(op.getLse(), op.getMap(AttentionRoles::LSE), lseMap);
+    Value q = rowsView(op.getQ(), op.getMap(AttentionSpace::Q), qMap);
+    Value dO = rowsView(backward.getDO(), op.getMap(AttentionSpace::O), oMap);
+    Value lse = rowsView(op.getLse(), op.getMap(AttentionSpace::LSE), lseMap);
     Value delta =
-        rowsView(backward.getDelta(), op.getMap(AttentionRoles::LSE), lseMap);
-    Value qTile = load(q, qMap, AttentionRoles::M, m0, tileM, d);
-    Value dOTile = load(dO, oMap, AttentionRoles::M, m0, tileM, e);
+        rowsView(backward.getDelta(), op.getMap(AttentionSpace::LSE), lseMap);
+    Value qTile = load(q, qMap, AttentionSpace::M, m0, tileM, d);
+    Value dOTile = load(dO, oMap, AttentionSpace::M, m0, tileM, e);
     Statistics rows = loadStatistics({lse, m0}, {delta, m0});
     // Keys that do not exist reach rows of the accumulators that are dropped.
     MaskQuery mask = maskOf(h);
@@ -389,25 +390,25 @@ LogicalResult Emitter::emitColumns() {
   Value dead = keysEndEarly ? beyond(n0, lk, tileN) : Value();
   unsigned next = 0;
   if (backward.getDK()) {
-    Rows dK = rowsOf(backward.getDK(), kMap, AttentionRoles::N);
+    Rows dK = rowsOf(backward.getDK(), kMap, AttentionSpace::N);
     storeGradient(loop.getResult(next++), dead, op.getScale(), dK.memref, kMap,
-                  AttentionRoles::N, dK.offset);
+                  AttentionSpace::N, dK.offset);
   }
   if (backward.getDV()) {
-    Rows dV = rowsOf(backward.getDV(), vMap, AttentionRoles::N);
+    Rows dV = rowsOf(backward.getDV(), vMap, AttentionSpace::N);
     storeGradient(loop.getResult(next++), dead, Value(), dV.memref, vMap,
-                  AttentionRoles::N, dV.offset);
+                  AttentionSpace::N, dV.offset);
   }
   return success();
 }
 
 LogicalResult Emitter::run() {
   bool columns = backward.getDK() || backward.getDV();
-  if (failed(verifyWindow(columns ? AttentionRoles::N : AttentionRoles::M)))
+  if (failed(verifyWindow(columns ? AttentionSpace::N : AttentionSpace::M)))
     return failure();
-  b = origin(AttentionRoles::B);
-  h = origin(AttentionRoles::H);
-  m0 = origin(AttentionRoles::M);
+  b = origin(AttentionSpace::B);
+  h = origin(AttentionSpace::H);
+  m0 = origin(AttentionSpace::M);
   lq = op.getLengths()[0];
   lk = op.getLengths()[1];
   if (!backward.getDeltaKnown()) {
@@ -417,6 +418,10 @@ LogicalResult Emitter::run() {
     emitDelta();
     return success();
   }
+  if (!backward.getDCaptures().empty())
+    return backward.emitOpError(
+        "has gradients of captures, which have no tile program yet; use "
+        "fa-decompose");
   if (!op.getScore().empty() && backward.getDerivative().empty())
     return backward.emitOpError("has a score region and no derivative region; "
                                 "run fa-differentiate first");

@@ -92,8 +92,8 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
   FailureOr<int64_t> headSize(AttentionOpInterface op) {
     int64_t size = 0;
     for (auto [operand, dim] :
-         {std::pair(AttentionRoles::Q, AttentionRoles::D),
-          std::pair(AttentionRoles::V, AttentionRoles::E)}) {
+         {std::pair(AttentionSpace::Q, AttentionSpace::D),
+          std::pair(AttentionSpace::V, AttentionSpace::E)}) {
       int64_t extent =
           op.getShaped(operand).getType().getDimSize(*op.findDim(operand, dim));
       if (ShapedType::isDynamic(extent))
@@ -105,15 +105,15 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
     return size;
   }
 
-  /// Whether the factors are promised to start at, and step by, multiples of 16
-  /// bytes (`tile.align` of the function's arguments): what wide copies need.
-  static bool isAligned(AttentionOpInterface op) {
+  /// Whether the factors are promised to start at, and step by, multiples of
+  /// `bytes` (`tile.align` of the function's arguments).
+  static bool isAligned(AttentionOpInterface op, int64_t bytes) {
     return llvm::all_of(
         op.getShapedOperands(),
-        [&](std::pair<OpOperand *, AttentionRoles::Operand> operand) {
+        [&](std::pair<OpOperand *, AttentionSpace::Operand> operand) {
           // What products read: o and lse are no factors of the forward.
-          if (operand.second == AttentionRoles::LSE ||
-              (operand.second == AttentionRoles::O &&
+          if (operand.second == AttentionSpace::LSE ||
+              (operand.second == AttentionSpace::O &&
                isa<AttentionOp>(op.getOperation())))
             return true;
           auto arg = dyn_cast<BlockArgument>(operand.first->get());
@@ -123,7 +123,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
           auto align = func ? func.getArgAttrOfType<IntegerAttr>(
                                   arg.getArgNumber(), "tile.align")
                             : IntegerAttr();
-          return align && align.getInt() % 16 == 0;
+          return align && align.getInt() % bytes == 0;
         });
   }
 
@@ -131,12 +131,11 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
     FailureOr<int64_t> size = headSize(op);
     if (failed(size))
       return failure();
-    Type element = op.getShaped(AttentionRoles::Q).getType().getElementType();
+    Type element = op.getShaped(AttentionSpace::Q).getType().getElementType();
     if (chipNumber && !element.isF16() && !element.isBF16())
       return op->emitOpError("has element type ")
              << element << ", which chip " << chip
              << " has no schedule for; use f16 or bf16, or chip cpu";
-    bool aligned = isAligned(op);
     Work work = workOf(op);
     for (const Choice &row : kTable) {
       bool sameChip = row.exact  ? (specific && chipNumber == row.chip)
@@ -145,9 +144,11 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
       if (row.work != work || !sameChip || *size > row.headSize)
         continue;
       // A tensor map bounds whole tensors, not the sequences of a batch.
-      if (row.copy == "tma" && (!aligned || !op.getLengths().empty()))
+      if (row.copy == "tma" && (!isAligned(op, 16) || !op.getLengths().empty()))
         continue;
-      StringRef copy = row.copy == "cp_async" && !aligned ? "direct" : row.copy;
+      // Asynchronous copies are of 16 bytes or, by `tile.align`, of 8 or 4.
+      bool async = row.copy != "cp_async" || isAligned(op, 4);
+      StringRef copy = async ? StringRef(row.copy) : "direct";
       MLIRContext *context = &getContext();
       auto plan = tl::PlanAttr::get(context, StringAttr::get(context, chip),
                                     StringAttr::get(context, row.mma),

@@ -50,8 +50,8 @@ struct SplitBackward : public fa::impl::FASplitBackwardBase<SplitBackward> {
         emitPart(op, false, true, false, false);
       int64_t size = 0;
       for (auto [operand, dim] :
-           {std::pair(AttentionRoles::K, AttentionRoles::D),
-            std::pair(AttentionRoles::V, AttentionRoles::E)}) {
+           {std::pair(AttentionSpace::K, AttentionSpace::D),
+            std::pair(AttentionSpace::V, AttentionSpace::E)}) {
         int64_t extent = op.getShaped(operand).getType().getDimSize(
             *op.findDim(operand, dim));
         size += ShapedType::isDynamic(extent) ? 0 : extent;

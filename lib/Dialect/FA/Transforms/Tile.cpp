@@ -167,7 +167,7 @@ void Tiler::emitWindow(const Parts &rows, const Parts &keys, ValueRange origin,
   SmallVector<Attribute> maps(5);
   builder.setInsertionPoint(window);
   for (auto [operand, role] : op.getShapedOperands()) {
-    bool isKey = role == AttentionRoles::K || role == AttentionRoles::V;
+    bool isKey = role == AttentionSpace::K || role == AttentionSpace::V;
     AffineMap windowMap;
     Value part =
         slice(operand->get(), op.getMap(role), isKey ? keys : rows, windowMap);
@@ -184,17 +184,17 @@ void Tiler::emitRows(ValueRange ivs) {
   Value b = ivs[0], h = ivs[1], keyHead = op.getKeyHead(builder, h);
   Value m0 = multiple(ivs[2], schedule.getTileM());
   Parts rows, keys;
-  rows[AttentionRoles::B] = keys[AttentionRoles::B] = {Part::Point, b, {}};
-  rows[AttentionRoles::H] = {Part::Point, h, {}};
-  keys[AttentionRoles::H] = {Part::Point, keyHead, {}};
-  rows[AttentionRoles::M] = block(m0, schedule.getTileM(), numRows);
+  rows[AttentionSpace::B] = keys[AttentionSpace::B] = {Part::Point, b, {}};
+  rows[AttentionSpace::H] = {Part::Point, h, {}};
+  keys[AttentionSpace::H] = {Part::Point, keyHead, {}};
+  rows[AttentionSpace::M] = block(m0, schedule.getTileM(), numRows);
 
   Value bOrigin = addOrigin(0, b), hOrigin = addOrigin(1, h);
   Value mOrigin = addOrigin(2, m0);
   OpFoldResult lq = length(0, bOrigin, numRows);
   OpFoldResult lk = length(1, bOrigin, numKeys);
   if (!op.getLengths().empty())
-    keys[AttentionRoles::N] = {Part::Prefix, {}, lk};
+    keys[AttentionSpace::N] = {Part::Prefix, {}, lk};
   emitWindow(rows, keys, {bOrigin, hOrigin, mOrigin}, lq, lk);
 }
 
@@ -202,18 +202,18 @@ void Tiler::emitKeys(ValueRange ivs) {
   Value b = ivs[0], keyHead = ivs[1];
   Value n0 = multiple(ivs[2], schedule.getTileN());
   Parts rows, keys;
-  rows[AttentionRoles::B] = keys[AttentionRoles::B] = {Part::Point, b, {}};
-  keys[AttentionRoles::H] = {Part::Point, keyHead, {}};
-  keys[AttentionRoles::N] = block(n0, schedule.getTileN(), numKeys);
+  rows[AttentionSpace::B] = keys[AttentionSpace::B] = {Part::Point, b, {}};
+  keys[AttentionSpace::H] = {Part::Point, keyHead, {}};
+  keys[AttentionSpace::N] = block(n0, schedule.getTileN(), numKeys);
   // The query heads of the group; one is no window.
   OpFoldResult group = op.getGroup(builder);
   Value h = keyHead;
   if (isConstantIntValue(group, 1)) {
-    rows[AttentionRoles::H] = {Part::Point, h, {}};
+    rows[AttentionSpace::H] = {Part::Point, h, {}};
   } else {
     h = arith::MulIOp::create(builder, loc, keyHead,
                               asValue(builder, loc, group));
-    rows[AttentionRoles::H] = {Part::Window, h, group};
+    rows[AttentionSpace::H] = {Part::Window, h, group};
   }
   Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
   emitWindow(rows, keys, {b, h, zero, n0}, length(0, b, numRows),
@@ -229,8 +229,8 @@ LogicalResult Tiler::run(bool isOnly) {
   if (byKeys && !op.getOrigin().empty())
     return op->emitOpError("has an origin and gradients of keys, which are "
                            "tiled as a whole problem; tile before it is cut");
-  numRows = op.getExtent(builder, AttentionRoles::M);
-  numKeys = op.getExtent(builder, AttentionRoles::N);
+  numRows = op.getExtent(builder, AttentionSpace::M);
+  numKeys = op.getExtent(builder, AttentionSpace::N);
   AffineExpr d0 = builder.getAffineDimExpr(0);
   auto count = [&](OpFoldResult extent, int64_t tile) {
     return affine::makeComposedFoldedAffineApply(builder, loc, d0.ceilDiv(tile),
@@ -238,12 +238,12 @@ LogicalResult Tiler::run(bool isOnly) {
   };
   OpFoldResult blocks = byKeys ? count(numKeys, schedule.getTileN())
                                : count(numRows, schedule.getTileM());
-  OpFoldResult batch = op.getExtent(builder, AttentionRoles::B);
-  OpFoldResult heads = op.getExtent(builder, AttentionRoles::H);
+  OpFoldResult batch = op.getExtent(builder, AttentionSpace::B);
+  OpFoldResult heads = op.getExtent(builder, AttentionSpace::H);
   if (byKeys) {
     heads = builder.getIndexAttr(1);
-    for (auto operand : {AttentionRoles::V, AttentionRoles::K})
-      if (std::optional<unsigned> pos = op.findDim(operand, AttentionRoles::H))
+    for (auto operand : {AttentionSpace::V, AttentionSpace::K})
+      if (std::optional<unsigned> pos = op.findDim(operand, AttentionSpace::H))
         heads = memref::getMixedSize(builder, loc, op.getShaped(operand), *pos);
   }
   auto forall =

@@ -24,7 +24,7 @@ int64_t WindowEmitter::paddedExtent(Value shaped, unsigned pos) {
 }
 
 WindowEmitter::PartOf WindowEmitter::partOf(Value window, AffineMap map,
-                                            AttentionRoles::Dim dim) {
+                                            AttentionSpace::Dim dim) {
   auto view = window.getDefiningOp<memref::SubViewOp>();
   if (!view || view.getSourceType().getRank() != view.getType().getRank() ||
       !view.hasUnitStride())
@@ -52,7 +52,7 @@ WindowEmitter::PartOf WindowEmitter::partOf(Value window, AffineMap map,
 /// address the same rows, with bounds checks in place of a size. Any other
 /// window is used as it is. All operands have one extent along `dim` (C5).
 WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
-                                          AttentionRoles::Dim dim) {
+                                          AttentionSpace::Dim dim) {
   Rows whole = {window, index(0)};
   PartOf part = partOf(window, map, dim);
   if (!part.source)
@@ -63,7 +63,7 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
         2, 0, builder.getAffineDimExpr(0) - builder.getAffineDimExpr(1));
     SmallVector<Variable> extents = {Variable(part.source, part.pos)};
     auto first =
-        dim == AttentionRoles::M ? AttentionRoles::Q : AttentionRoles::K;
+        dim == AttentionSpace::M ? AttentionSpace::Q : AttentionSpace::K;
     if (auto view = op.getShaped(first).getDefiningOp<memref::SubViewOp>())
       extents.emplace_back(view.getSource(), *op.findDim(first, dim));
     return llvm::any_of(extents, [&](Variable extent) {
@@ -73,7 +73,7 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
       return succeeded(equal) && *equal;
     });
   };
-  int64_t tile = dim == AttentionRoles::M ? tileM : tileN;
+  int64_t tile = dim == AttentionSpace::M ? tileM : tileN;
   bool matches = false;
   if (auto sizeValue = dyn_cast<Value>(part.size)) {
     if (auto min = sizeValue.getDefiningOp<affine::AffineMinOp>()) {
@@ -106,7 +106,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
   viewMap = map;
   SmallVector<AffineExpr> kept;
   for (AffineExpr expr : map.getResults())
-    if (!expr.isFunctionOfDim(AttentionRoles::H))
+    if (!expr.isFunctionOfDim(AttentionSpace::H))
       kept.push_back(expr);
   if (kept.size() == map.getNumResults())
     return window;
@@ -115,7 +115,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
   // its rows are whole.
   Value source = window;
   OpFoldResult first = builder.getIndexAttr(0);
-  if (PartOf part = partOf(window, map, AttentionRoles::H); part.source) {
+  if (PartOf part = partOf(window, map, AttentionSpace::H); part.source) {
     source = part.source;
     first = part.offset;
   }
@@ -123,7 +123,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
       ones(map.getNumResults(), builder.getIndexAttr(1));
   SmallVector<int64_t> shape;
   for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
-    if (expr.isFunctionOfDim(AttentionRoles::H)) {
+    if (expr.isFunctionOfDim(AttentionSpace::H)) {
       AffineExpr sum =
           builder.getAffineDimExpr(0) + builder.getAffineDimExpr(1);
       offsets.push_back(affine::makeComposedFoldedAffineApply(
@@ -144,7 +144,7 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
 }
 
 Value WindowEmitter::prefix(Value memref, AffineMap map,
-                            AttentionRoles::Dim dim, Value size) {
+                            AttentionSpace::Dim dim, Value size) {
   SmallVector<OpFoldResult> offsets(map.getNumResults(),
                                     builder.getIndexAttr(0)),
       ones(map.getNumResults(), builder.getIndexAttr(1)), sizes;
@@ -156,7 +156,7 @@ Value WindowEmitter::prefix(Value memref, AffineMap map,
 }
 
 bool WindowEmitter::mayExceed(Value memref, AffineMap map,
-                              AttentionRoles::Dim dim, Value length) {
+                              AttentionSpace::Dim dim, Value length) {
   int64_t pos = 0;
   while (!map.getResult(pos).isFunctionOfDim(dim))
     ++pos;
@@ -191,28 +191,57 @@ WindowEmitter::keyBlocks(const MaskQuery &mask, Value rows, AffineMap rowsMap) {
 
   // Rows from lq on are dead; a block of them has no key block.
   blocks.rowsEndEarly =
-      rows == op.getQ() || mayExceed(rows, rowsMap, AttentionRoles::M, lq);
+      rows == op.getQ() || mayExceed(rows, rowsMap, AttentionSpace::M, lq);
   if (blocks.rowsEndEarly) {
     Value dead =
         arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, m0, lq);
     blocks.end =
         arith::SelectOp::create(builder, loc, dead, blocks.first, blocks.end);
   }
+  if (isConstantIntValue(blocks.fullFirst, 0))
+    return blocks;
+  auto clamped = [&](OpFoldResult value, Value low) -> Value {
+    Value bound = getValueOrCreateConstantIndexOp(builder, loc, value);
+    bound = arith::MinSIOp::create(builder, loc, bound, blocks.end);
+    return arith::MaxSIOp::create(builder, loc, bound, low);
+  };
+  blocks.leftEnd = clamped(blocks.fullFirst, blocks.first);
+  blocks.rightFirst = clamped(blocks.fullEnd, blocks.leftEnd);
+  Value fullBlocks =
+      arith::SubIOp::create(builder, loc, blocks.rightFirst, blocks.leftEnd);
+  blocks.cutEnd = arith::SubIOp::create(builder, loc, blocks.end, fullBlocks);
   return blocks;
 }
 
-Value WindowEmitter::isFullBlock(const KeyBlocks &blocks, Value j) {
-  auto compare = [&](arith::CmpIPredicate predicate,
-                     OpFoldResult bound) -> Value {
-    return arith::CmpIOp::create(
-        builder, loc, predicate, j,
-        getValueOrCreateConstantIndexOp(builder, loc, bound));
+Value WindowEmitter::blockOfStep(const KeyBlocks &blocks, Value step) {
+  if (!blocks.cutEnd)
+    return step;
+  // The same expression in every piece of the loop (copies run ahead into the
+  // next one); fa-split-mask-loops looks at comparisons of the step with a
+  // bound, not of a bound with the step.
+  auto below = [&](Value bound) -> Value {
+    return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sgt, bound,
+                                 step);
   };
-  if (isConstantIntValue(blocks.fullFirst, 0))
-    return compare(arith::CmpIPredicate::slt, blocks.fullEnd);
-  Value above = compare(arith::CmpIPredicate::sge, blocks.fullFirst);
-  return arith::AndIOp::create(
-      builder, loc, above, compare(arith::CmpIPredicate::slt, blocks.fullEnd));
+  auto shifted = [&](Value from, Value to) -> Value {
+    Value shift = arith::SubIOp::create(builder, loc, to, from);
+    return arith::AddIOp::create(builder, loc, step, shift);
+  };
+  Value right = shifted(blocks.leftEnd, blocks.rightFirst);
+  Value full = shifted(blocks.cutEnd, blocks.leftEnd);
+  Value block =
+      arith::SelectOp::create(builder, loc, below(blocks.cutEnd), right, full);
+  return arith::SelectOp::create(builder, loc, below(blocks.leftEnd), step,
+                                 block);
+}
+
+Value WindowEmitter::isFullBlock(const KeyBlocks &blocks, Value step) {
+  if (blocks.cutEnd)
+    return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, step,
+                                 blocks.cutEnd);
+  return arith::CmpIOp::create(
+      builder, loc, arith::CmpIPredicate::slt, step,
+      getValueOrCreateConstantIndexOp(builder, loc, blocks.fullEnd));
 }
 
 /// A matrix tile whose rows run along `rowDim` of the iteration space.
@@ -249,15 +278,15 @@ Value WindowEmitter::loadVector(const Rows &rows) {
       ValueRange{rows.offset}, DenseI64ArrayAttr());
 }
 
-LogicalResult WindowEmitter::verifyWindow(AttentionRoles::Dim dim) {
+LogicalResult WindowEmitter::verifyWindow(AttentionSpace::Dim dim) {
   if (op.hasTensorSemantics())
     return op->emitOpError("is on tensors; run one-shot-bufferize and fa-tile");
-  for (auto operand : {AttentionRoles::Q, AttentionRoles::K, AttentionRoles::V,
-                       AttentionRoles::O, AttentionRoles::LSE}) {
-    bool isKey = operand == AttentionRoles::K || operand == AttentionRoles::V;
-    if (op.findDim(operand, AttentionRoles::B) ||
-        (op.findDim(operand, AttentionRoles::H) &&
-         (isKey || dim == AttentionRoles::M)))
+  for (auto operand : {AttentionSpace::Q, AttentionSpace::K, AttentionSpace::V,
+                       AttentionSpace::O, AttentionSpace::LSE}) {
+    bool isKey = operand == AttentionSpace::K || operand == AttentionSpace::V;
+    if (op.findDim(operand, AttentionSpace::B) ||
+        (op.findDim(operand, AttentionSpace::H) &&
+         (isKey || dim == AttentionSpace::M)))
       return op->emitOpError("is not a window of one batch and head; run "
                              "fa-tile first");
   }
@@ -265,8 +294,8 @@ LogicalResult WindowEmitter::verifyWindow(AttentionRoles::Dim dim) {
       !op.getLengths()[0].getType().isIndex())
     return op->emitOpError("has no origin or no index lengths; run fa-tile "
                            "first");
-  bool isRows = dim == AttentionRoles::M;
-  auto blocked = isRows ? AttentionRoles::Q : AttentionRoles::K;
+  bool isRows = dim == AttentionSpace::M;
+  auto blocked = isRows ? AttentionSpace::Q : AttentionSpace::K;
   int64_t tile = isRows ? tileM : tileN;
   if (!ValueBoundsConstraintSet::compare(
           ValueBoundsConstraintSet::Variable(op.getShaped(blocked),
@@ -276,10 +305,10 @@ LogicalResult WindowEmitter::verifyWindow(AttentionRoles::Dim dim) {
     return op->emitOpError("has a window that may exceed the schedule's ")
            << (isRows ? "tile_m, " : "tile_n, ") << tile
            << "; run fa-tile first";
-  for (auto [operand, size] : {std::pair(AttentionRoles::Q, AttentionRoles::D),
-                               std::pair(AttentionRoles::K, AttentionRoles::D),
-                               std::pair(AttentionRoles::V, AttentionRoles::E),
-                               std::pair(AttentionRoles::O, AttentionRoles::E)})
+  for (auto [operand, size] : {std::pair(AttentionSpace::Q, AttentionSpace::D),
+                               std::pair(AttentionSpace::K, AttentionSpace::D),
+                               std::pair(AttentionSpace::V, AttentionSpace::E),
+                               std::pair(AttentionSpace::O, AttentionSpace::E)})
     if (op.getShaped(operand).getType().isDynamicDim(
             *op.findDim(operand, size)))
       return op->emitOpError("has a dynamic head size; head sizes must be "
@@ -327,8 +356,8 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
   SmallVector<unsigned> kept;
   for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
     unsigned dim = cast<AffineDimExpr>(expr).getPosition();
-    if (dim == AttentionRoles::B || dim == AttentionRoles::H) {
-      offsets.push_back(dim == AttentionRoles::B ? b : h);
+    if (dim == AttentionSpace::B || dim == AttentionSpace::H) {
+      offsets.push_back(dim == AttentionSpace::B ? b : h);
       sizes.push_back(builder.getIndexAttr(1));
       continue;
     }
@@ -337,7 +366,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
     sizes.push_back(size);
     shape.push_back(getConstantIntValue(size).value_or(ShapedType::kDynamic));
     kept.push_back(dim);
-    tileOffsets.push_back(dim == AttentionRoles::M ? m0 : n0);
+    tileOffsets.push_back(dim == AttentionSpace::M ? m0 : n0);
   }
   if (kept.empty()) {
     SmallVector<Value> at;
@@ -354,7 +383,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
                                      sizes, ones);
   }
   if (kept.size() == 1) {
-    bool isRow = kept[0] == AttentionRoles::M;
+    bool isRow = kept[0] == AttentionSpace::M;
     Value line = tl::LoadOp::create(
         builder, loc,
         RankedTensorType::get({isRow ? tileM : tileN}, type.getElementType()),
@@ -365,7 +394,7 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
         .getResult();
   }
   DenseI64ArrayAttr order;
-  if (kept[0] == AttentionRoles::N)
+  if (kept[0] == AttentionSpace::N)
     order = builder.getDenseI64ArrayAttr({1, 0});
   return tl::LoadOp::create(builder, loc,
                             matrix(tileM, tileN, type.getElementType()), view,
@@ -373,7 +402,9 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
       .getResult();
 }
 
-/// Every scalar op becomes the same op on tiles, index becomes i32.
+/// Every scalar op becomes the same op on tiles, index becomes i32. What is the
+/// same for all scores of the block (a cap, say) stays a scalar until it meets
+/// a tile.
 LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
                                           ValueRange trailing, Value n0,
                                           SmallVectorImpl<Value> &results) {
@@ -383,10 +414,23 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
   auto tileTypeOf = [&](Type scalar) {
     return RankedTensorType::get(shape, scalar.isIndex() ? i32 : scalar);
   };
-  auto toTile = [&](Value scalar) -> Value {
-    if (scalar.getType().isIndex())
-      scalar = arith::IndexCastOp::create(builder, loc, i32, scalar);
-    return splat(scalar, tileTypeOf(scalar.getType()));
+  auto toScalar = [&](Value value) -> Value {
+    if (!value.getType().isIndex())
+      return value;
+    return arith::IndexCastOp::create(builder, loc, i32, value);
+  };
+  auto isTile = [](Value value) {
+    return isa<RankedTensorType>(value.getType());
+  };
+  auto toTile = [&](Value value) -> Value {
+    if (isa<ShapedType>(value.getType()))
+      return value;
+    RankedTensorType type = tileTypeOf(value.getType());
+    Attribute constant;
+    if (matchPattern(value, m_Constant(&constant)))
+      return arith::ConstantOp::create(builder, loc,
+                                       DenseElementsAttr::get(type, constant));
+    return splat(value, type);
   };
   auto coordinate = [&](Value start, int64_t extent, unsigned dim) -> Value {
     auto type = RankedTensorType::get({extent}, i32);
@@ -404,8 +448,8 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
     if (!body.getArgument(number).use_empty())
       mapping.map(body.getArgument(number), make());
   };
-  bind(1, [&] { return toTile(b); });
-  bind(2, [&] { return toTile(h); });
+  bind(1, [&] { return toScalar(b); });
+  bind(2, [&] { return toScalar(h); });
   bind(3, [&] { return coordinate(m0, tileM, 0); });
   bind(4, [&] { return coordinate(n0, tileN, 1); });
   for (unsigned i = 0; i < op.getCaptures().size(); ++i) {
@@ -414,9 +458,7 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
     FailureOr<Value> tile = loadCapture(i, n0);
     if (failed(tile))
       return failure();
-    if (!isa<ShapedType>((*tile).getType()))
-      tile = toTile(*tile);
-    mapping.map(body.getArgument(5 + i), *tile);
+    mapping.map(body.getArgument(5 + i), toScalar(*tile));
   }
   for (auto [argument, tile] :
        llvm::zip(body.getArguments().drop_front(5 + op.getCaptures().size()),
@@ -426,27 +468,24 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
     if (Value mapped = mapping.lookupOrNull(value))
       return mapped;
     // Defined outside of the region.
-    Value tile = isa<ShapedType>(value.getType()) ? value : toTile(value);
-    mapping.map(value, tile);
-    return tile;
+    Value scalar = toScalar(value);
+    mapping.map(value, scalar);
+    return scalar;
   };
 
   for (Operation &inner : body.without_terminator()) {
     if (auto constant = dyn_cast<arith::ConstantOp>(inner)) {
-      auto type = tileTypeOf(constant.getType());
-      Attribute value = constant.getValue();
+      TypedAttr value = constant.getValue();
       if (constant.getType().isIndex())
         value = builder.getI32IntegerAttr(cast<IntegerAttr>(value).getInt());
-      mapping.map(
-          constant.getResult(),
-          arith::ConstantOp::create(builder, inner.getLoc(),
-                                    DenseElementsAttr::get(type, value)));
+      mapping.map(constant.getResult(),
+                  arith::ConstantOp::create(builder, inner.getLoc(), value));
       continue;
     }
     if (auto gather = dyn_cast<GatherOp>(inner)) {
       SmallVector<Value> indices;
       for (Value at : gather.getIndices())
-        indices.push_back(lookup(at));
+        indices.push_back(toTile(lookup(at)));
       mapping.map(gather.getResult(),
                   tl::GatherOp::create(builder, inner.getLoc(),
                                        tileTypeOf(gather.getResult().getType()),
@@ -457,9 +496,11 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
       // Indices are 32 bits wide here.
       Value from = lookup(inner.getOperand(0));
       Type fromType = getElementTypeOrSelf(from.getType());
-      auto type = tileTypeOf(inner.getResult(0).getType());
+      Type type = tileTypeOf(inner.getResult(0).getType());
+      if (!isTile(from))
+        type = getElementTypeOrSelf(type);
       unsigned have = fromType.getIntOrFloatBitWidth();
-      unsigned want = type.getElementTypeBitWidth();
+      unsigned want = getElementTypeOrSelf(type).getIntOrFloatBitWidth();
       Value to = from;
       if (have > want)
         to = arith::TruncIOp::create(builder, inner.getLoc(), type, from);
@@ -475,11 +516,16 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
              << inner.getName()
              << ", which has no meaning on tiles; use elementwise arith and "
                 "math operations and fa.gather";
-    OperationState state(inner.getLoc(), inner.getName());
+    SmallVector<Value> operands;
     for (Value operand : inner.getOperands())
-      state.addOperands(lookup(operand));
+      operands.push_back(lookup(operand));
+    bool onTiles = llvm::any_of(operands, isTile);
+    OperationState state(inner.getLoc(), inner.getName());
+    for (Value operand : operands)
+      state.addOperands(onTiles ? toTile(operand) : operand);
     for (Type type : inner.getResultTypes())
-      state.addTypes(tileTypeOf(type));
+      state.addTypes(onTiles ? tileTypeOf(type)
+                             : getElementTypeOrSelf(tileTypeOf(type)));
     state.attributes = inner.getAttrs();
     Operation *clone = builder.create(state);
     mapping.map(&inner, clone);
@@ -487,6 +533,6 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
       mapping.map(from, to);
   }
   for (Value result : body.getTerminator()->getOperands())
-    results.push_back(lookup(result));
+    results.push_back(toTile(lookup(result)));
   return success();
 }

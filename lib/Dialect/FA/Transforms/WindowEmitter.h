@@ -10,6 +10,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/Matchers.h"
+#include "llvm/ADT/SetVector.h"
 
 namespace mlir::fa {
 
@@ -31,21 +32,21 @@ protected:
     Value offset;
   };
   Rows rowsOf(Value window, AffineMap map,
-              AttentionRoles::Dim dim = AttentionRoles::M);
+              AttentionSpace::Dim dim = AttentionSpace::M);
   /// `window` (of `map`) at `head`, counted from its first one; `viewMap` is
   /// `map` without the head. A window without heads is itself.
   Value headOf(Value window, AffineMap map, Value head, AffineMap &viewMap);
   /// The first `size` elements of `memref` along `dim`.
-  Value prefix(Value memref, AffineMap map, AttentionRoles::Dim dim,
+  Value prefix(Value memref, AffineMap map, AttentionSpace::Dim dim,
                Value size);
   /// Whether `memref` may have more elements along `dim` than `length`.
-  bool mayExceed(Value memref, AffineMap map, AttentionRoles::Dim dim,
+  bool mayExceed(Value memref, AffineMap map, AttentionSpace::Dim dim,
                  Value length);
   int64_t paddedExtent(Value shaped, unsigned pos);
   /// Checks that the operation is a window along `dim` of one block.
-  LogicalResult verifyWindow(AttentionRoles::Dim dim);
+  LogicalResult verifyWindow(AttentionSpace::Dim dim);
   /// Coordinate of the window's first element along B, H, M or N.
-  Value origin(AttentionRoles::Dim dim) {
+  Value origin(AttentionSpace::Dim dim) {
     return dim < op.getOrigin().size() ? op.getOrigin()[dim] : index(0);
   }
 
@@ -54,10 +55,17 @@ protected:
     Value first, end;                // some key may be kept
     OpFoldResult fullFirst, fullEnd; // every key is kept
     bool rowsEndEarly;               // rows from lq on may exist
+    /// Where the mask may cut blocks on both sides, those come first, so that
+    /// one loop has them all: the blocks below `leftEnd`, those from
+    /// `rightFirst` on, and from step `cutEnd` on the full ones. Null in their
+    /// natural order.
+    Value leftEnd, rightFirst, cutEnd;
   };
   KeyBlocks keyBlocks(const MaskQuery &mask, Value rows, AffineMap rowsMap);
-  /// i1: every key of block `j` is kept.
-  Value isFullBlock(const KeyBlocks &blocks, Value j);
+  /// The block of step `step` in [first, end).
+  Value blockOfStep(const KeyBlocks &blocks, Value step);
+  /// i1: every key of the block of `step` is kept.
+  Value isFullBlock(const KeyBlocks &blocks, Value step);
 
   Value load(Value memref, AffineMap map, unsigned rowDim, Value rowOffset,
              int64_t rows, int64_t columns);
@@ -129,7 +137,7 @@ private:
     OpFoldResult offset, size;
     unsigned pos = 0;
   };
-  PartOf partOf(Value window, AffineMap map, AttentionRoles::Dim dim);
+  PartOf partOf(Value window, AffineMap map, AttentionSpace::Dim dim);
 
 protected:
   AttentionOpInterface op;
@@ -152,7 +160,8 @@ LogicalResult emitWindows(func::FuncOp func) {
                             "fa-tile first");
     if (failed(EmitterT(op, schedule).run()))
       return failure();
-    SmallVector<Value> windows(op->getOperands());
+    // One window may be several operands.
+    llvm::SmallSetVector<Value, 8> windows(llvm::from_range, op->getOperands());
     op.erase();
     for (Value window : windows)
       if (auto view = window.getDefiningOp<memref::SubViewOp>())

@@ -10,25 +10,26 @@ namespace mlir::fa {
 /// The discardable attribute that holds an attention's `#fa.schedule`.
 inline constexpr llvm::StringLiteral kScheduleAttrName = "fa.schedule";
 
-/// The iteration space of attention and the operands that its maps describe, by
-/// position in `indexing_maps`.
-struct AttentionRoles {
+/// Positions in the iteration space of attention and of its indexing maps.
+struct AttentionSpace {
   enum Dim : unsigned { B = 0, H = 1, M = 2, N = 3, D = 4, E = 5 };
   enum Operand : unsigned { Q = 0, K = 1, V = 2, O = 3, LSE = 4 };
 };
 
-/// Shared methods of AttentionOpInterface, for its operations and itself.
-namespace detail {
-TypedValue<ShapedType> getShaped(Operation *op,
-                                 AttentionRoles::Operand operand);
-FloatType getAccType(Operation *op);
-std::optional<unsigned> findDim(Operation *op, AttentionRoles::Operand operand,
-                                AttentionRoles::Dim dim);
-OpFoldResult getExtent(Operation *op, OpBuilder &builder,
-                       AttentionRoles::Dim dim);
-Value getKeyHead(Operation *op, OpBuilder &builder, Value head);
-OpFoldResult getGroup(Operation *op, OpBuilder &builder);
-} // namespace detail
+/// What AttentionOpInterface declares on the interface and on the operations.
+class AttentionOpInterface;
+namespace impl {
+FloatType getAccType(AttentionOpInterface op);
+TypedValue<ShapedType> getShaped(AttentionOpInterface op,
+                                 AttentionSpace::Operand operand);
+std::optional<unsigned> findDim(AttentionOpInterface op,
+                                AttentionSpace::Operand operand,
+                                AttentionSpace::Dim dim);
+OpFoldResult getExtent(AttentionOpInterface op, OpBuilder &builder,
+                       AttentionSpace::Dim dim);
+OpFoldResult getGroup(AttentionOpInterface op, OpBuilder &builder);
+Value getKeyHead(AttentionOpInterface op, OpBuilder &builder, Value head);
+} // namespace impl
 } // namespace mlir::fa
 
 #include "fa/Dialect/FA/IR/FADialect.h.inc"

@@ -5,80 +5,88 @@
 
 include "mlir/IR/OpBase.td"
 
-/// An accessor that ODS generates for an argument of the operation.
-class FA_Accessor<string type, string name>
-    : InterfaceMethod<"", type, name>;
-
 def FA_AttentionOpInterface : OpInterface<"AttentionOpInterface"> {
   let cppNamespace = "::mlir::fa";
   let description = [{
-    Operations over the scores of attention: the iteration space (b, h, m, n, d,
-    e), indexing maps, mask, score region and captures are those of
-    `fa.attention`.
+    The problem that `fa.attention` and `fa.attention_backward` have in common:
+    the iteration space, the five indexing maps, lengths, mask and score. Passes
+    that ask about the problem only are written against this.
   }];
   let methods = [
-    FA_Accessor<"::mlir::Value", "getQ">,
-    FA_Accessor<"::mlir::Value", "getK">,
-    FA_Accessor<"::mlir::Value", "getV">,
-    FA_Accessor<"::mlir::Value", "getLse">,
-    FA_Accessor<"::mlir::Value", "getScale">,
-    FA_Accessor<"::mlir::OperandRange", "getOrigin">,
-    FA_Accessor<"::mlir::MutableOperandRange", "getOriginMutable">,
-    FA_Accessor<"::mlir::OperandRange", "getLengths">,
-    FA_Accessor<"::mlir::MutableOperandRange", "getLengthsMutable">,
-    FA_Accessor<"::mlir::OperandRange", "getCaptures">,
-    FA_Accessor<"::mlir::OperandRange", "getSymbols">,
-    FA_Accessor<"::mlir::MutableOperandRange", "getSymbolsMutable">,
-    FA_Accessor<"::mlir::ArrayAttr", "getIndexingMaps">,
+    InterfaceMethod<"", "::mlir::Value", "getQ">,
+    InterfaceMethod<"", "::mlir::Value", "getK">,
+    InterfaceMethod<"", "::mlir::Value", "getV">,
+    InterfaceMethod<"Null when the operation does not read o.",
+                    "::mlir::Value", "getO">,
+    InterfaceMethod<"", "::mlir::Value", "getLse">,
+    InterfaceMethod<"", "::mlir::Value", "getScale">,
+    InterfaceMethod<"", "::mlir::Operation::operand_range", "getOrigin">,
+    InterfaceMethod<"", "::mlir::MutableOperandRange", "getOriginMutable">,
+    InterfaceMethod<"", "::mlir::Operation::operand_range", "getLengths">,
+    InterfaceMethod<"", "::mlir::MutableOperandRange", "getLengthsMutable">,
+    InterfaceMethod<"", "::mlir::Operation::operand_range", "getCaptures">,
+    InterfaceMethod<"", "::mlir::Operation::operand_range", "getSymbols">,
+    InterfaceMethod<"", "::mlir::MutableOperandRange", "getSymbolsMutable">,
+    InterfaceMethod<"", "::mlir::ArrayAttr", "getIndexingMaps">,
     InterfaceMethod<"", "void", "setIndexingMapsAttr",
                     (ins "::mlir::ArrayAttr":$maps)>,
-    FA_Accessor<"std::optional<::mlir::ArrayAttr>", "getCaptureMaps">,
-    FA_Accessor<"::mlir::fa::MaskAttr", "getMaskAttr">,
-    InterfaceMethod<"", "void", "setMaskAttr", (ins "::mlir::fa::MaskAttr":$mask)>,
-    FA_Accessor<"::mlir::Region &", "getScore">,
-    InterfaceMethod<
-      "All operands that an indexing map describes, with the map's name; of a "
-      "name, the operand that decides its type and extents comes first.",
-      "::llvm::SmallVector<std::pair<::mlir::OpOperand *, "
-      "::mlir::fa::AttentionRoles::Operand>>", "getShapedOperands">,
+    InterfaceMethod<"", "std::optional<::mlir::ArrayAttr>", "getCaptureMaps">,
+    InterfaceMethod<"", "std::optional<::mlir::fa::MaskAttr>", "getMask">,
+    InterfaceMethod<"", "::mlir::fa::MaskAttr", "getMaskAttr">,
+    InterfaceMethod<"Null removes the mask.", "void", "setMaskAttr",
+                    (ins "::mlir::fa::MaskAttr":$mask)>,
+    InterfaceMethod<"", "::mlir::Region &", "getScore">,
+    InterfaceMethod<"A value that has the indexing map of o: o, or d_o.",
+                    "::mlir::Value", "getOutputLike">,
+    InterfaceMethod<"All operands that an indexing map describes, with the map's "
+                    "name.",
+                    "::llvm::SmallVector<std::pair<::mlir::OpOperand *, "
+                    "::mlir::fa::AttentionSpace::Operand>>",
+                    "getShapedOperands">,
+    InterfaceMethod<"The operands that are written, in the order of the results "
+                    "that tensors have for them.",
+                    "::llvm::SmallVector<::mlir::OpOperand *>",
+                    "getDestinations">,
   ];
+  // The names of AttentionSpace and the questions about the problem, on the
+  // interface and on the operations.
   let extraSharedClassDeclaration = [{
-    using Dim = ::mlir::fa::AttentionRoles::Dim;
-    using Operand = ::mlir::fa::AttentionRoles::Operand;
-    static constexpr Dim B = Dim::B, H = Dim::H, M = Dim::M, N = Dim::N,
-                         D = Dim::D, E = Dim::E;
-    static constexpr Operand Q = Operand::Q, K = Operand::K, V = Operand::V,
-                             O = Operand::O, LSE = Operand::LSE;
-    ::mlir::AffineMap getMap(Operand operand) {
-      return ::llvm::cast<::mlir::AffineMapAttr>($_op.getIndexingMaps()[operand])
-          .getValue();
-    }
-    /// The operand that `operand` names.
-    ::mlir::TypedValue<::mlir::ShapedType> getShaped(Operand operand) {
-      return ::mlir::fa::detail::getShaped($_op.getOperation(), operand);
+    using Dim = AttentionSpace::Dim;
+    using Operand = AttentionSpace::Operand;
+    static constexpr Dim B = AttentionSpace::B, H = AttentionSpace::H,
+                         M = AttentionSpace::M, N = AttentionSpace::N,
+                         D = AttentionSpace::D, E = AttentionSpace::E;
+    static constexpr Operand Q = AttentionSpace::Q, K = AttentionSpace::K,
+                             V = AttentionSpace::V, O = AttentionSpace::O,
+                             LSE = AttentionSpace::LSE;
+
+    AffineMap getMap(Operand operand) {
+      return cast<AffineMapAttr>($_op.getIndexingMaps()[operand]).getValue();
     }
     bool hasTensorSemantics() {
-      return ::llvm::isa<::mlir::RankedTensorType>($_op.getQ().getType());
+      return isa<RankedTensorType>($_op.getQ().getType());
     }
     /// The type in which scores are computed: f64 for f64 inputs, else f32.
-    ::mlir::FloatType getAccType() {
-      return ::mlir::fa::detail::getAccType($_op.getOperation());
+    FloatType getAccType() { return impl::getAccType($_op); }
+    /// The operand that `operand` names; d_o for an absent o.
+    TypedValue<ShapedType> getShaped(Operand operand) {
+      return impl::getShaped($_op, operand);
     }
     /// The dimension of `operand` that runs along `dim`, if there is one.
     std::optional<unsigned> findDim(Operand operand, Dim dim) {
-      return ::mlir::fa::detail::findDim($_op.getOperation(), operand, dim);
+      return impl::findDim($_op, operand, dim);
     }
     /// Extent of `dim` for queries; 1 when no operand has it.
-    ::mlir::OpFoldResult getExtent(::mlir::OpBuilder &builder, Dim dim) {
-      return ::mlir::fa::detail::getExtent($_op.getOperation(), builder, dim);
+    OpFoldResult getExtent(OpBuilder &builder, Dim dim) {
+      return impl::getExtent($_op, builder, dim);
+    }
+    /// Query heads that read one head of k and v.
+    OpFoldResult getGroup(OpBuilder &builder) {
+      return impl::getGroup($_op, builder);
     }
     /// The head of k and v that query head `head` reads.
-    ::mlir::Value getKeyHead(::mlir::OpBuilder &builder, ::mlir::Value head) {
-      return ::mlir::fa::detail::getKeyHead($_op.getOperation(), builder, head);
-    }
-    /// Query heads per key head.
-    ::mlir::OpFoldResult getGroup(::mlir::OpBuilder &builder) {
-      return ::mlir::fa::detail::getGroup($_op.getOperation(), builder);
+    Value getKeyHead(OpBuilder &builder, Value head) {
+      return impl::getKeyHead($_op, builder, head);
     }
   }];
 }

@@ -98,7 +98,8 @@ def FA_TensorOrMemRef : AnyTypeOf<[AnyRankedTensor, AnyStridedMemRef]>;
 
 def FA_AttentionOp : FA_Op<"attention",
     [AttrSizedOperandSegments,
-     DeclareOpInterfaceMethods<FA_AttentionOpInterface, ["getShapedOperands"]>,
+     DeclareOpInterfaceMethods<FA_AttentionOpInterface,
+                               ["getOutputLike", "getShapedOperands", "getDestinations"]>,
      DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
   let summary = "softmax(mask(score(scale * q k^T))) v";
   let description = [{
@@ -125,8 +126,8 @@ def FA_AttentionOp : FA_Op<"attention",
 
     - `lengths`: `lq`, `lk` per batch (two 1-D i32 operands indexed by b) or
       two `index` values; absent, they are the extents of q and k.
-    - `origin`: (b, h, m) or (b, h, m, n) of the first element of the operands in
-      the whole problem, when the operation computes a window of it. Score region, mask
+    - `origin`: (b, h, m) of the first element of the operands in the whole
+      problem, when the operation computes a window of it. Score region, mask
       and `lengths` see whole-problem coordinates. Tiling produces it.
     - `captures`: values that the score region reads. One entry of
       `capture_maps` per capture: an affine map from (b, h, m, n) says which
@@ -156,7 +157,7 @@ def FA_AttentionOp : FA_Op<"attention",
     - C12 `captures`: as many capture maps as captures, of the form above.
     - C13 `results`: results are the types of the destinations with tensors,
       none with memrefs.
-    - C14 `origin`: none, three (b, h, m) or four (b, h, m, n) values.
+    - C14 `origin`: none or three values.
     - C15 `init-lse`: same type as lse.
 
     Example:
@@ -214,79 +215,124 @@ def FA_AttentionOp : FA_Op<"attention",
 
 def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     [AttrSizedOperandSegments,
-     DeclareOpInterfaceMethods<FA_AttentionOpInterface, ["getShapedOperands"]>,
+     DeclareOpInterfaceMethods<FA_AttentionOpInterface,
+                               ["getOutputLike", "getShapedOperands", "getDestinations"]>,
      DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
   let summary = "gradients of fa.attention";
   let description = [{
-    Iteration space, `indexing_maps`, scale, origin, lengths, captures, mask,
-    symbols and score region are those of the `fa.attention` whose gradients
-    these are. `d_o` (and `o`) follow o's map, `delta` (and `d_lse`) lse's; each
-    gradient follows the map of what it is the gradient of. For every (b, h, m)
-    and n, in f32 (f64 for f64 inputs):
+    The problem (iteration space, the five indexing maps, scale, lengths,
+    origin, captures, mask, score region) is that of the `fa.attention` which
+    gave `o` and `lse`, and is stated in the same way. `d_o` uses the map of o;
+    `delta` and `d_lse` that of lse; `d_q`, `d_k`, `d_v` those of q, k, v.
 
-    1. `raw = scale * sum_d q k`, `s = score(raw, b, h, m, n, captures...)`
-    2. `p = exp(s - lse)` where fa.attention keeps n and lse is finite, else 0
-    3. `delta = sum_e o d_o - d_lse` (0 in a row whose lse is not finite)
-    4. `ds = p * (sum_e d_o v - delta)`, 0 where p is 0
-    5. `dr = derivative(raw, b, h, m, n, captures..., ds)`, ds without region
-    6. `d_q = scale * sum_n dr k`, `d_k = scale * sum dr q`, `d_v = sum p d_o`,
-       the last two over the rows and query heads that read the key.
+    n is kept in row (b, h, m) as in `fa.attention`, and moreover `m < lq` and
+    lse is neither -inf nor +inf. For every (b, h, m) and kept n, in f32 (f64 for
+    f64 inputs):
 
-    Rows from lq on of d_q, and keys from lk on of d_k and d_v, are 0.
+    1. `raw = scale * sum_d q(b,h,m,d) * k(b,h,n,d)`,
+       `s = score(raw, b, h, m, n, captures...)`, `p = exp(s - lse)`
+    2. `delta = sum_e o(b,h,m,e) * d_o(b,h,m,e) - d_lse`, per row; 0 in rows with
+       `m >= lq` or an infinite lse
+    3. `dp = sum_e d_o(b,h,m,e) * v(b,h,n,e)`, `ds = p * (dp - delta)`
+    4. `dr, g... = derivative(raw, b, h, m, n, captures..., ds)`; `dr = ds`
+       without score region
+    5. `d_q(b,h,m,d) = scale * sum dr * k(b,h,n,d)`,
+       `d_k(b,h,n,d) = scale * sum dr * q(b,h,m,d)`,
+       `d_v(b,h,n,e) = sum p * d_o(b,h,m,e)`,
+       `d_capture = sum g`
 
-    - `lse`, `o`: what fa.attention computed. `init_lse` is part of lse; its
-      gradient is `-exp(init_lse - lse) * delta`.
-    - `d_lse`: gradient of lse, if it is used.
-    - `delta`: written, in lse's type. With `delta_known` it is read instead,
-      and o and d_lse are not given.
-    - `d_q`, `d_k`, `d_v`: the gradients that are wanted, in any number.
-    - `derivative`: from the gradient of a score to that of `raw`.
-      `fa-differentiate` makes it from the score region.
-    - With tensors, delta (unless known) and the gradients are destinations and
-      the results are their new values, in this order.
+    Each sum is over all kept (b, h, m, n) that read the element in
+    `fa.attention`: an element of d_k or d_v sums over the query heads of its
+    group, and a capture over the dimensions that its map drops. What is not
+    kept adds nothing, whatever its values, NaN included; rows of d_q from lq
+    on, keys of d_k and d_v from lk on and rows without a live key get zeros.
 
-    Constraints C1 to C15 of fa.attention hold, and:
+    - `d_lse`: the gradient with respect to lse, zero when absent.
+    - `delta`: an output; `delta_known` makes it an input that is read in place
+      of step 2, and o and d_lse are absent then.
+    - `d_q`, `d_k`, `d_v`, `d_captures`: each is optional.
+    - `capture_grads`: the positions of the captures that have gradients, in
+      increasing order, one for each of `d_captures`. A gradient has the shape of
+      its capture (rank 0 for a scalar) and the accumulator type.
+    - `derivative`: takes the arguments of the score region and `ds`; yields `dr`,
+      then one accumulator value for each entry of `capture_grads` whose capture
+      is passed by element or is a scalar. Captures that the region gathers from
+      get theirs by `fa.accumulate`. `fa-differentiate` makes this region from
+      the score region.
+    - `origin`: as in `fa.attention`, or (b, h, m, n) when the operands hold a
+      window of the keys, too. In a window, sums are over the window.
+    - The gradient of `init_lse` follows from the results:
+      `d_init_lse = -exp(init_lse - lse) * delta`, and 0 where init_lse is -inf.
 
-    - C16 `gradients`: d_o has o's type; a gradient has the shape of what it is
-      the gradient of, and its element type or the accumulator type.
-    - C17 `delta`: delta and d_lse have lse's shape and element type; o is given
-      unless delta is known, and then neither o nor d_lse is.
-    - C18 `derivative-region`: arguments of the score region and one acc value,
-      yields one acc value, pure; only with a score region.
+    With tensors, the results are the new values of delta (unless known), d_q,
+    d_k, d_v and d_captures, those that are present, in that order.
 
-    Example:
+    Constraints: C1 to C14 of `fa.attention`, and
+
+    - C16 `gradients`: d_o has the shape of o and its element type or the
+      accumulator type, d_q, d_k, d_v likewise of q, k, v.
+    - C17 `rows`: delta and d_lse have shape and element type of lse.
+    - C18 `delta-known`: o is present, unless delta_known; then o and d_lse are
+      absent.
+    - C19 `outputs`: with delta_known, at least one gradient is computed.
+    - C20 `capture-gradients`: capture_grads holds increasing positions of
+      captures of float type; d_captures has one entry for each, of the
+      capture's shape and the accumulator type.
+    - C21 `derivative-region`: arguments (acc, index × 4, captures..., acc);
+      yields dr and the gradients described above; pure operations and
+      `fa.accumulate` only; none without a score region.
+
+    Example, with a learnable bias:
 
     ```mlir
-    fa.attention_backward ins(%q, %k, %v, %lse, %do : memref<...>, ...)
-        o(%o : memref<...>) scale(%scale : f32)
-        outs(%delta : memref<...>) d_q(%dq : memref<...>)
-        d_k(%dk : memref<...>) d_v(%dv : memref<...>)
-        {indexing_maps = [...]}
+    fa.attention_backward ins(%q, %k, %v, %lse, %d_o : memref<2x512x8x64xf16>, memref<2x512x2x64xf16>, memref<2x512x2x64xf16>, memref<2x8x512xf32>, memref<2x512x8x64xf16>)
+        o(%o : memref<2x512x8x64xf16>) scale(%scale : f32)
+        captures(%bias : memref<8x512xf32>)
+        mask #fa.mask<affine_set<(b,h,m,n)[lq,lk] : (m + lk - lq - n >= 0)>>
+        delta(%delta : memref<2x8x512xf32>) d_q(%d_q : memref<2x512x8x64xf16>)
+        d_k(%d_k : memref<2x512x2x64xf16>) d_v(%d_v : memref<2x512x2x64xf16>)
+        d_captures(%d_bias : memref<8x512xf32>)
+        {indexing_maps = [
+          affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>,
+          affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>,
+          affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>,
+          affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>,
+          affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>],
+         capture_maps = [affine_map<(b,h,m,n) -> (h, n)>],
+         capture_grads = array<i64: 0>}
+        score {
+        ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %x: f32):
+          %s = arith.addf %r, %x : f32
+          fa.yield %s : f32
+        } derivative {
+        ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %x: f32, %ds: f32):
+          fa.yield %ds, %ds : f32, f32
+        }
     ```
   }];
   let arguments = (ins
     FA_TensorOrMemRef:$q, FA_TensorOrMemRef:$k, FA_TensorOrMemRef:$v,
     FA_TensorOrMemRef:$lse, FA_TensorOrMemRef:$d_o,
-    Optional<FA_TensorOrMemRef>:$o,
-    Optional<FA_TensorOrMemRef>:$d_lse,
+    Optional<FA_TensorOrMemRef>:$o, Optional<FA_TensorOrMemRef>:$d_lse,
     AnyFloat:$scale,
     Variadic<Index>:$origin,
     Variadic<AnyType>:$lengths,
     Variadic<AnyType>:$captures,
     Variadic<Index>:$symbols,
     FA_TensorOrMemRef:$delta,
-    Optional<FA_TensorOrMemRef>:$d_q,
-    Optional<FA_TensorOrMemRef>:$d_k,
+    Optional<FA_TensorOrMemRef>:$d_q, Optional<FA_TensorOrMemRef>:$d_k,
     Optional<FA_TensorOrMemRef>:$d_v,
+    Variadic<FA_TensorOrMemRef>:$d_captures,
     AffineMapArrayAttr:$indexing_maps,
     OptionalAttr<ArrayAttr>:$capture_maps,
     OptionalAttr<FA_MaskAttr>:$mask,
+    OptionalAttr<DenseI64ArrayAttr>:$capture_grads,
     UnitAttr:$delta_known);
   let regions = (region AnyRegion:$score, AnyRegion:$derivative);
   let results = (outs Variadic<AnyRankedTensor>:$results);
   let assemblyFormat = [{
     `ins` `(` $q `,` $k `,` $v `,` $lse `,` $d_o `:` type($q) `,` type($k) `,`
-      type($v) `,` type($lse) `,` type($d_o) `)`
+    type($v) `,` type($lse) `,` type($d_o) `)`
     (`o` `(` $o^ `:` type($o) `)`)?
     (`d_lse` `(` $d_lse^ `:` type($d_lse) `)`)?
     `scale` `(` $scale `:` type($scale) `)`
@@ -294,24 +340,50 @@ def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     (`lengths` `(` $lengths^ `:` type($lengths) `)`)?
     (`captures` `(` $captures^ `:` type($captures) `)`)?
     (`mask` $mask^)? (`symbols` `(` $symbols^ `)`)?
-    `outs` `(` $delta `:` type($delta) `)`
+    `delta` `(` $delta `:` type($delta) `)`
     (`d_q` `(` $d_q^ `:` type($d_q) `)`)?
     (`d_k` `(` $d_k^ `:` type($d_k) `)`)?
     (`d_v` `(` $d_v^ `:` type($d_v) `)`)?
+    (`d_captures` `(` $d_captures^ `:` type($d_captures) `)`)?
     attr-dict (`score` $score^)? (`derivative` $derivative^)?
     (`->` type($results)^)?
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
-    /// delta (unless known), d_q, d_k and d_v, as far as they are given.
-    SmallVector<OpOperand *> getDestinations();
+    /// The positions of the captures that have gradients.
+    ArrayRef<int64_t> getDifferentiatedCaptures() {
+      return getCaptureGrads().value_or(ArrayRef<int64_t>());
+    }
+    /// Whether the regions gather from this capture; its gradient then comes
+    /// from fa.accumulate, not from the yield.
+    bool isGathered(unsigned capture);
   }];
+}
+
+def FA_AccumulateOp : FA_Op<"accumulate",
+    [HasParent<"AttentionBackwardOp">, MemoryEffects<[MemWrite]>]> {
+  let summary = "add to one element of a capture's gradient";
+  let description = [{
+    In a derivative region: adds `value` to the element at `indices` of the
+    gradient of the capture at position `capture`. This is the derivative of
+    `fa.gather` from that capture, and indices are clamped in the same way. What
+    is not kept adds nothing.
+
+    ```mlir
+    fa.accumulate %g into 0[%i] : f32
+    ```
+  }];
+  let arguments = (ins AnyFloat:$value, I64Attr:$capture,
+      Variadic<Index>:$indices);
+  let assemblyFormat =
+      "$value `into` $capture `[` $indices `]` attr-dict `:` type($value)";
+  let hasVerifier = 1;
 }
 
 def FA_GatherOp : FA_Op<"gather", [Pure]> {
   let summary = "read one element of a captured tensor";
   let description = [{
-    Reads `source[indices...]` inside a score region. An index outside the
+    Reads `source[indices...]` inside a score or derivative region. An index outside the
     source is clamped into it: a masked score may compute any index.
 
     ```mlir
@@ -327,10 +399,11 @@ def FA_GatherOp : FA_Op<"gather", [Pure]> {
 
 def FA_YieldOp : FA_Op<"yield", [Pure, ReturnLike, Terminator,
                                  ParentOneOf<["AttentionOp",
-                                 "AttentionBackwardOp"]>]> {
-  let summary = "the score of this element";
+                                              "AttentionBackwardOp"]>]> {
+  let summary = "the results of a score or derivative region";
   let description = [{
-    Ends a score region with the transformed score.
+    Ends a score region with the transformed score, and a derivative region with
+    the gradient of the raw score and those of captures.
 
     ```mlir
     fa.yield %s : f32
