@@ -353,9 +353,13 @@ def _torch_route(arrays):
             elif issubclass(kind, tensor):
                 break
         else:
-            # Neither a dispatch mode nor a functorch transform is active.
+            # No dispatch mode, functorch transform or forward derivative is active.
             state = torch._C
-            if not (state._len_torch_dispatch_stack() or state._are_functorch_transforms_active()):
+            if not (
+                state._len_torch_dispatch_stack()
+                or state._are_functorch_transforms_active()
+                or torch.autograd.forward_ad._current_level >= 0
+            ):
                 return None
     from . import _torch
 

@@ -23,6 +23,7 @@ _NO_SECOND = (
 
 def attention(names, arrays, options, causal):
     """out and softmax_lse of tensors that PyTorch must see."""
+    _refuse_tangents(arrays)
     if _is_traced(arrays):
         scale, left, right, softcap = options
         return torch.ops.flash_attn_mlir.attention.default(
@@ -31,6 +32,19 @@ def attention(names, arrays, options, causal):
     if torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in arrays):
         return _Attention.apply(names, options, causal, *arrays)
     return _attention._forward(_attention._operands(names, arrays), options, causal)
+
+
+def _refuse_tangents(arrays):
+    # An operator without a forward derivative would drop tangents silently.
+    forward_ad = torch.autograd.forward_ad
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return
+    for array in arrays:
+        if isinstance(array, torch.Tensor) and forward_ad.unpack_dual(array).tangent is not None:
+            raise NotImplementedError(
+                "flash_attn_mlir: forward-mode derivatives of attention are not supported; "
+                "use reverse mode (backward, torch.autograd.grad)"
+            )
 
 
 def _is_traced(arrays):
