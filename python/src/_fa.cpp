@@ -152,11 +152,16 @@ struct View {
     return false;
   }
 
-  bool negativeStride() const {
+  /// Kernels can read it: the last dimension is contiguous and no stride is
+  /// negative.
+  bool hasDenseRows() const {
+    int last = arg.rank - 1;
+    if (last >= 0 && arg.strides[last] != 1 && arg.sizes[last] > 1)
+      return false;
     for (int i = 0; i < arg.rank; ++i)
       if (arg.strides[i] < 0 && arg.sizes[i] > 1)
-        return true;
-    return false;
+        return false;
+    return true;
   }
 };
 } // namespace
@@ -447,7 +452,7 @@ PYBIND11_MODULE(_fa, m) {
       .def_property_readonly("rank", [](const View &v) { return v.arg.rank; })
       .def_property_readonly("alignment", &View::alignment)
       .def_property_readonly("broadcast", &View::broadcast)
-      .def_property_readonly("negative_stride", &View::negativeStride)
+      .def_property_readonly("has_dense_rows", &View::hasDenseRows)
       .def("select", &View::select);
 
   m.def("view_numpy", &viewNumpy);
