@@ -65,7 +65,8 @@ private:
          std::optional<ArrayRef<int64_t>> order, ValueRange at);
 
   Value load(tl::LoadOp op);
-  void store(tl::StoreOp op);
+  /// tile.store and tile.accumulate.
+  template <typename OpT> void store(OpT op);
   Value gather(tl::GatherOp op);
   Value contract(tl::ContractOp op);
   Value reduce(tl::ReduceOp op);
@@ -119,7 +120,7 @@ Value Converter::load(tl::LoadOp op) {
   });
 }
 
-void Converter::store(tl::StoreOp op) {
+template <typename OpT> void Converter::store(OpT op) {
   auto type = cast<RankedTensorType>(op.getValue().getType());
   SmallVector<Value> zeros, ends, ones;
   for (int64_t extent : type.getShape()) {
@@ -139,6 +140,11 @@ void Converter::store(tl::StoreOp op) {
         builder.setInsertionPointToStart(&branch.getThenRegion().front());
         Value value =
             tensor::ExtractOp::create(builder, loc, op.getValue(), at);
+        if constexpr (std::is_same_v<OpT, tl::AccumulateOp>) {
+          Value old =
+              memref::LoadOp::create(builder, loc, op.getDest(), indices);
+          value = arith::AddFOp::create(builder, loc, old, value);
+        }
         memref::StoreOp::create(builder, loc, value, op.getDest(), indices);
       });
 }
@@ -241,6 +247,8 @@ LogicalResult Converter::convert(Operation *op) {
     result = this->load(load);
   } else if (auto store = dyn_cast<tl::StoreOp>(op)) {
     this->store(store);
+  } else if (auto add = dyn_cast<tl::AccumulateOp>(op)) {
+    this->store(add);
   } else if (auto gather = dyn_cast<tl::GatherOp>(op)) {
     result = this->gather(gather);
   } else if (auto contract = dyn_cast<tl::ContractOp>(op)) {

@@ -176,7 +176,8 @@ private:
   /// Computes tiles that a cold branch reads again there.
   void recomputeInColdBranch(scf::IfOp op);
   LogicalResult lowerLoad(tl::LoadOp op);
-  LogicalResult lowerStore(tl::StoreOp op);
+  /// tile.store and tile.accumulate.
+  template <typename OpT> LogicalResult lowerStore(OpT op);
   LogicalResult lowerContract(tl::ContractOp op);
   LogicalResult lowerRowReduction(tl::ReduceOp op);
   LogicalResult lowerNonfinite(tl::NonfiniteOp op);
@@ -450,13 +451,15 @@ LogicalResult TileLowering::lowerBlock(Block &block) {
 LogicalResult TileLowering::lower(Operation *op) {
   bool hasTiles = llvm::any_of(op->getOperands(), isTile) ||
                   llvm::any_of(op->getResults(), isTile);
-  if (isa<tl::LoadOp, tl::StoreOp, tl::ContractOp, tl::ReduceOp,
-          tl::NonfiniteOp>(op))
+  if (isa<tl::LoadOp, tl::StoreOp, tl::AccumulateOp, tl::ContractOp,
+          tl::ReduceOp, tl::NonfiniteOp>(op))
     dead.push_back(op);
   if (auto load = dyn_cast<tl::LoadOp>(op))
     return lowerLoad(load);
   if (auto store = dyn_cast<tl::StoreOp>(op))
     return lowerStore(store);
+  if (auto add = dyn_cast<tl::AccumulateOp>(op))
+    return lowerStore(add);
   if (auto contract = dyn_cast<tl::ContractOp>(op))
     return lowerContract(contract);
   if (auto reduce = dyn_cast<tl::ReduceOp>(op))
@@ -849,7 +852,9 @@ LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
   return success();
 }
 
-LogicalResult TileLowering::lowerStore(tl::StoreOp op) {
+template <typename OpT> LogicalResult TileLowering::lowerStore(OpT op) {
+  // Grid points run in parallel: one atomic addition per element.
+  constexpr bool add = std::is_same_v<OpT, tl::AccumulateOp>;
   Value buffer = materialize(op.getValue());
   RankedTensorType type = tileType(op.getValue());
   MemRefType dest = op.getDest().getType();
@@ -880,7 +885,10 @@ LogicalResult TileLowering::lowerStore(tl::StoreOp op) {
               buffer, at);
         value = convert(value, element);
         SmallVector<Value> indices = out.indices(*this, at);
-        if (step == 1)
+        if (add)
+          memref::AtomicRMWOp::create(builder, loc, arith::AtomicRMWKind::addf,
+                                      value, op.getDest(), indices);
+        else if (step == 1)
           memref::StoreOp::create(builder, loc, value, op.getDest(), indices);
         else
           vector::StoreOp::create(builder, loc, value, op.getDest(), indices);
@@ -895,7 +903,7 @@ LogicalResult TileLowering::lowerStore(tl::StoreOp op) {
     };
     emit(0);
   };
-  if (lanes % chunk || !rowsContiguous(dest, out.order) ||
+  if (add || lanes % chunk || !rowsContiguous(dest, out.order) ||
       element.isInteger(1)) {
     storeRange(1, out.lower, out.upper);
     return success();

@@ -6,7 +6,7 @@ using namespace mlir::fa;
 
 static constexpr Chip kChips[] = {
     {"sm_80", 80, 163 * 1024, 70, false},
-    {"sm_90a", 90, 227 * 1024, 80, true},
+    {"sm_90a", 90, 227 * 1024, 81, true},
 };
 
 const Chip *mlir::fa::findChip(llvm::StringRef name) {

@@ -184,3 +184,16 @@ func.func @exact(%a: memref<?x16xf32>, %b: memref<16x16xf32>, %c: memref<16x16xf
   tile.store %r, %c[%c0, %c0] : tensor<16x16xf32>, memref<16x16xf32>
   return
 }
+
+// Additions to memory are atomic: grid points run in parallel.
+// CHECK-LABEL: func.func @accumulate
+// CHECK: scf.for %[[I:.*]] =
+// CHECK: scf.for %[[J:.*]] =
+// CHECK: %[[V:.*]] = memref.load %{{.*}}[%[[I]], %[[J]]]
+// CHECK: memref.atomic_rmw addf %[[V]], %arg1[%{{.*}}, %{{.*}}] : (f32, memref<?x?xf32>) -> f32
+func.func @accumulate(%x: memref<?x?xf32>, %s: memref<?x?xf32>, %i: index) {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %x[%i, %c0] : memref<?x?xf32> -> tensor<8x32xf32>
+  tile.accumulate %t, %s[%i, %c0] : tensor<8x32xf32>, memref<?x?xf32>
+  return
+}

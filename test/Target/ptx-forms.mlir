@@ -5,6 +5,9 @@
 
 // RUN: %{transposed-matmul:wgmma} | fa-translate --fa-to-ptx --chip=sm_90a | FileCheck %s --check-prefix=TRANS
 // RUN: %{transposed-matmul:mma2} | fa-translate --fa-to-ptx --chip=sm_80 | FileCheck %s --check-prefix=TRANS80
+// RUN: %{split-matmul:wgmma} | fa-opt --pass-pipeline='builtin.module(fa-lower-tile-to-nvvm)' -o %t.mlir
+// RUN: FileCheck %s --check-prefix=ADD < %t.mlir
+// RUN: %{split-matmul:mma2} | fa-opt --pass-pipeline='builtin.module(fa-lower-tile-to-nvvm)' | FileCheck %s --check-prefix=ADD80
 
 // CHECK: .target sm_90a
 // CHECK: .visible .entry chain(
@@ -53,3 +56,11 @@
 // TRANS80-NOT: ldmatrix.sync.aligned.m8n8.x4.shared.b16
 // TRANS80: ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16
 // TRANS80-NOT: ldmatrix.sync.aligned.m8n8.x4.shared.b16
+
+// Additions to memory: neighbours in one instruction from sm_90 on.
+// ADD-LABEL: @split_matmul_1
+// ADD: %[[P:.*]] = llvm.inttoptr %{{.*}} : i64 to !llvm.ptr<1>
+// ADD: llvm.inline_asm has_side_effects {{.*}}"red.relaxed.gpu.global.add.v2.f32 [$0], {$1, $2};", "l,f,f,~{memory}" %[[P]], %{{.*}}, %{{.*}} : (!llvm.ptr<1>, f32, f32) -> ()
+// ADD80-LABEL: @split_matmul_1
+// ADD80: llvm.inline_asm has_side_effects {{.*}}"red.relaxed.gpu.global.add.f32 [$0], $1;", "l,f,~{memory}" %{{.*}}, %{{.*}} : (!llvm.ptr<1>, f32) -> ()
+// ADD80-NOT: add.v2

@@ -10,7 +10,7 @@
 // bounds are those of the attributes.
 // SM80: .version 7.0
 // SM80-NEXT: .target sm_80
-// SM90: .version 8.0
+// SM90: .version 8.1
 // SM90-NEXT: .target sm_90a
 // CHECK: .visible .entry kernel(
 // CHECK: .maxntid 128

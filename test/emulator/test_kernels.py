@@ -40,7 +40,7 @@ def compile_program(name, target):
 
 def program(name, rng, m, n, k=64):
     """Inputs and the result of a program of test/programs."""
-    if name == "matmul":
+    if name in ("matmul", "split-matmul"):
         a, b = draw(rng, m, k), draw(rng, k, n)
         return (a, b), a.astype(np.float64) @ b
     if name == "transposed-matmul":
@@ -71,6 +71,7 @@ def program(name, rng, m, n, k=64):
         ("transposed-matmul", (200, 136, 72)),
         ("transposed-matmul", (8, 16, 520)),
         ("narrow-matmul", (72, 136, 72)),
+        ("split-matmul", (130, 128, 136)),
         ("chain", (130, 333)),
         ("chain", (1, 1)),
         ("transposed-chain", (333, 130)),

@@ -92,6 +92,14 @@ def test_narrow_matmul(target, m, n, k, rng):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("m", "k"), [(128, 256), (200, 72), (1, 8), (130, 2000)])
+def test_split_matmul(target, m, k, rng):
+    """Grid points that run in parallel add to the same elements."""
+    a, b = draw(rng, m, k), draw(rng, k, 128)
+    check(run("split-matmul", target, (a, b), (m, 128)), a.astype(np.float64) @ b)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("m", "n"), [(128, 64), (130, 333), (1, 1), (257, 1024)])
 def test_chain(target, m, n, rng):
     a, b, c = draw(rng, m, 64), draw(rng, n, 64), draw(rng, n, 64)
@@ -147,6 +155,7 @@ def test_row_normalised(target, m, k, rng):
         "matmul",
         "transposed-matmul",
         "narrow-matmul",
+        "split-matmul",
         "chain",
         "transposed-chain",
         "normalised-chain",
@@ -160,5 +169,6 @@ def test_assembles(name, target):
     spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", kernel.ptxas_log)
     assert spills == [("0", "0")] * len(kernel.metadata["launches"])
     assert not re.search(r"C75\d\d", kernel.ptxas_log)
+    assert "warning" not in kernel.ptxas_log
     product = "wgmma.mma_async" if target == "sm_90a" else "mma.sync"
     assert product in kernel.ptx

@@ -105,7 +105,7 @@ static Expected<Inst> decode(StringRef name) {
     inst.count = number(1);
     return set(Opcode::TensorLoad);
   }
-  if (is("red(\\.relaxed)?(\\.gpu)?\\.global(\\.gpu)?(\\.v([24]))?\\.add\\."
+  if (is("red(\\.relaxed)?(\\.gpu)?\\.global(\\.gpu)?\\.add(\\.v([24]))?\\."
          "f32")) {
     inst.count = match[5].empty() ? 1 : number(5);
     return set(Opcode::ReduceGlobal);

@@ -1,6 +1,8 @@
 //===- Memory.cpp - Tiles between registers and global memory -------------===//
 
+#include "PTX.h"
 #include "Patterns.h"
+#include "fa/Target/Chip.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -230,15 +232,22 @@ struct GatherPattern : OpConversionPattern<GatherOp> {
   }
 };
 
-struct StorePattern : OpConversionPattern<StoreOp> {
+/// tile.store and tile.accumulate.
+template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
   StorePattern(const TypeConverter &converter, MLIRContext *context,
                KernelContext &kernel)
-      : OpConversionPattern(converter, context), kernel(kernel) {}
+      : OpConversionPattern<OpT>(converter, context), kernel(kernel) {}
   LogicalResult
-  matchAndRewrite(StoreOp op, OneToNOpAdaptor adaptor,
+  matchAndRewrite(OpT op,
+                  typename OpConversionPattern<OpT>::OneToNOpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
     auto type = cast<RankedTensorType>(op.getValue().getType());
+    constexpr bool add = std::is_same_v<OpT, AccumulateOp>;
+    if (add && !type.getElementType().isF32())
+      return op.emitError("adds ")
+             << type.getElementType()
+             << " to memory; on a GPU a tile is accumulated in f32";
     FragmentAttr layout = layoutOf(type);
     Value dest = op.getDest();
     const Team &team = kernel.teamOf(op);
@@ -249,8 +258,9 @@ struct StorePattern : OpConversionPattern<StoreOp> {
     // Threads that hold copies of the same element: one of them stores.
     Value owner = ownsElements(rewriter, loc, team, layout);
 
-    bool pairs =
-        holdsPairs(access, layout, type, dest, op.getOffsets(), op.getOrder());
+    bool pairs = holdsPairs(access, layout, type, dest, op.getOffsets(),
+                            op.getOrder()) &&
+                 (!add || hasVectorReduction());
     int64_t width = pairs ? 2 : 1;
 
     // Registers of one row share its check.
@@ -270,7 +280,11 @@ struct StorePattern : OpConversionPattern<StoreOp> {
         OpBuilder::InsertionGuard inner(rewriter);
         guarded(rewriter, loc, access.inside(reg, 1, rank));
         SmallVector<Value> indices = access.indices(reg);
-        if (pairs) {
+        if (add) {
+          Value pointer = globalPointer(rewriter, loc, dest, indices);
+          ptx::reduceAdd(rewriter, loc, pointer,
+                         adaptor.getValue().slice(reg, width));
+        } else if (pairs) {
           auto pairType = VectorType::get(2, type.getElementType());
           Value pair = vector::FromElementsOp::create(
               rewriter, loc, pairType,
@@ -288,6 +302,12 @@ struct StorePattern : OpConversionPattern<StoreOp> {
     return success();
   }
 
+  /// Whether one instruction adds several elements.
+  bool hasVectorReduction() const {
+    const fa::Chip *chip = fa::findChip(kernel.plan.getChip());
+    return chip && chip->capability >= 90;
+  }
+
   /// Moves the builder into a branch on `condition`, if there is one.
   static void guarded(OpBuilder &builder, Location loc, Value condition) {
     if (!condition)
@@ -296,8 +316,8 @@ struct StorePattern : OpConversionPattern<StoreOp> {
     builder.setInsertionPointToStart(branch.thenBlock());
   }
 
-  /// Whether all replicated lane and warp digits of this thread are zero; null
-  /// when nothing is replicated.
+  /// Whether all replicated lane and warp digits of this thread are zero and
+  /// its warp is one that the layout spans; null when nothing is replicated.
   Value ownsElements(OpBuilder &builder, Location loc, const Team &team,
                      FragmentAttr layout) const {
     Value result;
@@ -321,6 +341,16 @@ struct StorePattern : OpConversionPattern<StoreOp> {
     };
     check(kernel.lane, layout.laneModes());
     check(team.warp, layout.warpModes());
+    int64_t spanned = 1;
+    for (const FragmentAttr::Mode &mode : layout.warpModes())
+      spanned *= mode.extent;
+    if (spanned < team.warps) {
+      Value inside =
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult,
+                                team.warp, constantI32(builder, loc, spanned));
+      result =
+          result ? arith::AndIOp::create(builder, loc, result, inside) : inside;
+    }
     return result;
   }
 
@@ -332,7 +362,7 @@ struct StorePattern : OpConversionPattern<StoreOp> {
 void tl::populateMemoryPatterns(const TypeConverter &converter,
                                 RewritePatternSet &patterns,
                                 KernelContext &kernel) {
-  patterns.add<LoadPattern, StorePattern>(converter, patterns.getContext(),
-                                          kernel);
+  patterns.add<LoadPattern, StorePattern<StoreOp>, StorePattern<AccumulateOp>>(
+      converter, patterns.getContext(), kernel);
   patterns.add<GatherPattern>(converter, patterns.getContext());
 }

@@ -191,6 +191,24 @@ void ptx::tensorLoad(OpBuilder &builder, Location loc, Value dest, Value map,
            constraints);
 }
 
+void ptx::reduceAdd(OpBuilder &builder, Location loc, Value pointer,
+                    ValueRange values) {
+  SmallVector<Value> operands = {pointer};
+  operands.append(values.begin(), values.end());
+  std::string constraints = "l,", list;
+  for (size_t i = 0; i < values.size(); ++i) {
+    constraints += "f,";
+    list += llvm::formatv("{0}${1}", i ? ", " : "", i + 1).str();
+  }
+  bool several = values.size() > 1;
+  assembly(builder, loc, {}, operands,
+           llvm::formatv("red.relaxed.gpu.global.add{0}.f32 [$0], {1};",
+                         several ? ".v" + llvm::utostr(values.size()) : "",
+                         several ? "{" + list + "}" : list)
+               .str(),
+           constraints + "~{memory}");
+}
+
 Value ptx::barrierAny(OpBuilder &builder, Location loc, Value id,
                       int64_t threads, Value condition) {
   Type i32 = builder.getI32Type();

@@ -56,6 +56,11 @@ void barrierExpect(OpBuilder &builder, Location loc, Value barrier,
 void tensorLoad(OpBuilder &builder, Location loc, Value dest, Value map,
                 ValueRange coordinates, Value barrier);
 
+/// Adds f32 `values` (one, two or four) to memory from `pointer` on, in no
+/// order with other accesses; several at once need sm_90.
+void reduceAdd(OpBuilder &builder, Location loc, Value pointer,
+               ValueRange values);
+
 /// Barrier `id` (i32) of `threads` threads; true in all when `condition` (i1)
 /// is true in any.
 Value barrierAny(OpBuilder &builder, Location loc, Value id, int64_t threads,

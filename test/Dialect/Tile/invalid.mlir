@@ -32,6 +32,22 @@ func.func @store_element(%m: memref<?xf16>, %t: tensor<16xf32>, %i: index) {
 
 // -----
 
+func.func @accumulate_element(%m: memref<?xf64>, %t: tensor<16xf32>, %i: index) {
+  // expected-error @+1 {{the memref holds 'f64' but the tile holds 'f32'; convert the tile with arith}}
+  tile.accumulate %t, %m[%i] : tensor<16xf32>, memref<?xf64>
+  return
+}
+
+// -----
+
+func.func @accumulate_half(%m: memref<?xf16>, %t: tensor<16xf16>, %i: index) {
+  // expected-error @+1 {{operand #0 must be statically shaped tensor of 32-bit float or 64-bit float values, but got 'tensor<16xf16>'}}
+  tile.accumulate %t, %m[%i] : tensor<16xf16>, memref<?xf16>
+  return
+}
+
+// -----
+
 func.func @gather_rank(%m: memref<?x?xf32>, %t: tensor<16xi32>) {
   // expected-error @+1 {{the source has rank 2 but there are 1 index tiles}}
   %g = tile.gather %m[%t] : memref<?x?xf32>, tensor<16xi32> -> tensor<16xf32>

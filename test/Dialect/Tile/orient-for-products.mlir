@@ -61,6 +61,8 @@ func.func @computed_right(%a: memref<16x64xf16>, %b: memref<64x32xf32>, %o: memr
   // CHECK: %[[R:.*]] = tile.contract %[[F]], %[[A]], %{{.*}} {maps = [#[[MK]], #[[NK]], #[[MN]]]} : tensor<32x64xf16>, tensor<16x64xf16>, tensor<32x16xf32>
   %r = tile.contract %at, %f, %zero {maps = [#mk, #kn, #mn]}
       : tensor<16x64xf16>, tensor<64x32xf16>, tensor<16x32xf32>
+  // CHECK: tile.accumulate %[[R]], {{.*}} order [1, 0] : tensor<32x16xf32>
+  tile.accumulate %r, %o[%c0, %c0] : tensor<16x32xf32>, memref<16x32xf32>
   // CHECK: tile.store %[[R]], {{.*}} order [1, 0] : tensor<32x16xf32>
   tile.store %r, %o[%c0, %c0] : tensor<16x32xf32>, memref<16x32xf32>
   return

@@ -56,6 +56,15 @@ LogicalResult StoreOp::verify() {
   return verifySameElement(*this, dest.getElementType(), tile.getElementType());
 }
 
+LogicalResult AccumulateOp::verify() {
+  MemRefType dest = getDest().getType();
+  auto tile = cast<RankedTensorType>(getValue().getType());
+  if (failed(verifyAccess(*this, dest, tile.getRank(), getOffsets().size(),
+                          getOrder())))
+    return failure();
+  return verifySameElement(*this, dest.getElementType(), tile.getElementType());
+}
+
 LogicalResult GatherOp::verify() {
   MemRefType source = getSource().getType();
   auto tile = cast<RankedTensorType>(getResult().getType());

@@ -141,6 +141,9 @@ void Orientation::apply() {
     } else if (auto store = dyn_cast<StoreOp>(op)) {
       if (isTransposed(store.getValue()))
         store.setOrderAttr(swapOrder(store.getOrder(), context));
+    } else if (auto add = dyn_cast<AccumulateOp>(op)) {
+      if (isTransposed(add.getValue()))
+        add.setOrderAttr(swapOrder(add.getOrder(), context));
     } else if (auto reduce = dyn_cast<ReduceOp>(op)) {
       if (isTransposed(reduce.getSource()))
         reduce.setDim(1 - reduce.getDim());

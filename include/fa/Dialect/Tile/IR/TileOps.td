@@ -27,7 +27,8 @@ def Tile_Dialect : Dialect {
   let summary = "Programs over tiles of memory";
   let description = [{
     A tile is a value of ranked tensor type with a static shape. `tile.load` and
-    `tile.store` move tiles from and to memrefs with bounds checks, `arith` and
+    `tile.store` move tiles from and to memrefs with bounds checks
+    (`tile.accumulate` adds), `arith` and
     `math` compute on them elementwise, `tile.contract`, `tile.reduce`,
     `tile.broadcast` and `tile.iota` do the rest; `scf` carries them around
     loops. This is the target-neutral level.
@@ -207,6 +208,30 @@ def Tile_StoreOp : Tile_Op<"store", [MemoryEffects<[MemWrite]>]> {
   }];
   let arguments = (ins Tile_Tile:$value, AnyStridedMemRef:$dest,
                        Variadic<Index>:$offsets,
+                       OptionalAttr<DenseI64ArrayAttr>:$order);
+  let assemblyFormat = [{
+    $value `,` $dest `[` $offsets `]` (`order` $order^)? attr-dict
+    `:` type($value) `,` type($dest)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_AccumulateOp : Tile_Op<"accumulate",
+    [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "add a tile to memory";
+  let description = [{
+    `dest[offsets + x] += value[x]` for every element inside the destination.
+    Adds of different grid points to one element are all there in the end; their
+    order, and so the rounding of the sum, is not specified. Nothing in the same
+    grid may read what it accumulates. `order` as in `tile.store`.
+
+    ```mlir
+    tile.accumulate %t, %sum[%m0, %c0] : tensor<64x64xf32>,
+        memref<?x64xf32, strided<[?, 1], offset: ?>>
+    ```
+  }];
+  let arguments = (ins StaticShapeTensorOf<[F32, F64]>:$value,
+                       AnyStridedMemRef:$dest, Variadic<Index>:$offsets,
                        OptionalAttr<DenseI64ArrayAttr>:$order);
   let assemblyFormat = [{
     $value `,` $dest `[` $offsets `]` (`order` $order^)? attr-dict
