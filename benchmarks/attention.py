@@ -27,9 +27,13 @@ def shape_of(seqlen, head_dim, tokens, width):
     return max(1, tokens // seqlen), seqlen, max(1, width // head_dim), head_dim
 
 
-def flop_count(shape, causal):
+# Matrix products in units of the forward's: the backward has five where it has two.
+WORK = {"forward": 1.0, "backward": 2.5, "both": 3.5}
+
+
+def flop_count(shape, causal, what="forward"):
     batch, seqlen, heads, head_dim = shape
-    return 4 * batch * heads * seqlen**2 * head_dim * (0.5 if causal else 1.0)
+    return 4 * batch * heads * seqlen**2 * head_dim * (0.5 if causal else 1.0) * WORK[what]
 
 
 def print_table(rows, columns):
@@ -43,60 +47,87 @@ def print_table(rows, columns):
 # ---------------------------------------------------------------------------
 
 
-def own_gpu(chip, dtype, head_dim, causal):
-    """A function (q, k, v) -> out over an explicit artifact."""
+def own_gpu(chip, dtype, causal, inputs, dout):
+    """A call of an explicit artifact: () -> out, or the gradients where dout is given."""
     import torch
 
+    q, k, v = inputs
+    batch, seqlen, heads, head_dim = q.shape
     short = {"float16": "f16", "bfloat16": "bf16"}[dtype]
-    kernel = fa.compile(chip=chip, dtype=short, head_dim=head_dim, causal=causal)
+    specification = {"chip": chip, "dtype": short, "head_dim": head_dim, "causal": causal}
+    kernel = fa.compile(**specification)
     scale = head_dim**-0.5
 
-    def call(q, k, v):
-        batch, seqlen, heads, _ = q.shape
+    def forward():
         out = torch.empty_like(q)
         lse = torch.empty((batch, heads, seqlen), device=q.device, dtype=torch.float32)
         kernel(q, k, v, scale, out, lse)
-        return out
+        return out, lse
 
-    return call
+    if dout is None:
+        return lambda: forward()[0]
+    out, lse = forward()
+    backward_kernel = fa.compile(**specification, backward=True)
+
+    def backward():
+        delta = torch.empty_like(lse)
+        gradients = [torch.empty_like(x) for x in inputs]
+        backward_kernel(q, k, v, out, lse, dout, scale, delta, *gradients)
+        return gradients
+
+    return backward
 
 
-def sdpa(backend, causal):
+def sdpa(backend, causal, inputs, dout):
+    """The same of PyTorch's operator with one of its backends."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     backend = getattr(SDPBackend, backend)
+    views = [x.transpose(1, 2).requires_grad_(dout is not None) for x in inputs]
 
-    def call(q, k, v):
+    def forward():
         with sdpa_kernel(backend):
-            return torch.nn.functional.scaled_dot_product_attention(
-                q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=causal
-            ).transpose(1, 2)
+            return torch.nn.functional.scaled_dot_product_attention(*views, is_causal=causal)
 
-    return call
+    if dout is None:
+        return lambda: forward().transpose(1, 2)
+    out = forward()
+
+    def backward():
+        grads = torch.autograd.grad(out, views, dout.transpose(1, 2), retain_graph=True)
+        return [grad.transpose(1, 2) for grad in grads]
+
+    return backward
 
 
-def relative_error(out, q, k, v, causal, heads=1):
-    """Relative L2 against float64, on the first batch and head."""
+def relative_error(result, inputs, causal, dout=None):
+    """Relative L2 against float64 on the first batch and head; the largest of three gradients."""
     import torch
 
-    q, k, v = (x[:1, :, :heads].double().transpose(1, 2) for x in (q, k, v))
-    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    difference = out[:1, :, :heads].double().transpose(1, 2) - expected
-    return float(difference.norm() / expected.norm())
+    def head(x):
+        return x[:1, :, :1].detach().double().transpose(1, 2)
+
+    wide = [head(x).requires_grad_(dout is not None) for x in inputs]
+    out = torch.nn.functional.scaled_dot_product_attention(*wide, is_causal=causal)
+    if dout is None:
+        expected, result = [out], [result]
+    else:
+        expected = torch.autograd.grad(out, wide, head(dout))
+    return max(float((head(r) - e).norm() / e.norm()) for r, e in zip(result, expected))
 
 
-def contestants_gpu(args, head_dim, causal):
-    """name -> (q, k, v) -> out; those that refuse the problem map to None."""
+def contestants_gpu(args, causal, inputs, dout):
+    """name -> () -> call; a factory raises where the contestant refuses the problem."""
     made = {}
     for chip in args.chips:
-        made[f"fa {chip}"] = lambda chip=chip: own_gpu(chip, args.dtype, head_dim, causal)
-    made["torch flash"] = lambda: sdpa("FLASH_ATTENTION", causal)
-    made["torch cudnn"] = lambda: sdpa("CUDNN_ATTENTION", causal)
+        made[f"fa {chip}"] = lambda chip=chip: own_gpu(chip, args.dtype, causal, inputs, dout)
+    made["torch flash"] = lambda: sdpa("FLASH_ATTENTION", causal, inputs, dout)
+    made["torch cudnn"] = lambda: sdpa("CUDNN_ATTENTION", causal, inputs, dout)
     return made
 
 
-def time_calls(call, inputs, flush, count):
+def time_calls(call, flush, count):
     """Milliseconds of `count` calls, each with a cold L2 cache."""
     import torch
 
@@ -107,7 +138,7 @@ def time_calls(call, inputs, flush, count):
     for start, end in events:
         flush.zero_()
         start.record()
-        call(*inputs)
+        call()
         end.record()
     torch.cuda.synchronize()
     return [start.elapsed_time(end) for start, end in events]
@@ -118,18 +149,23 @@ def run_gpu_cell(args, shape, causal, flush):
     import torch
 
     dtype = getattr(torch, args.dtype)
-    inputs = [torch.randn(shape, device="cuda", dtype=torch.float32).to(dtype) for _ in range(3)]
+
+    def draw():
+        return torch.randn(shape, device="cuda", dtype=torch.float32).to(dtype)
+
+    inputs = [draw() for _ in range(3)]
+    dout = draw() if args.backward else None
     calls, records = {}, {}
-    for name, make in contestants_gpu(args, shape[3], causal).items():
+    for name, make in contestants_gpu(args, causal, inputs, dout).items():
         records[name] = {"name": name, "shape": shape, "causal": causal, "dtype": args.dtype}
         try:
             call = make()
-            out = call(*inputs)
+            result = call()
             torch.cuda.synchronize()
-            records[name]["error"] = relative_error(out, *inputs, causal)
-            del out
+            records[name]["error"] = relative_error(result, inputs, causal, dout)
+            del result
             for _ in range(2):
-                call(*inputs)
+                call()
             calls[name] = call
         except Exception as error:
             records[name]["refused"] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
@@ -139,13 +175,14 @@ def run_gpu_cell(args, shape, causal, flush):
         order = list(calls)
         random.shuffle(order)
         for name in order:
-            measured = time_calls(calls[name], inputs, flush, args.calls)
+            measured = time_calls(calls[name], flush, args.calls)
             times[name] += measured
             rounds[name].append(median(measured))
     for name in calls:
         record = records[name]
         record["ms"] = median(times[name])
-        record["tflops"] = flop_count(shape, causal) / record["ms"] / 1e9
+        what = "backward" if args.backward else "forward"
+        record["tflops"] = flop_count(shape, causal, what) / record["ms"] / 1e9
         for peer in ("torch flash", "torch cudnn"):
             if peer in calls and name != peer:
                 ratios = [p / own for p, own in zip(rounds[peer], rounds[name])]
@@ -159,7 +196,8 @@ def gpu(args):
     major, minor = torch.cuda.get_device_capability()
     if not args.chips:
         args.chips = ["sm_80", "sm_90a"] if (major, minor) == (9, 0) else ["sm_80"]
-    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, {args.dtype}, TFLOP/s")
+    what = "backward" if args.backward else "forward"
+    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, {args.dtype}, {what}")
     flush = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
     results, rows = [], []
     for head_dim in args.head_dims:
@@ -200,34 +238,56 @@ def label(record):
 # ---------------------------------------------------------------------------
 
 
+def contestants_cpu(args, shape, causal):
+    """name -> call, and the error of this project's result."""
+    import torch
+
+    dtype = getattr(torch, args.dtype)
+
+    def draw():
+        return torch.randn(shape, dtype=torch.float32).to(dtype).requires_grad_(args.backward)
+
+    inputs = [draw() for _ in range(3)]
+    dout = draw().detach() if args.backward else None
+
+    def own():
+        return fa.flash_attn_func(*inputs, causal=causal)
+
+    def peer():
+        views = (x.transpose(1, 2) for x in inputs)
+        out = torch.nn.functional.scaled_dot_product_attention(*views, is_causal=causal)
+        return out.transpose(1, 2)
+
+    def with_gradients(forward):
+        if dout is None:
+            return forward
+        return lambda: torch.autograd.grad(forward(), inputs, dout)
+
+    calls = {"fa": with_gradients(own), "torch": with_gradients(peer)}
+    calls["torch"]()
+    return calls, relative_error(calls["fa"](), inputs, causal, dout)
+
+
 def cpu(args):
     import torch
 
     torch.set_num_threads(args.threads)
     fa.set_num_threads(args.threads)
-    dtype = getattr(torch, args.dtype)
     print(f"{platform.processor() or platform.machine()}, {args.threads} threads, {args.dtype}")
     results, rows = [], []
     for head_dim in args.head_dims:
         for causal in (False, True):
             for seqlen in args.seqlens:
                 shape = (1, seqlen, 8, head_dim)
-                q, k, v = (torch.randn(shape, dtype=torch.float32).to(dtype) for _ in range(3))
-                calls = {
-                    "fa": lambda: fa.flash_attn_func(q, k, v, causal=causal),
-                    "torch": lambda: torch.nn.functional.scaled_dot_product_attention(
-                        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=causal
-                    ).transpose(1, 2),
-                }
-                error = relative_error(calls["fa"](), q, k, v, causal)
-                calls["torch"]()
+                calls, error = contestants_cpu(args, shape, causal)
                 times = {name: [] for name in calls}
                 for _ in range(args.rounds):
                     for name in random.sample(list(calls), 2):
                         start = time.perf_counter()
                         calls[name]()
                         times[name].append(time.perf_counter() - start)
-                gflops = {n: flop_count(shape, causal) / median(t) / 1e9 for n, t in times.items()}
+                flops = flop_count(shape, causal, "both" if args.backward else "forward")
+                gflops = {n: flops / median(t) / 1e9 for n, t in times.items()}
                 ratio = median([t / own for t, own in zip(times["torch"], times["fa"])])
                 results.append(
                     {
@@ -275,6 +335,7 @@ def compile_times(args):
             for head_dim in args.head_dims:
                 specification = {"chip": chip, "head_dim": head_dim, "causal": True}
                 specification["dtype"] = "f32" if chip == "cpu" else "f16"
+                specification |= {name: True for name in args.features}
                 cold, hit = [], []
                 for repeat in range(args.rounds):
                     start = time.perf_counter()
@@ -298,19 +359,26 @@ def compile_times(args):
 
 def launch_once(kernel, native):
     """Runs a kernel on one small problem where this machine can: it is loaded then."""
-    head_dim = kernel.metadata["args"][0]["sizes"][-1]
-    shape, lse_shape = (1, 1, 1, head_dim), (1, 1, 1)
-    if kernel.chip == "cpu":
-        import numpy as np
+    on_cpu = kernel.chip == "cpu"
+    if not on_cpu and not native.device_count():
+        return
+    arguments = []
+    for entry in kernel.metadata["args"]:
+        if "sizes" not in entry:
+            arguments.append(1)
+            continue
+        shape = [size or 1 for size in entry["sizes"]]
+        if on_cpu:
+            import numpy as np
 
-        q, lse = np.zeros(shape, np.float32), np.zeros(lse_shape, np.float32)
-        kernel(q, q, q, 1.0, np.zeros_like(q), lse)
-    elif native.device_count():
-        import torch
+            arguments.append(np.zeros(shape, {"f32": np.float32}[entry["dtype"]]))
+        else:
+            import torch
 
-        q = torch.zeros(shape, device="cuda", dtype=torch.float16)
-        lse = torch.zeros(lse_shape, device="cuda", dtype=torch.float32)
-        kernel(q, q, q, 1.0, torch.empty_like(q), lse)
+            dtype = {"f16": torch.float16, "f32": torch.float32}[entry["dtype"]]
+            arguments.append(torch.zeros(shape, device="cuda", dtype=dtype))
+    kernel(*arguments)
+    if not on_cpu:
         torch.cuda.synchronize()
 
 
@@ -356,7 +424,16 @@ def main():
         sub.add_argument("--tokens", type=int, default=16384)
         sub.add_argument("--width", type=int, default=2048, help="heads * head_dim")
         sub.add_argument("--threads", type=int, default=2, help="cpu")
+        sub.add_argument(
+            "--features",
+            type=lambda text: text.split(","),
+            default=[],
+            help="compile: beside causal, e.g. window_left,softcap",
+        )
         sub.add_argument("--chips", type=lambda text: text.split(","), help="artifacts to measure")
+        sub.add_argument(
+            "--backward", action="store_true", help="gpu: backward alone; cpu: forward and backward"
+        )
         sub.add_argument("--json", metavar="FILE")
         sub.set_defaults(run=run)
 

@@ -37,6 +37,7 @@ static const char *currentTest = "";
     }                                                                          \
   } while (false)
 
+namespace {
 /// Status and message of a call; the message is released.
 struct Result {
   int status;
@@ -50,6 +51,7 @@ struct Result {
     return match;
   }
 };
+} // namespace
 
 static Result take(int status, char *error) {
   Result result{status, error ? error : ""};
@@ -57,6 +59,7 @@ static Result take(int status, char *error) {
   return result;
 }
 
+namespace {
 /// An artifact that is destroyed with its scope.
 struct Compiled {
   fa_artifact *artifact = nullptr;
@@ -83,6 +86,7 @@ struct Compiled {
     return take(status, error);
   }
 };
+} // namespace
 
 static Result save(const Compiled &compiled, const std::string &path) {
   char *error = nullptr;

@@ -119,7 +119,7 @@ class _Operand:
                 f"dimensions, {_SHAPES[rank]}"
             )
         # As FlashAttention-2: the head dimension must be contiguous, else copied.
-        if (view.strides[-1] != 1 and view.shape[-1] > 1) or view.negative_stride:
+        if not view.has_dense_rows:
             array = self.lib.contiguous(array)
             view = _arrays.view(name, array, self.lib)
         self.array = array
@@ -135,28 +135,29 @@ _SHAPES = {
 
 def _check_shapes(q, k, v) -> None:
     """Checks views of q, k and v."""
-    allowed = _DTYPES_ON[q.device_type]
-    if q.dtype not in allowed:
+    dtype, device_type = q.dtype, q.device_type
+    allowed = _DTYPES_ON[device_type]
+    if dtype not in allowed:
         raise TypeError(
-            f"q: dtype {_arrays.long_name(q.dtype)} is not supported on "
-            f"{_DEVICES[q.device_type]}; allowed: {', '.join(map(_arrays.long_name, allowed))}"
+            f"q: dtype {_arrays.long_name(dtype)} is not supported on "
+            f"{_DEVICES[device_type]}; allowed: {', '.join(map(_arrays.long_name, allowed))}"
         )
-    q_shape, k_shape, v_shape = q.shape, k.shape, v.shape
     for name, view in (("k", k), ("v", v)):
-        if view.dtype != q.dtype:
+        if view.dtype != dtype:
             raise TypeError(
                 f"{name}: dtype {_arrays.long_name(view.dtype)} differs from q's; allowed: "
-                f"{_arrays.long_name(q.dtype)}"
+                f"{_arrays.long_name(dtype)}"
             )
-        if view.device_type != q.device_type or view.device_id != q.device_id:
+        if view.device_type != device_type or view.device_id != q.device_id:
             raise ValueError(
                 f"{name}: on {_DEVICES[view.device_type]} device {view.device_id}, but q is on "
-                f"{_DEVICES[q.device_type]} device {q.device_id}; allowed: one device"
+                f"{_DEVICES[device_type]} device {q.device_id}; allowed: one device"
             )
+    q_shape, k_shape, v_shape = q.shape, k.shape, v.shape
     batch, _, heads, head_dim = q_shape
-    for name, size in (("batch", batch), ("heads", heads), ("head_dim", head_dim)):
-        if size == 0:
-            raise ValueError(f"q: {name} is 0 (shape {q_shape}); allowed: at least 1")
+    if not (batch and heads and head_dim):
+        name = "batch" if not batch else "head_dim" if heads else "heads"
+        raise ValueError(f"q: {name} is 0 (shape {q_shape}); allowed: at least 1")
     if head_dim > _MAX_HEAD_DIM:
         raise ValueError(f"q: head_dim {head_dim} is not supported; allowed: 1 to {_MAX_HEAD_DIM}")
     if k_shape[0] != batch:
@@ -167,9 +168,12 @@ def _check_shapes(q, k, v) -> None:
         raise ValueError(
             f"k: {k_shape[2]} heads do not divide q's {heads} heads; allowed: a divisor of {heads}"
         )
-    for dim, name in enumerate(("batch", "seqlen", "heads", "head_dim")):
-        if v_shape[dim] != k_shape[dim]:
-            raise ValueError(f"v: {name} {v_shape[dim]} differs from k's; allowed: {k_shape[dim]}")
+    if v_shape != k_shape:
+        for dim, name in enumerate(("batch", "seqlen", "heads", "head_dim")):
+            if v_shape[dim] != k_shape[dim]:
+                raise ValueError(
+                    f"v: {name} {v_shape[dim]} differs from k's; allowed: {k_shape[dim]}"
+                )
 
 
 # ===-----------------------------------------------------------------------=== #
@@ -207,10 +211,12 @@ def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
 def _views(operands):
     """Views of q, k and v: one operand each, q and kv, or qkv."""
     if len(operands) == 3:
-        return [operand.view for operand in operands]
+        q, k, v = operands
+        return q.view, k.view, v.view
     packed = operands[-1].view
-    views = [packed.select(2, index) for index in range(packed.shape[2])]
-    return views if len(operands) == 1 else [operands[0].view, *views]
+    if len(operands) == 2:
+        return operands[0].view, packed.select(2, 0), packed.select(2, 1)
+    return packed.select(2, 0), packed.select(2, 1), packed.select(2, 2)
 
 
 def _option_arguments(options, causal, real):
@@ -338,15 +344,22 @@ def _torch_route(arrays):
     if torch is None:
         return None
     if not torch.compiler.is_compiling():
+        tensor = torch.Tensor
         for array in arrays:
             kind = type(array)
-            if kind is torch.Tensor:
+            if kind is tensor:
                 if array.requires_grad and torch.is_grad_enabled():
                     break
-            elif issubclass(kind, torch.Tensor):
+            elif issubclass(kind, tensor):
                 break
         else:
-            if not torch._C._len_torch_dispatch_stack():
+            # No dispatch mode, functorch transform or forward derivative is active.
+            state = torch._C
+            if not (
+                state._len_torch_dispatch_stack()
+                or state._are_functorch_transforms_active()
+                or torch.autograd.forward_ad._current_level >= 0
+            ):
                 return None
     from . import _torch
 
@@ -369,28 +382,29 @@ def _run(names, arrays, options, causal, return_attn_probs):
     return out, softmax_lse, first.lib.empty((0,), first.view.dtype, first.array)[0]
 
 
+_QKV, _Q_KV, _PACKED = ("q", "k", "v"), ("q", "kv"), ("qkv",)
+_RANKS = {"q": 4, "k": 4, "v": 4, "kv": 5, "qkv": 5}
+
+
 def _operands(names, arrays):
     """Checked operands: q, k, v; q, kv; or qkv."""
     operands = [_Operand(name, array, _RANKS[name]) for name, array in zip(names, arrays)]
     first = operands[0]
-    for other in operands[1:]:
-        if other.lib is not first.lib:
+    lib = first.lib
+    for other in operands:
+        if other.lib is not lib:
             raise TypeError(
-                f"{other.name}: a {other.lib.name} array beside {first.name}, a "
-                f"{first.lib.name} array; allowed: arrays of one library"
+                f"{other.name}: a {other.lib.name} array beside {first.name}, a {lib.name} array; "
+                "allowed: arrays of one library"
             )
-    packed = operands[-1]
-    parts = _PARTS.get(packed.name)
-    if parts and packed.view.shape[2] != len(parts):
-        raise ValueError(
-            f"{packed.name}: dimension 2 has extent {packed.view.shape[2]}; allowed: "
-            f"{len(parts)} ({', '.join(parts)})"
-        )
+    if len(operands) < 3:
+        name = names[-1]
+        extent = operands[-1].view.shape[2]
+        if extent != len(name):
+            raise ValueError(
+                f"{name}: dimension 2 has extent {extent}; allowed: {len(name)} ({', '.join(name)})"
+            )
     return operands
-
-
-_PARTS = {"kv": "kv", "qkv": "qkv"}
-_RANKS = {"q": 4, "k": 4, "v": 4, "kv": 5, "qkv": 5}
 
 
 def flash_attn_func(
@@ -428,7 +442,7 @@ def flash_attn_func(
     Not supported yet, and refused: dropout_p > 0, alibi_slopes.
     """
     options = _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
-    return _run(("q", "k", "v"), (q, k, v), options, causal, return_attn_probs)
+    return _run(_QKV, (q, k, v), options, causal, return_attn_probs)
 
 
 def flash_attn_kvpacked_func(
@@ -445,7 +459,7 @@ def flash_attn_kvpacked_func(
 ):
     """As flash_attn_func, with k and v in kv: (batch, seqlen_k, 2, heads_k, head_dim)."""
     options = _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
-    return _run(("q", "kv"), (q, kv), options, causal, return_attn_probs)
+    return _run(_Q_KV, (q, kv), options, causal, return_attn_probs)
 
 
 def flash_attn_qkvpacked_func(
@@ -461,7 +475,7 @@ def flash_attn_qkvpacked_func(
 ):
     """As flash_attn_func, with q, k and v in qkv: (batch, seqlen, 3, heads, head_dim)."""
     options = _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
-    return _run(("qkv",), (qkv,), options, causal, return_attn_probs)
+    return _run(_PACKED, (qkv,), options, causal, return_attn_probs)
 
 
 def attention_backward(
@@ -499,7 +513,7 @@ def attention_backward(
     options = _check_options(0.0, softmax_scale, window_size, softcap, None)
     if not isinstance(gradients, str) or set(gradients) - set("qkv"):
         raise ValueError(f"gradients: {gradients!r} is not allowed; allowed: letters of 'qkv'")
-    operands = _operands(("q", "k", "v"), (q, k, v))
+    operands = _operands(_QKV, (q, k, v))
     _check_shapes(*_views(operands))
     rest = _gradient_operands(operands, out, softmax_lse, dout, dsoftmax_lse)
     wanted = [letter in gradients for letter in "qkv"]

@@ -2,7 +2,7 @@
 
 Imported when a call first needs it. Eager calls without gradients do not pass
 here; eager calls with gradients go through one autograd.Function. Under
-torch.compile, torch.export, dispatch modes and for tensor subclasses the
+torch.compile, torch.export, torch.func, dispatch modes and for tensor subclasses the
 operators `flash_attn_mlir::attention` and `::attention_backward` stand for the
 kernels.
 """
@@ -23,6 +23,7 @@ _NO_SECOND = (
 
 def attention(names, arrays, options, causal):
     """out and softmax_lse of tensors that PyTorch must see."""
+    _refuse_tangents(arrays)
     if _is_traced(arrays):
         scale, left, right, softcap = options
         return torch.ops.flash_attn_mlir.attention.default(
@@ -33,8 +34,25 @@ def attention(names, arrays, options, causal):
     return _attention._forward(_attention._operands(names, arrays), options, causal)
 
 
+def _refuse_tangents(arrays):
+    # An operator without a forward derivative would drop tangents silently.
+    forward_ad = torch.autograd.forward_ad
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return
+    for array in arrays:
+        if isinstance(array, torch.Tensor) and forward_ad.unpack_dual(array).tangent is not None:
+            raise NotImplementedError(
+                "flash_attn_mlir: forward-mode derivatives of attention are not supported; "
+                "use reverse mode (backward, torch.autograd.grad)"
+            )
+
+
 def _is_traced(arrays):
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+    ):
         return True
     plain = (torch.Tensor, torch.nn.Parameter)
     return any(isinstance(a, torch.Tensor) and type(a) not in plain for a in arrays)
@@ -43,13 +61,13 @@ def _is_traced(arrays):
 def _split(names, arrays):
     """q, k and v; parts of a packed tensor are views of it."""
     *first, last = arrays
-    parts = _attention._PARTS.get(names[-1])
-    if parts is None:
+    if len(arrays) == 3:
         return arrays
-    if last.dim() != 5 or last.shape[2] != len(parts):
+    count = len(names[-1])
+    if last.dim() != 5 or last.shape[2] != count:
         raise ValueError(
             f"{names[-1]}: shape {tuple(last.shape)} is not supported; allowed: (batch, seqlen, "
-            f"{len(parts)}, heads, head_dim)"
+            f"{count}, heads, head_dim)"
         )
     return (*first, *last.unbind(2))
 
@@ -108,7 +126,6 @@ class _Gradients(torch.autograd.Function):
 # ===-----------------------------------------------------------------------=== #
 
 _OPTIONS = "float? softmax_scale, bool causal, int window_left, int window_right, float softcap"
-_QKV = ("q", "k", "v")
 
 
 @torch.library.custom_op(
@@ -118,7 +135,7 @@ _QKV = ("q", "k", "v")
 )
 def _attention_op(q, k, v, softmax_scale, causal, window_left, window_right, softcap):
     options = softmax_scale, window_left, window_right, softcap
-    return _attention._forward(_attention._operands(_QKV, (q, k, v)), options, causal)
+    return _attention._forward(_attention._operands(_attention._QKV, (q, k, v)), options, causal)
 
 
 @torch.library.custom_op(
@@ -144,7 +161,7 @@ def _backward_op(
 ):
     """A gradient that is not in `gradients` is an empty tensor."""
     options = softmax_scale, window_left, window_right, softcap
-    operands = _attention._operands(_QKV, (q, k, v))
+    operands = _attention._operands(_attention._QKV, (q, k, v))
     rest = _attention._gradient_operands(operands, out, softmax_lse, dout, dsoftmax_lse)
     wanted = [letter in gradients for letter in "qkv"]
     results = _attention._backward(operands, *rest, options, causal, wanted)
@@ -164,7 +181,7 @@ def _described(tensor):
 
 @_attention_op.register_fake
 def _(q, k, v, *_):
-    for name, tensor in zip(_QKV, (q, k, v)):
+    for name, tensor in zip(_attention._QKV, (q, k, v)):
         if tensor.dim() != 4:
             raise ValueError(
                 f"{name}: rank {tensor.dim()} is not supported; allowed: 4 dimensions, "

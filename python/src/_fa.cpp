@@ -47,6 +47,7 @@ static void check(int status, char *error) {
 // Arrays
 //===----------------------------------------------------------------------===//
 
+namespace {
 // The part of the DLPack ABI (unversioned capsule) that is read here.
 namespace dlpack {
 struct Device {
@@ -151,13 +152,19 @@ struct View {
     return false;
   }
 
-  bool negativeStride() const {
+  /// Kernels can read it: the last dimension is contiguous and no stride is
+  /// negative.
+  bool hasDenseRows() const {
+    int last = arg.rank - 1;
+    if (last >= 0 && arg.strides[last] != 1 && arg.sizes[last] > 1)
+      return false;
     for (int i = 0; i < arg.rank; ++i)
       if (arg.strides[i] < 0 && arg.sizes[i] > 1)
-        return true;
-    return false;
+        return false;
+    return true;
   }
 };
+} // namespace
 
 static View viewNumpy(const py::array &array, const std::string &dtype) {
   View view;
@@ -188,6 +195,7 @@ static void fillFromTuple(py::handle tuple, int64_t *values) {
   }
 }
 
+namespace {
 /// The attributes of a tensor that are read at each call, interned once.
 struct TorchNames {
   static PyObject *intern(const char *name) {
@@ -197,6 +205,7 @@ struct TorchNames {
            *dataPtr = intern("data_ptr"), *isCuda = intern("is_cuda"),
            *getDevice = intern("get_device");
 };
+} // namespace
 
 static py::object stolen(PyObject *result) {
   if (!result)
@@ -290,6 +299,7 @@ static View viewDLPack(const py::capsule &capsule) {
 // Artifacts
 //===----------------------------------------------------------------------===//
 
+namespace {
 struct ArtifactDeleter {
   void operator()(fa_artifact *artifact) const {
     fa_artifact_destroy(artifact);
@@ -357,6 +367,7 @@ struct Artifact {
     check(status, error);
   }
 };
+} // namespace
 
 static std::unique_ptr<Artifact> compile(const std::string &mlir,
                                          const std::string &chip,
@@ -441,7 +452,7 @@ PYBIND11_MODULE(_fa, m) {
       .def_property_readonly("rank", [](const View &v) { return v.arg.rank; })
       .def_property_readonly("alignment", &View::alignment)
       .def_property_readonly("broadcast", &View::broadcast)
-      .def_property_readonly("negative_stride", &View::negativeStride)
+      .def_property_readonly("has_dense_rows", &View::hasDenseRows)
       .def("select", &View::select);
 
   m.def("view_numpy", &viewNumpy);

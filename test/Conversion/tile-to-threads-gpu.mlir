@@ -88,3 +88,27 @@ func.func @stage(%m: memref<64x16xf16>) attributes {
 }
 
 // READY: error: is not ready to be distributed: run tile-map-grid, tile-assign-layouts and tile-plan-resources first
+
+// -----
+
+#row = #tile.frag<reg = [2:1:1, 2:0:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+
+// Neighbours in an aligned row are one access; a promise of less is two.
+// CHECK-LABEL: func.func @pairs
+// CHECK: scf.if {{.*}} -> (f16, f16)
+// CHECK:   %[[PAIR:.*]] = llvm.load %{{.*}} {alignment = 4 : i64} : !llvm.ptr<1> -> vector<2xf16>
+// CHECK:   %[[X0:.*]] = vector.extract %[[PAIR]][0]
+// CHECK:   %[[X1:.*]] = vector.extract %[[PAIR]][1]
+// CHECK:   scf.yield %[[X0]], %[[X1]] : f16, f16
+// CHECK: scf.if {{.*}} -> (f16, f16)
+// CHECK-COUNT-4: scf.if {{.*}} -> (f16) {
+func.func @pairs(%m: memref<?x8xf16> {tile.align = 4 : i64}, %n: memref<?x8xf16>, %o: memref<?x8xf16>) attributes {
+    tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 0 : i64} {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %m[%c0, %c0] : memref<?x8xf16> -> tensor<64x8xf16, #row>
+  %s = tile.load %n[%c0, %c0] : memref<?x8xf16> -> tensor<64x8xf16, #row>
+  %u = arith.addf %t, %s : tensor<64x8xf16, #row>
+  tile.store %u, %o[%c0, %c0] : tensor<64x8xf16, #row>, memref<?x8xf16>
+  return
+}

@@ -87,7 +87,9 @@ def test_program(name, target, rng):
         return np.linalg.norm((out - want)[part]) < 1e-3 * np.linalg.norm(want[part])
 
     spare = undetected(kernel, run)
-    assert not spare - collections.Counter(SPARE.get((name, target), {}))
+    # The width of a copy changes nothing in the order of its waits.
+    schedule = "sm_80" if target == "sm_80-4" else target
+    assert not spare - collections.Counter(SPARE.get((name, schedule), {}))
 
 
 @pytest.mark.parametrize("chip", ["sm_80", "sm_90a"])

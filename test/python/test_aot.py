@@ -125,3 +125,22 @@ def test_unwritable_output():
     )
     assert result.returncode == 1
     assert "/no/such/folder" in result.stderr
+
+
+@pytest.mark.parametrize("chip", ["cpu", "sm_80", "sm_90a"])
+def test_backward(tmp_path, chip):
+    options = ["--chip", chip, *SPEC, "--backward", "--d-lse", "--gradients", "kv"]
+    text = aot(tmp_path / "mlir", *options, "--emit", "mlir").decode()
+    assert "d_lse(%d_lse" in text and "d_k(%d_k" in text and "d_q(" not in text
+    aot(tmp_path / "artifact", *options, "--emit", "artifact")
+    kernel = fa.load(tmp_path / "artifact")
+    names = [argument["name"] for argument in kernel.metadata["args"]]
+    want = ["q", "k", "v", "o", "lse", "d_o", "d_lse", "scale", "delta", "d_k", "d_v"]
+    assert names == want
+    assert len(kernel.metadata["launches"]) > 1
+
+
+def test_backward_options_need_backward(tmp_path):
+    result = command("aot", "--chip", "cpu", *SPEC, "--d-lse", "--emit", "mlir", "-o", "-")
+    assert result.returncode == 1
+    assert b"d_lse and gradients are options of backward=True" in result.stderr

@@ -448,6 +448,27 @@ def test_second_derivatives_are_refused(torch, rng):
         dq.sum().backward()
 
 
+def test_forward_mode_is_refused(torch, rng):
+    """Tangents are never dropped silently; tensors without one are not affected."""
+    from torch.autograd import forward_ad
+
+    q, k, v = (x.detach() for x in leaves(torch, rng, *QKV))
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(k, torch.ones_like(k))
+        for arrays in ((q, dual, v), (q.clone().requires_grad_(), dual, v)):
+            with pytest.raises(NotImplementedError, match="forward-mode derivatives"):
+                fa.flash_attn_func(*arrays)
+        torch.testing.assert_close(fa.flash_attn_func(q, k, v), fa.flash_attn_func(q, k, v))
+    with pytest.raises(NotImplementedError, match="forward-mode derivatives"):
+        torch.func.jvp(fa.flash_attn_func, (q, k, v), (q, k, v))
+
+
+def test_vmap(torch, rng, plain_results):
+    q, k, v = (torch.stack([x, 2 * x]).detach() for x in leaves(torch, rng, *QKV))
+    want = torch.stack([fa.flash_attn_func(*x) for x in zip(q, k, v)])
+    torch.testing.assert_close(torch.vmap(fa.flash_attn_func)(q, k, v), want)
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_activation_checkpointing(torch, rng, reentrant):
     from torch.utils.checkpoint import checkpoint

@@ -180,7 +180,7 @@ def test_gradients_are_those_of_attention(options, uses_lse, rng):
     forward = {key: value for key, value in options.items() if key != "d_score"}
 
     def loss():
-        o, lse = attention(q, k, v, **forward)
+        o, lse, _ = attention(q, k, v, **forward)
         return (o * d_o).sum() + (0 if d_lse is None else lse[np.isfinite(lse)] @ d_lse[alive])
 
     alive = np.isfinite(attention(q, k, v, **forward)[1])

@@ -136,6 +136,19 @@ private:
   SmallVector<Value> bases, extents;
 };
 
+/// Whether registers 2 i and 2 i + 1 of a thread are neighbours in a row of
+/// `memref`, aligned to both and inside of it together.
+static bool holdsPairs(Access &access, FragmentAttr layout,
+                       RankedTensorType tile, Value memref, ValueRange offsets,
+                       std::optional<ArrayRef<int64_t>> order) {
+  SmallVector<FragmentAttr::Mode> modes = layout.regModes();
+  return tile.getRank() == 2 && !modes.empty() && modes[0].extent == 2 &&
+         modes[0].dim == 1 && modes[0].stride == 1 && !order &&
+         rowAlignment(memref) * 8 >= 2 * tile.getElementTypeBitWidth() &&
+         !access.checks(1) &&
+         getConstantIntValue(offsets[1]).value_or(1) % 2 == 0;
+}
+
 struct LoadPattern : OpConversionPattern<LoadOp> {
   LoadPattern(const TypeConverter &converter, MLIRContext *context,
               KernelContext &kernel)
@@ -151,25 +164,37 @@ struct LoadPattern : OpConversionPattern<LoadOp> {
                   source, op.getOffsets(), op.getOrder());
     Value zero = arith::ConstantOp::create(
         rewriter, loc, rewriter.getZeroAttr(type.getElementType()));
+    int64_t width =
+        holdsPairs(access, layout, type, source, op.getOffsets(), op.getOrder())
+            ? 2
+            : 1;
     SmallVector<Value> results;
-    for (int64_t reg = 0, e = layout.numRegisters(); reg < e; ++reg) {
+    for (int64_t reg = 0, e = layout.numRegisters(); reg < e; reg += width) {
       SmallVector<Value> indices = access.indices(reg);
+      auto loaded = [&](OpBuilder &builder) -> SmallVector<Value> {
+        if (width == 1)
+          return {memref::LoadOp::create(builder, loc, source, indices)};
+        Value pair = LLVM::LoadOp::create(
+            builder, loc, VectorType::get(2, type.getElementType()),
+            globalPointer(builder, loc, source, indices),
+            type.getElementTypeBitWidth() / 4);
+        return {vector::ExtractOp::create(builder, loc, pair, 0),
+                vector::ExtractOp::create(builder, loc, pair, 1)};
+      };
       Value inside = access.inside(reg, 0, type.getRank());
       if (!inside) {
-        results.push_back(
-            memref::LoadOp::create(rewriter, loc, source, indices));
+        results.append(loaded(rewriter));
         continue;
       }
       auto branch = scf::IfOp::create(
           rewriter, loc, inside,
           [&](OpBuilder &builder, Location loc) {
-            Value value = memref::LoadOp::create(builder, loc, source, indices);
-            scf::YieldOp::create(builder, loc, value);
+            scf::YieldOp::create(builder, loc, loaded(builder));
           },
           [&](OpBuilder &builder, Location loc) {
-            scf::YieldOp::create(builder, loc, zero);
+            scf::YieldOp::create(builder, loc, SmallVector<Value>(width, zero));
           });
-      results.push_back(branch.getResult(0));
+      llvm::append_range(results, branch.getResults());
     }
     rewriter.replaceOpWithMultiple(op, {results});
     return success();
@@ -271,11 +296,9 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     // Threads that hold copies of the same element: one of them stores.
     Value owner = ownsElements(rewriter, loc, kernel, team, layout);
 
-    SmallVector<FragmentAttr::Mode> modes = layout.regModes();
-    bool pairs = rank == 2 && !modes.empty() && modes[0].extent == 2 &&
-                 modes[0].dim == 1 && modes[0].stride == 1 && !op.getOrder() &&
-                 rowAlignment(dest) * 8 >= 2 * type.getElementTypeBitWidth() &&
-                 !access.checks(1) && (!add || hasVectorReduction());
+    bool pairs = holdsPairs(access, layout, type, dest, op.getOffsets(),
+                            op.getOrder()) &&
+                 (!add || hasVectorReduction());
     int64_t width = pairs ? 2 : 1;
 
     // Registers of one row share its check.

@@ -14,8 +14,8 @@
 // CHECK:   %[[T:.*]] = math.tanh %[[X]]
 // CHECK-NOT: arith.mulf %[[T]], %[[CAP]]
 // CHECK:   %[[GT:.*]] = arith.mulf %[[G]], %[[CAP]]
-// CHECK:   %[[ONE:.*]] = arith.constant 1.0
 // CHECK:   %[[TT:.*]] = arith.mulf %[[T]], %[[T]]
+// CHECK:   %[[ONE:.*]] = arith.constant 1.0
 // CHECK:   %[[SLOPE:.*]] = arith.subf %[[ONE]], %[[TT]]
 // CHECK:   %[[GX:.*]] = arith.mulf %[[GT]], %[[SLOPE]]
 // CHECK:   %[[GS:.*]] = arith.divf %[[GX]], %[[CAP]]
@@ -34,19 +34,19 @@ func.func @softcap(%q: memref<4x8xf32>, %do: memref<4x8xf32>, %l: memref<4xf32>,
   return
 }
 
-// A value that is used twice sums up; casts go back; what does not depend on the
-// score passes nothing on, whatever it is.
+// A value that is used twice sums up, in the accumulator type; what does not
+// depend on the score passes nothing on, whatever it is.
 // CHECK-LABEL: func.func @sums
 // CHECK: derivative {
 // CHECK: ^bb0(%[[S:.*]]: f32, %{{.*}}: index, %{{.*}}: index, %{{.*}}: index, %[[J:.*]]: index, %[[G:.*]]: f32):
 // CHECK:   %[[H:.*]] = arith.truncf %[[S]] : f32 to f16
-// CHECK:   %[[G16:.*]] = arith.truncf %[[G]] : f32 to f16
-// CHECK:   %[[A:.*]] = arith.mulf %[[G16]], %[[H]] : f16
-// CHECK:   %[[B:.*]] = arith.mulf %[[G16]], %[[H]] : f16
-// CHECK:   %[[SUM:.*]] = arith.addf %[[A]], %[[B]] : f16
-// CHECK:   %[[GS:.*]] = arith.extf %[[SUM]] : f16 to f32
+// CHECK:   %[[H1:.*]] = arith.extf %[[H]] : f16 to f32
+// CHECK:   %[[A:.*]] = arith.mulf %[[G]], %[[H1]] : f32
+// CHECK:   %[[H2:.*]] = arith.extf %[[H]] : f16 to f32
+// CHECK:   %[[B:.*]] = arith.mulf %[[G]], %[[H2]] : f32
+// CHECK:   %[[SUM:.*]] = arith.addf %[[A]], %[[B]] : f32
 // CHECK-NOT: math.floor
-// CHECK:   fa.yield %[[GS]]
+// CHECK:   fa.yield %[[SUM]]
 func.func @sums(%q: memref<4x8xf32>, %do: memref<4x8xf32>, %l: memref<4xf32>, %scale: f32) {
   fa.attention_backward ins(%q, %q, %q, %l, %do : memref<4x8xf32>, memref<4x8xf32>, memref<4x8xf32>, memref<4xf32>, memref<4x8xf32>)
       scale(%scale : f32) delta(%l : memref<4xf32>) d_q(%q : memref<4x8xf32>)
@@ -93,12 +93,12 @@ func.func @given(%q: memref<4x8xf32>, %do: memref<4x8xf32>, %l: memref<4xf32>, %
 #me = affine_map<(b, h, m, n, d, e) -> (m, e)>
 #m = affine_map<(b, h, m, n, d, e) -> (m)>
 func.func @refused(%q: memref<4x8xf32>, %do: memref<4x8xf32>, %l: memref<4xf32>, %scale: f32) {
-  // expected-error @+1 {{has a score region with math.floor, which fa-differentiate has no derivative of; use add, sub, mul}}
   fa.attention_backward ins(%q, %q, %q, %l, %do : memref<4x8xf32>, memref<4x8xf32>, memref<4x8xf32>, memref<4xf32>, memref<4x8xf32>)
       scale(%scale : f32) delta(%l : memref<4xf32>) d_q(%q : memref<4x8xf32>)
       {delta_known, indexing_maps = [#mn, #nd, #ne, #me, #m]}
       score {
       ^bb0(%s: f32, %b: index, %h: index, %i: index, %j: index):
+        // expected-error @+1 {{has no derivative, and the score region applies it to the score or to a capture with gradients; use add, sub, mul}}
         %y = math.floor %s : f32
         fa.yield %y : f32
       }

@@ -212,15 +212,17 @@ func.func @finite_scores(%q: !m, %s: f32, %cap: f32, %l: memref<?xf32>) {
   return
 }
 
-// A captured scalar that is added may be.
-// CHECK-LABEL: func.func @scalar_bias(
+// A constant of -inf is.
+// CHECK-LABEL: func.func @dropped(
 // CHECK: tile.nonfinite
-func.func @scalar_bias(%q: !m, %s: f32, %bias: f32, %l: memref<?xf32>) {
-  fa.attention ins(%q, %q, %q : !m, !m, !m) scale(%s : f32) captures(%bias : f32)
-    outs(%q, %l : !m, memref<?xf32>) {indexing_maps = #maps, fa.schedule = #cpu, capture_maps = [unit]}
+func.func @dropped(%q: !m, %s: f32, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : !m, !m, !m) scale(%s : f32)
+    outs(%q, %l : !m, memref<?xf32>) {indexing_maps = #maps, fa.schedule = #cpu}
     score {
-    ^bb0(%x: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
-      %r = arith.addf %x, %c : f32
+    ^bb0(%x: f32, %b: index, %h: index, %m: index, %n: index):
+      %ninf = arith.constant 0xFF800000 : f32
+      %early = arith.cmpi slt, %n, %m : index
+      %r = arith.select %early, %ninf, %x : f32
       fa.yield %r : f32
     }
   return

@@ -11,38 +11,64 @@ using namespace mlir::bufferization;
 using namespace mlir::fa;
 
 namespace {
+/// fa.attention and fa.attention_backward.
+template <typename OpTy>
 struct AttentionModel
-    : public BufferizableOpInterface::ExternalModel<AttentionModel,
-                                                    AttentionOp> {
-  /// o or lse, of which every element is written and none is read.
-  static bool isDestination(Operation *op, OpOperand &operand) {
-    auto attention = cast<AttentionOp>(op);
-    return &operand == &attention.getOMutable() ||
-           &operand == &attention.getLseMutable();
+    : public BufferizableOpInterface::ExternalModel<AttentionModel<OpTy>,
+                                                    OpTy> {
+  /// The result of a destination, of which every element is written and none is
+  /// read.
+  static std::optional<unsigned> resultOf(Operation *op, OpOperand &operand) {
+    auto destinations = cast<OpTy>(op).getDestinations();
+    auto found = llvm::find(destinations, &operand);
+    if (found == destinations.end())
+      return std::nullopt;
+    return found - destinations.begin();
   }
 
   bool bufferizesToMemoryRead(Operation *op, OpOperand &operand,
                               const AnalysisState &) const {
-    return !isDestination(op, operand);
+    return !resultOf(op, operand);
   }
   bool bufferizesToMemoryWrite(Operation *op, OpOperand &operand,
                                const AnalysisState &) const {
-    return isDestination(op, operand);
+    return resultOf(op, operand).has_value();
   }
   AliasingValueList getAliasingValues(Operation *op, OpOperand &operand,
                                       const AnalysisState &) const {
-    auto attention = cast<AttentionOp>(op);
-    if (!isDestination(op, operand))
-      return {};
-    unsigned result = &operand == &attention.getOMutable() ? 0 : 1;
-    return {{op->getResult(result), BufferRelation::Equivalent}};
+    if (std::optional<unsigned> result = resultOf(op, operand))
+      return {{op->getResult(*result), BufferRelation::Equivalent}};
+    return {};
+  }
+
+  /// Captures passed as they are reach a region as memrefs, too.
+  static void convertCaptures(RewriterBase &rewriter, OpTy op, Region &region) {
+    if (region.empty())
+      return;
+    Block &body = region.front();
+    rewriter.setInsertionPointToStart(&body);
+    for (auto [number, capture] : llvm::enumerate(op.getCaptures())) {
+      BlockArgument argument = body.getArgument(5 + number);
+      auto tensor = dyn_cast<TensorType>(argument.getType());
+      if (!tensor)
+        continue;
+      rewriter.modifyOpInPlace(
+          op, [&, type = capture.getType()] { argument.setType(type); });
+      // Gathers inside, bufferized before, read through these.
+      for (Operation *user : llvm::make_early_inc_range(argument.getUsers()))
+        if (isa<ToBufferOp>(user))
+          rewriter.replaceOp(user, argument);
+      if (llvm::all_of(argument.getUsers(), llvm::IsaPred<GatherOp>))
+        continue;
+      auto view = ToTensorOp::create(rewriter, op.getLoc(), tensor, argument);
+      rewriter.replaceAllUsesExcept(argument, view, view);
+    }
   }
 
   LogicalResult bufferize(Operation *op, RewriterBase &rewriter,
                           const BufferizationOptions &options,
                           BufferizationState &state) const {
-    auto attention = cast<AttentionOp>(op);
-    if (!attention.hasTensorSemantics())
+    if (!cast<OpTy>(op).hasTensorSemantics())
       return success();
     OpBuilder::InsertionGuard guard(rewriter);
     rewriter.setInsertionPoint(op);
@@ -57,39 +83,20 @@ struct AttentionModel
         return failure();
       operands.push_back(*buffer);
     }
-    OperationState newState(op->getLoc(), AttentionOp::getOperationName(),
-                            operands, TypeRange(), op->getAttrs());
-    newState.addRegion();
-    auto onMemRefs = cast<AttentionOp>(rewriter.create(newState));
-
-    // Captures passed as they are reach the region as memrefs, too.
-    Region &score = onMemRefs.getScore();
-    rewriter.inlineRegionBefore(attention.getScore(), score, score.begin());
-    if (!score.empty()) {
-      Block &body = score.front();
-      rewriter.setInsertionPointToStart(&body);
-      for (unsigned number = 0; number < onMemRefs.getCaptures().size();
-           ++number) {
-        Value capture = onMemRefs.getCaptures()[number];
-        BlockArgument argument = body.getArgument(5 + number);
-        auto tensor = dyn_cast<TensorType>(argument.getType());
-        if (!tensor)
-          continue;
-        rewriter.modifyOpInPlace(onMemRefs,
-                                 [&] { argument.setType(capture.getType()); });
-        // Gathers inside, bufferized before, read through these.
-        for (Operation *user : llvm::make_early_inc_range(argument.getUsers()))
-          if (isa<ToBufferOp>(user))
-            rewriter.replaceOp(user, argument);
-        if (llvm::all_of(argument.getUsers(), llvm::IsaPred<GatherOp>))
-          continue;
-        auto view =
-            ToTensorOp::create(rewriter, op->getLoc(), tensor, argument);
-        rewriter.replaceAllUsesExcept(argument, view, view);
-      }
+    OperationState newState(op->getLoc(), OpTy::getOperationName(), operands,
+                            TypeRange(), op->getAttrs());
+    for (unsigned i = 0; i < op->getNumRegions(); ++i)
+      newState.addRegion();
+    auto onMemRefs = cast<OpTy>(rewriter.create(newState));
+    for (auto [from, to] :
+         llvm::zip(op->getRegions(), onMemRefs->getRegions())) {
+      rewriter.inlineRegionBefore(from, to, to.begin());
+      convertCaptures(rewriter, onMemRefs, to);
     }
-    replaceOpWithBufferizedValues(
-        rewriter, op, ValueRange{onMemRefs.getO(), onMemRefs.getLse()});
+    SmallVector<Value> buffers;
+    for (OpOperand *destination : onMemRefs.getDestinations())
+      buffers.push_back(destination->get());
+    replaceOpWithBufferizedValues(rewriter, op, buffers);
     return success();
   }
 };
@@ -126,7 +133,9 @@ struct GatherModel
 void fa::registerBufferizableOpInterfaceExternalModels(
     DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, FADialect *) {
-    AttentionOp::attachInterface<AttentionModel>(*context);
+    AttentionOp::attachInterface<AttentionModel<AttentionOp>>(*context);
+    AttentionBackwardOp::attachInterface<AttentionModel<AttentionBackwardOp>>(
+        *context);
     GatherOp::attachInterface<GatherModel>(*context);
     context->loadDialect<BufferizationDialect, memref::MemRefDialect>();
   });

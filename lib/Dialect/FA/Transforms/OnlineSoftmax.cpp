@@ -149,43 +149,51 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
 //===----------------------------------------------------------------------===//
 
 /// Whether `value` of a score region is finite where the products are, as far
-/// as can be seen; sums and products of such numbers are taken not to overflow.
-static bool isFinite(Value value) {
-  if (auto arg = dyn_cast<BlockArgument>(value))
-    // The score. What is captured can hold anything.
-    return arg.getArgNumber() == 0 || !isa<FloatType>(value.getType());
+/// as can be seen. Sums and products are taken not to overflow, and a captured
+/// number that is a factor (a cap, a slope) to be finite; anything else that is
+/// captured can be infinite.
+static bool isFinite(Value value, ValueRange captures) {
+  constexpr unsigned kFirstCapture = 5; // after the score and b, h, m, n
+  auto arg = dyn_cast<BlockArgument>(value);
+  if (arg)
+    return arg.getArgNumber() < kFirstCapture;
   FloatAttr constant;
   if (matchPattern(value, m_Constant(&constant)))
     return constant.getValue().isFinite();
+  auto areFinite = [&](ValueRange values) {
+    return llvm::all_of(values, [&](Value v) { return isFinite(v, captures); });
+  };
+  auto isFactor = [&](Value factor) {
+    auto arg = dyn_cast<BlockArgument>(factor);
+    bool isNumber = arg && arg.getArgNumber() >= kFirstCapture &&
+                    !isa<ShapedType>(
+                        captures[arg.getArgNumber() - kFirstCapture].getType());
+    return isNumber || isFinite(factor, captures);
+  };
   Operation *op = value.getDefiningOp();
   if (isa<math::TanhOp, arith::SIToFPOp, arith::UIToFPOp>(op))
     return true;
-  // cap * tanh(s / cap): 0 or NaN where the captured number is infinite.
   if (isa<arith::MulFOp>(op))
-    for (int64_t i : {0, 1}) {
-      auto tanh = op->getOperand(i).getDefiningOp<math::TanhOp>();
-      auto quotient =
-          tanh ? tanh.getOperand().getDefiningOp<arith::DivFOp>() : nullptr;
-      if (quotient && quotient.getRhs() == op->getOperand(1 - i))
-        return true;
-    }
+    return llvm::all_of(op->getOperands(), isFactor);
   if (isa<arith::DivFOp>(op)) {
     FloatAttr divisor;
     return matchPattern(op->getOperand(1), m_Constant(&divisor)) &&
-           !divisor.getValue().isZero() && isFinite(op->getOperand(0));
+           !divisor.getValue().isZero() && areFinite(op->getOperand(0));
   }
   if (isa<arith::SelectOp>(op))
-    return isFinite(op->getOperand(1)) && isFinite(op->getOperand(2));
-  return isa<arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::NegFOp,
-             arith::MaximumFOp, arith::MinimumFOp, arith::MaxNumFOp,
-             arith::MinNumFOp, math::AbsFOp>(op) &&
-         llvm::all_of(op->getOperands(), isFinite);
+    return areFinite(op->getOperands().drop_front());
+  return isa<arith::AddFOp, arith::SubFOp, arith::NegFOp, arith::MaximumFOp,
+             arith::MinimumFOp, arith::MaxNumFOp, arith::MinNumFOp,
+             math::AbsFOp>(op) &&
+         areFinite(op->getOperands());
 }
 
-/// Whether the score that `region` yields may be -inf, so that a key is not
+/// Whether the score that the region yields may be -inf, so that a key is not
 /// kept that the mask keeps.
-static bool mayDropKeys(Region &region) {
-  return !isFinite(region.front().getTerminator()->getOperand(0));
+static bool mayDropKeys(AttentionOp op) {
+  return !op.getScore().empty() &&
+         !isFinite(op.getScore().front().getTerminator()->getOperand(0),
+                   op.getCaptures());
 }
 
 //===----------------------------------------------------------------------===//
@@ -350,7 +358,7 @@ LogicalResult Emitter::run() {
     // see that key. Blocks without masked scores have no such rows, and keys
     // beyond the end are loaded as zeros. A score region may drop keys in any
     // block.
-    bool regionDrops = hasRegion && mayDropKeys(attention.getScore());
+    bool regionDrops = mayDropKeys(attention);
     auto careful = [&]() -> Value {
       Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
       return choose(

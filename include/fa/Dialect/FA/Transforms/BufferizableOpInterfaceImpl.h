@@ -6,7 +6,8 @@
 namespace mlir {
 class DialectRegistry;
 namespace fa {
-/// Lets one-shot-bufferize rewrite fa.attention and fa.gather on memrefs.
+/// Lets one-shot-bufferize rewrite fa.attention, fa.attention_backward and
+/// fa.gather on memrefs.
 void registerBufferizableOpInterfaceExternalModels(DialectRegistry &registry);
 } // namespace fa
 } // namespace mlir

@@ -34,7 +34,7 @@ def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
 def FASimplifyMask : Pass<"fa-simplify-mask", "::mlir::func::FuncOp"> {
   let summary = "drop what a mask says twice";
   let description = [{
-    Drops constraints that follow from the others or from what holds of every
+    Of attention and its backward. Drops constraints that follow from the others or from what holds of every
     score (`0 <= m < lq`, `0 <= n < lk`, `b, h >= 0`), sets that hold no score
     and sets that lie in another. A set without constraints makes the mask
     absent.
@@ -48,49 +48,6 @@ def FASimplifyMask : Pass<"fa-simplify-mask", "::mlir::func::FuncOp"> {
     mask <affine_set<(b, h, m, n)[lq, lk] : (m + lk - lq - n >= 0)>>
     ```
   }];
-}
-
-def FADifferentiate : Pass<"fa-differentiate", "::mlir::func::FuncOp"> {
-  let summary = "the derivative region of a score region";
-  let description = [{
-    Gives each `fa.attention_backward` that has a score region and no derivative
-    region the one that reverse-mode differentiation makes of it. The derivative
-    is with respect to the score; captures and coordinates are constants.
-
-    Differentiable are add, sub, mul, div, fma, neg, abs, min, max, select, casts
-    between float types, exp, exp2, log, log1p, sqrt, rsqrt, tanh, erf, sin, cos
-    and pow; whatever does not depend on the score, integers and comparisons may
-    be anything. Where a function has no derivative: abs has 0 at 0, and of equal
-    operands of min and max the first takes the gradient.
-
-    Input:
-    ```mlir
-    score {
-    ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %cap: f32):
-      %x = arith.divf %s, %cap : f32
-      %t = math.tanh %x : f32
-      %y = arith.mulf %t, %cap : f32
-      fa.yield %y : f32
-    }
-    ```
-    Output, beside it:
-    ```mlir
-    derivative {
-    ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %cap: f32, %g: f32):
-      %x = arith.divf %s, %cap : f32
-      %t = math.tanh %x : f32
-      %gt = arith.mulf %g, %cap : f32
-      %one = arith.constant 1.0 : f32
-      %tt = arith.mulf %t, %t : f32
-      %slope = arith.subf %one, %tt : f32
-      %gx = arith.mulf %gt, %slope : f32
-      %gs = arith.divf %gx, %cap : f32
-      fa.yield %gs : f32
-    }
-    ```
-  }];
-  let dependentDialects = ["::mlir::arith::ArithDialect",
-                           "::mlir::math::MathDialect"];
 }
 
 def FASplitBackward : Pass<"fa-split-backward", "::mlir::func::FuncOp"> {
@@ -179,10 +136,10 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     ask whether their values hold NaN or infinity (`tile.nonfinite`) and, if so,
     add one key at a time to the rows that keep it. Keys beyond the lengths are
     loaded as zeros. A score region can drop keys as well, with a score of -inf:
-    where it may (it reads captured numbers other than a soft cap, or constants
-    of infinity, or functions with poles), every block asks, and the rows that
-    keep a key are those whose score is not -inf. A soft cap or a product with a
-    position asks nothing. Infinite q or k make scores of -inf too: without such
+    where it may (it reads captured tensors, or constants of infinity, or
+    functions with poles), every block asks, and the rows that keep a key are
+    those whose score is not -inf. A captured number is taken to be finite: a
+    soft cap or a product with a position asks nothing. Infinite q or k make scores of -inf too: without such
     a region, the values of these keys are multiplied.
 
     Input:
@@ -282,6 +239,56 @@ def FASplitMaskLoops : Pass<"fa-split-mask-loops", "::mlir::func::FuncOp"> {
       "::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect"];
 }
 
+def FADifferentiate : Pass<"fa-differentiate", "::mlir::func::FuncOp"> {
+  let summary = "derivative regions from score regions";
+  let description = [{
+    Gives each `fa.attention_backward` that has a score region and no derivative
+    region the latter, by reverse differentiation: the score once more, then its
+    operations from the last to the first, each of which hands the gradient of
+    its result on to its operands. A capture that is read by `fa.gather` gets an
+    `fa.accumulate` at the same indices.
+
+    Only what lies between the raw score or a capture of `capture_grads` and the
+    result is differentiated: `arith` addf, subf, mulf, divf, negf, minimumf,
+    maximumf, minnumf, maxnumf, select, extf, truncf; `math` absf, exp, exp2, fma,
+    log, log1p, sqrt, rsqrt, tanh, erf, sin, cos, powf; `fa.gather`. Any other
+    operation there is refused by name; elsewhere it is a constant, as are
+    comparisons, conversions to integers and what is computed from these.
+    Gradients are kept in the accumulator type (f64 where the score uses f64).
+
+    Where a function has a kink: the gradient of `abs` at 0 is 0; of equal
+    operands of a minimum or maximum each gets half; `select` passes it to the
+    chosen operand; the exponent of `powf` gets none where the power is 0, its
+    base none where the exponent is 0.
+
+    Input:
+    ```mlir
+    fa.attention_backward ... captures(%bias : memref<8x512xf32>) ...
+      {capture_grads = array<i64: 0>, ...} score {
+    ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %x: f32):
+      %t = math.tanh %r : f32
+      %s = arith.mulf %t, %x : f32
+      fa.yield %s : f32
+    }
+    ```
+    Output:
+    ```mlir
+    fa.attention_backward ... score { ... } derivative {
+    ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %x: f32, %ds: f32):
+      %t = math.tanh %r : f32
+      %dt = arith.mulf %ds, %x : f32
+      %dx = arith.mulf %ds, %t : f32
+      %square = arith.mulf %t, %t : f32
+      %slope = arith.subf %one, %square : f32
+      %dr = arith.mulf %dt, %slope : f32
+      fa.yield %dr, %dx : f32, f32
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+      "::mlir::math::MathDialect"];
+}
+
 def FADecompose : Pass<"fa-decompose", "::mlir::func::FuncOp"> {
   let summary = "the executable meaning of attention, as linalg.generic";
   let description = [{
@@ -289,6 +296,11 @@ def FADecompose : Pass<"fa-decompose", "::mlir::func::FuncOp"> {
     a sequence of `linalg.generic` that follows its documentation step by step.
     Scores are materialised: this is the definition to compare with, not a way
     to run.
+
+    `fa.attention_backward` likewise, after `fa-differentiate` when it has a
+    score region; its sums, in which several scores meet in one element (query
+    heads of a group, gathered captures), are `scf.for` nests that add to one
+    element at a time.
 
     Input:
     ```mlir
@@ -303,11 +315,27 @@ def FADecompose : Pass<"fa-decompose", "::mlir::func::FuncOp"> {
     %o = linalg.generic ... arith.divf
     %lse = linalg.generic ... math.log
     ```
+
+    Input:
+    ```mlir
+    fa.attention_backward ins(%q, %k, %v, %lse, %d_o : ...) o(%o : ...) ...
+    ```
+    Output:
+    ```mlir
+    %delta = linalg.generic ... // the sum of o * d_o, less d_lse
+    %s = linalg.generic ... // scores; -inf where not kept
+    %p = linalg.generic ... math.exp
+    %dp = linalg.generic ... // the sum of d_o * v
+    %ds = linalg.generic ...
+    %dr = linalg.generic ... // the derivative region
+    %sum = scf.for ... // d_k: adds dr * q at the key head of h
+    %d_k = linalg.generic ... // times scale, in the type of d_k
+    ```
   }];
   let dependentDialects = ["::mlir::affine::AffineDialect",
       "::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",
       "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
-      "::mlir::tensor::TensorDialect"];
+      "::mlir::scf::SCFDialect", "::mlir::tensor::TensorDialect"];
 }
 
 #endif // FA_DIALECT_FA_TRANSFORMS_PASSES
