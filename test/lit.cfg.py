@@ -29,7 +29,16 @@ _PLANS = {
     "mma8": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 2',
     "wgmma": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2',
 }
-_PROGRAMS = ["chain", "matmul", "narrow-matmul", "row-normalised", "split-matmul", "transposed-matmul"]
+_PROGRAMS = [
+    "both-ways",
+    "chain",
+    "matmul",
+    "narrow-matmul",
+    "rectified-matmul",
+    "row-normalised",
+    "split-matmul",
+    "transposed-matmul",
+]
 for _program in _PROGRAMS:
     for _plan, _text in _PLANS.items():
         _path = os.path.join(config.test_source_root, "programs", _program + ".mlir")

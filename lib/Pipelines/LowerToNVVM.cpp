@@ -23,6 +23,7 @@ void fa::buildLowerTileToNVVMPipeline(OpPassManager &manager) {
   func.addPass(tl::createTileMapGrid());
   func.addPass(tl::createTileOrientForProducts());
   func.addPass(tl::createTileAsyncCopy());
+  func.addPass(tl::createTileStage());
   addCleanup(func);
   func.addPass(tl::createTileRoles());
   func.addPass(tl::createTilePipeline());

@@ -58,6 +58,35 @@ func.func @product(%o: memref<64x16xf32>) attributes {
   return
 }
 
+// -----
+
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 2:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+
+// Four pairs per thread, between two barriers. Rows are 32 bytes here: the two
+// chunks of a row are exchanged where bit 2 of the row is set.
+// CHECK-LABEL: func.func @stage
+// CHECK: %[[ROWBYTES:.*]] = arith.muli %{{.*}}, %c32_i32
+// CHECK: %[[SHIFTED:.*]] = arith.shrui %[[ROWBYTES]], %c7_i32
+// CHECK: %[[PHASE:.*]] = arith.andi %[[SHIFTED]], %c1_i32
+// CHECK: nvvm.barrier0
+// CHECK: %[[BITS:.*]] = arith.shli %[[PHASE]], %c4_i32
+// CHECK: arith.xori %{{.*}}, %[[BITS]]
+// CHECK: %[[AT:.*]] = llvm.getelementptr %[[PLACE:.*]][0]
+// CHECK: llvm.store %{{.*}}, %[[AT]] {alignment = 4 : i64} : vector<2xf16>, !llvm.ptr<3>
+// CHECK: %[[BELOW:.*]] = llvm.getelementptr %[[PLACE]][256]
+// CHECK: llvm.store %{{.*}}, %[[BELOW]] {alignment = 4 : i64} : vector<2xf16>, !llvm.ptr<3>
+// CHECK-COUNT-2: llvm.store
+// CHECK-NOT: llvm.store
+// CHECK: nvvm.barrier0
+func.func @stage(%m: memref<64x16xf16>) attributes {
+    tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 2048 : i64} {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %m[%c0, %c0] : memref<64x16xf16> -> tensor<64x16xf16, #acc>
+  %b = tile.stage %t {offset = 0 : i64} : tensor<64x16xf16, #acc> -> !tile.buffer<64x16xf16, swizzle = 32>
+  return
+}
+
 // READY: error: is not ready to be distributed: run tile-map-grid, tile-assign-layouts and tile-plan-resources first
 
 // -----

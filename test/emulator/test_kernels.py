@@ -49,6 +49,9 @@ def program(name, rng, m, n, k=64):
     if name == "narrow-matmul":
         a, b, d, e = draw(rng, m, k), draw(rng, k, n), draw(rng, m, k), draw(rng, n, k)
         return (a, b, d, e), a.astype(np.float64) @ b + d.astype(np.float64) @ e.T
+    if name == "rectified-matmul":
+        a, b = draw(rng, m, k), draw(rng, k, n)
+        return (a, b), np.maximum(a, 0).astype(np.float64) @ np.maximum(b, 0)
     if name == "row-normalised":
         a, b = draw(rng, m, k), draw(rng, k, 128)
         p = a.astype(np.float64) @ b
@@ -72,6 +75,7 @@ def program(name, rng, m, n, k=64):
         ("transposed-matmul", (8, 16, 520)),
         ("narrow-matmul", (72, 136, 72)),
         ("split-matmul", (130, 128, 136)),
+        ("rectified-matmul", (200, 136, 72)),
         ("chain", (130, 333)),
         ("chain", (1, 1)),
         ("transposed-chain", (333, 130)),
@@ -86,6 +90,21 @@ def test_program(name, shape, target, rng):
         out = np.full(want.shape, np.nan, np.float32)
         emulate(kernel, *inputs, out, seed=seed, optimized=bool(seed))
         assert np.linalg.norm(out - want) < 1e-3 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("target", [target for target in PLANS if target != "cpu"])
+@pytest.mark.parametrize(("m", "n"), [(130, 200), (300, 1)])
+def test_both_ways(m, n, target, rng):
+    """A tile goes through shared memory while registers keep it."""
+    a, d = draw(rng, m, 64), draw(rng, m, 128)
+    b, c = draw(rng, n, 64), draw(rng, n, 64)
+    p = a.astype(np.float64) @ b.T
+    kernel = compile_program("both-ways", target)
+    for seed in range(3):
+        x, y = np.full((m, 64), np.nan, np.float32), np.full((n, 128), np.nan, np.float32)
+        emulate(kernel, a, b, c, d, x, y, seed=seed, optimized=bool(seed))
+        for got, want in [(x, p @ c), (y, p.T @ d)]:
+            assert np.linalg.norm(got - want) < 1e-3 * np.linalg.norm(want)
 
 
 # ===-----------------------------------------------------------------------=== #

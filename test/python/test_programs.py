@@ -100,6 +100,29 @@ def test_split_matmul(target, m, k, rng):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("m", "n", "k"), [(128, 128, 64), (200, 136, 72), (1, 8, 8)])
+def test_rectified_matmul(target, m, n, k, rng):
+    """Both factors are computed."""
+    a, b = draw(rng, m, k), draw(rng, k, n)
+    want = np.maximum(a, 0).astype(np.float64) @ np.maximum(b, 0)
+    check(run("rectified-matmul", target, (a, b), (m, n)), want)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("m", "n"), [(128, 64), (130, 333), (1, 1), (257, 1024)])
+def test_both_ways(target, m, n, rng):
+    """A computed tile is a left factor in both orientations."""
+    a, b, c, d = draw(rng, m, 64), draw(rng, n, 64), draw(rng, n, 64), draw(rng, m, 128)
+    p = a.astype(np.float64) @ b.T
+    x = np.full((m, 64), np.nan, np.float32)
+    # The last one is the result of `run`.
+    y = run("both-ways", target, (a, b, c, d, x), (n, 128))
+    check(y, p.T @ d)
+    if target == "cpu":
+        check(x, p @ c)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("m", "n"), [(128, 64), (130, 333), (1, 1), (257, 1024)])
 def test_chain(target, m, n, rng):
     a, b, c = draw(rng, m, 64), draw(rng, n, 64), draw(rng, n, 64)
@@ -156,6 +179,8 @@ def test_row_normalised(target, m, k, rng):
         "transposed-matmul",
         "narrow-matmul",
         "split-matmul",
+        "rectified-matmul",
+        "both-ways",
         "chain",
         "transposed-chain",
         "normalised-chain",

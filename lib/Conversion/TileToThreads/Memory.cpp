@@ -5,6 +5,7 @@
 #include "fa/Target/Chip.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
@@ -232,6 +233,43 @@ struct GatherPattern : OpConversionPattern<GatherOp> {
   }
 };
 
+/// Moves the builder into a branch on `condition`, if there is one.
+static void guarded(OpBuilder &builder, Location loc, Value condition) {
+  if (!condition)
+    return;
+  auto branch = scf::IfOp::create(builder, loc, condition, false);
+  builder.setInsertionPointToStart(branch.thenBlock());
+}
+
+/// Whether all replicated lane and warp digits of this thread are zero; null
+/// when nothing is replicated.
+static Value ownsElements(OpBuilder &builder, Location loc,
+                          KernelContext &kernel, const Team &team,
+                          FragmentAttr layout) {
+  Value result;
+  auto check = [&](Value index, ArrayRef<FragmentAttr::Mode> modes) {
+    int64_t below = 1;
+    for (const FragmentAttr::Mode &mode : modes) {
+      if (mode.stride == 0 && mode.extent > 1) {
+        Value digit = arith::DivUIOp::create(builder, loc, index,
+                                             constantI32(builder, loc, below));
+        digit = arith::RemUIOp::create(builder, loc, digit,
+                                       constantI32(builder, loc, mode.extent));
+        Value zero =
+            arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, digit,
+                                  constantI32(builder, loc, 0));
+        result = result
+                     ? Value(arith::AndIOp::create(builder, loc, result, zero))
+                     : zero;
+      }
+      below *= mode.extent;
+    }
+  };
+  check(kernel.lane, layout.laneModes());
+  check(team.warp, layout.warpModes());
+  return result;
+}
+
 /// tile.store and tile.accumulate.
 template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
   StorePattern(const TypeConverter &converter, MLIRContext *context,
@@ -256,7 +294,7 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
                   op.getOffsets(), op.getOrder());
 
     // Threads that hold copies of the same element: one of them stores.
-    Value owner = ownsElements(rewriter, loc, team, layout);
+    Value owner = ownsElements(rewriter, loc, kernel, team, layout);
 
     bool pairs = holdsPairs(access, layout, type, dest, op.getOffsets(),
                             op.getOrder()) &&
@@ -308,50 +346,105 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     return chip && chip->capability >= 90;
   }
 
-  /// Moves the builder into a branch on `condition`, if there is one.
-  static void guarded(OpBuilder &builder, Location loc, Value condition) {
-    if (!condition)
-      return;
-    auto branch = scf::IfOp::create(builder, loc, condition, false);
-    builder.setInsertionPointToStart(branch.thenBlock());
+  KernelContext &kernel;
+};
+
+/// Pairs of neighbours go to the swizzled places that products read.
+struct StagePattern : OpConversionPattern<StageOp> {
+  StagePattern(const TypeConverter &converter, MLIRContext *context,
+               KernelContext &kernel)
+      : OpConversionPattern(converter, context), kernel(kernel) {}
+  LogicalResult
+  matchAndRewrite(StageOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    auto type = cast<RankedTensorType>(op.getSource().getType());
+    FragmentAttr layout = layoutOf(type);
+    for (auto [i, mode] : llvm::enumerate(layout.regModes()))
+      if (i ? mode.stride % 8 != 0
+            : mode.extent != 2 || mode.dim != 1 || mode.stride != 1)
+        return op.emitError("the registers of the tile are not pairs of "
+                            "neighbours in blocks of 8x8");
+    const Team &team = kernel.teamOf(op);
+    auto constant = [&](int64_t value) {
+      return constantI32(rewriter, loc, value);
+    };
+    int64_t swizzle = op.getBuffer().getType().getSwizzle();
+    int64_t panelBytes = type.getDimSize(0) * swizzle;
+    Value row = threadOffset(rewriter, loc, kernel, team, layout, 0);
+    Value col = threadOffset(rewriter, loc, kernel, team, layout, 1);
+    Value rowBytes =
+        arith::MulIOp::create(rewriter, loc, row, constant(swizzle));
+    // Registers are whole eights of rows apart, which keeps the swizzle.
+    Value phase = arith::AndIOp::create(
+        rewriter, loc,
+        arith::ShRUIOp::create(rewriter, loc, rowBytes, constant(7)),
+        constant(swizzle / 16 - 1));
+    Value start = arith::AddIOp::create(rewriter, loc, rowBytes,
+                                        constant(*op.getOffset()));
+    DenseMap<int64_t, Value> places; // of the columns of a register
+    synchronize(rewriter, loc, team);
+    // Threads that hold copies of the same element: one of them stores.
+    OpBuilder::InsertPoint after;
+    if (Value owner = ownsElements(rewriter, loc, kernel, team, layout)) {
+      auto branch = scf::IfOp::create(rewriter, loc, owner, false);
+      after = rewriter.saveInsertionPoint();
+      rewriter.setInsertionPointToStart(branch.thenBlock());
+    }
+    for (int64_t reg = 0, e = layout.numRegisters(); reg < e; reg += 2) {
+      int64_t offset = layout.registerOffset(reg, 1);
+      Value &place = places[offset];
+      if (!place) {
+        Value bytes = arith::MulIOp::create(
+            rewriter, loc,
+            arith::AddIOp::create(rewriter, loc, col, constant(offset)),
+            constant(2));
+        Value panel =
+            arith::DivUIOp::create(rewriter, loc, bytes, constant(swizzle));
+        Value within =
+            arith::RemUIOp::create(rewriter, loc, bytes, constant(swizzle));
+        within = arith::XOrIOp::create(
+            rewriter, loc, within,
+            arith::ShLIOp::create(rewriter, loc, phase, constant(4)));
+        Value address = arith::AddIOp::create(rewriter, loc, start, within);
+        address = arith::AddIOp::create(
+            rewriter, loc, address,
+            arith::MulIOp::create(rewriter, loc, panel, constant(panelBytes)));
+        place = sharedPointer(rewriter, loc, kernel.shared, address);
+      }
+      int64_t rows = layout.registerOffset(reg, 0) * swizzle;
+      Value pointer = LLVM::GEPOp::create(
+          rewriter, loc, place.getType(), rewriter.getI8Type(), place,
+          ArrayRef<LLVM::GEPArg>{int32_t(rows)});
+      Value pair = vector::FromElementsOp::create(
+          rewriter, loc, VectorType::get(2, type.getElementType()),
+          adaptor.getSource().slice(reg, 2));
+      LLVM::StoreOp::create(rewriter, loc, pair, pointer, /*alignment=*/4);
+    }
+    if (after.isSet())
+      rewriter.restoreInsertionPoint(after);
+    // wgmma reads shared memory by another path than stores write it.
+    if (kernel.plan.getMma() == "wgmma")
+      NVVM::FenceProxyOp::create(
+          rewriter, loc, NVVM::ProxyKind::async_shared,
+          NVVM::SharedSpaceAttr::get(rewriter.getContext(),
+                                     NVVM::SharedSpace::shared_cta));
+    synchronize(rewriter, loc, team);
+    rewriter.replaceOp(op, constant(*op.getOffset()));
+    return success();
   }
 
-  /// Whether all replicated lane and warp digits of this thread are zero and
-  /// its warp is one that the layout spans; null when nothing is replicated.
-  Value ownsElements(OpBuilder &builder, Location loc, const Team &team,
-                     FragmentAttr layout) const {
-    Value result;
-    auto check = [&](Value index, ArrayRef<FragmentAttr::Mode> modes) {
-      int64_t below = 1;
-      for (const FragmentAttr::Mode &mode : modes) {
-        if (mode.stride == 0 && mode.extent > 1) {
-          Value digit = arith::DivUIOp::create(
-              builder, loc, index, constantI32(builder, loc, below));
-          digit = arith::RemUIOp::create(
-              builder, loc, digit, constantI32(builder, loc, mode.extent));
-          Value zero =
-              arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq,
-                                    digit, constantI32(builder, loc, 0));
-          result =
-              result ? Value(arith::AndIOp::create(builder, loc, result, zero))
-                     : zero;
-        }
-        below *= mode.extent;
-      }
-    };
-    check(kernel.lane, layout.laneModes());
-    check(team.warp, layout.warpModes());
-    int64_t spanned = 1;
-    for (const FragmentAttr::Mode &mode : layout.warpModes())
-      spanned *= mode.extent;
-    if (spanned < team.warps) {
-      Value inside =
-          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult,
-                                team.warp, constantI32(builder, loc, spanned));
-      result =
-          result ? arith::AndIOp::create(builder, loc, result, inside) : inside;
+  /// All threads of the team wait for each other: the block's barrier, or the
+  /// last one, which nothing else uses, of a role.
+  void synchronize(OpBuilder &builder, Location loc, const Team &team) const {
+    if (!kernel.hasRoles()) {
+      NVVM::Barrier0Op::create(builder, loc);
+      return;
     }
-    return result;
+    NVVM::BarrierOp::create(builder, loc, TypeRange(),
+                            constantI32(builder, loc, 15),
+                            constantI32(builder, loc, 32 * team.warps),
+                            NVVM::BarrierReductionAttr(), Value());
   }
 
   KernelContext &kernel;
@@ -364,5 +457,6 @@ void tl::populateMemoryPatterns(const TypeConverter &converter,
                                 KernelContext &kernel) {
   patterns.add<LoadPattern, StorePattern<StoreOp>, StorePattern<AccumulateOp>>(
       converter, patterns.getContext(), kernel);
+  patterns.add<StagePattern>(converter, patterns.getContext(), kernel);
   patterns.add<GatherPattern>(converter, patterns.getContext());
 }

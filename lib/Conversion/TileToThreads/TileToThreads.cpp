@@ -163,7 +163,10 @@ struct ConvertTileToThreads
         builder, loc, i32, constantI32(builder, loc, -1), warp,
         constantI32(builder, loc, 0), constantI32(builder, loc, 31),
         NVVM::ShflKind::idx, UnitAttr());
-    int64_t warps = kernel.plan.getWarps() + kernel.plan.getProducers();
+    // Without copies there are no roles, and no warps for them.
+    int64_t warps = kernel.plan.getWarps();
+    if (!func.getOps<RolesOp>().empty())
+      warps += kernel.plan.getProducers();
     kernel.block = {warp, thread, warps};
     for (RolesOp roles : func.getOps<RolesOp>()) {
       int64_t first = 0;

@@ -48,6 +48,14 @@ func.func @accumulate_half(%m: memref<?xf16>, %t: tensor<16xf16>, %i: index) {
 
 // -----
 
+func.func @stage_shape(%t: tensor<64x32xf16>) {
+  // expected-error @+1 {{the tile is 'tensor<64x32xf16>' but the buffer is '!tile.buffer<32x64xf16, swizzle = 128>'; shape and element type must agree}}
+  %b = tile.stage %t : tensor<64x32xf16> -> !tile.buffer<32x64xf16, swizzle = 128>
+  return
+}
+
+// -----
+
 func.func @gather_rank(%m: memref<?x?xf32>, %t: tensor<16xi32>) {
   // expected-error @+1 {{the source has rank 2 but there are 1 index tiles}}
   %g = tile.gather %m[%t] : memref<?x?xf32>, tensor<16xi32> -> tensor<16xf32>

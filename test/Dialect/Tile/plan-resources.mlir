@@ -13,6 +13,21 @@ func.func @slots() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma
 
 // -----
 
+// A stage has a place of its own, after the pipes.
+// CHECK-LABEL: func.func @stage
+// CHECK-SAME: tile.shared_bytes = 26624 : i64
+// CHECK: tile.pipe {offset = 0 : i64}
+// CHECK: tile.stage %{{.*}} {offset = 16384 : i64}
+// CHECK: tile.stage %{{.*}} {offset = 18432 : i64}
+func.func @stage(%t: tensor<16x64xf16>, %u: tensor<64x64xf16>) attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2>} {
+  %0 = tile.pipe : !tile.pipe<1, !tile.buffer<128x64xf16, swizzle = 128>>
+  %a = tile.stage %t : tensor<16x64xf16> -> !tile.buffer<16x64xf16, swizzle = 128>
+  %b = tile.stage %u : tensor<64x64xf16> -> !tile.buffer<64x64xf16, swizzle = 128>
+  return
+}
+
+// -----
+
 // With roles, a full and an empty barrier of eight bytes per slot follow.
 // CHECK-LABEL: func.func @barriers
 // CHECK-SAME: tile.shared_bytes = 32816 : i64

@@ -190,6 +190,11 @@ int64_t BufferType::getSizeInBytes() const {
          getElementType().getIntOrFloatBitWidth() / 8;
 }
 
+int64_t BufferType::chooseSwizzle(int64_t cols, Type element) {
+  int64_t rowBytes = cols * element.getIntOrFloatBitWidth() / 8;
+  return rowBytes % 128 == 0 ? 128 : rowBytes % 64 == 0 ? 64 : 32;
+}
+
 LogicalResult BufferType::verify(function_ref<InFlightDiagnostic()> emitError,
                                  ArrayRef<int64_t> shape, Type elementType,
                                  int64_t swizzle) {

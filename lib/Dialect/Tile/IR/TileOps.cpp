@@ -65,6 +65,16 @@ LogicalResult AccumulateOp::verify() {
   return verifySameElement(*this, dest.getElementType(), tile.getElementType());
 }
 
+LogicalResult StageOp::verify() {
+  auto tile = cast<RankedTensorType>(getSource().getType());
+  BufferType buffer = getBuffer().getType();
+  if (tile.getShape() == buffer.getShape() &&
+      tile.getElementType() == buffer.getElementType())
+    return success();
+  return emitOpError("the tile is ") << tile << " but the buffer is " << buffer
+                                     << "; shape and element type must agree";
+}
+
 LogicalResult GatherOp::verify() {
   MemRefType source = getSource().getType();
   auto tile = cast<RankedTensorType>(getResult().getType());

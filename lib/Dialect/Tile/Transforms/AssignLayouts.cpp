@@ -216,7 +216,8 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
         }
       return;
     }
-    if (isa<ContractOp, StoreOp, AccumulateOp, LoadOp>(op) || isFree(op))
+    if (isa<ContractOp, StoreOp, AccumulateOp, StageOp, LoadOp>(op) ||
+        isFree(op))
       return;
     // Elementwise: every tile has the same layout.
     for (Value operand : op->getOperands())

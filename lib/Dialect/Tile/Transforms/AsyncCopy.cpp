@@ -25,12 +25,6 @@ static bool feedsOnlyProducts(LoadOp load) {
          });
 }
 
-/// The widest swizzle whose panels divide a row.
-static int64_t chooseSwizzle(RankedTensorType type) {
-  int64_t rowBytes = type.getDimSize(1) * type.getElementTypeBitWidth() / 8;
-  return rowBytes % 128 == 0 ? 128 : rowBytes % 64 == 0 ? 64 : 32;
-}
-
 namespace {
 struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
   void runOnOperation() override {
@@ -80,8 +74,9 @@ struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
 
   Value createPipe(Block *body, LoadOp load, int64_t stages) {
     auto type = cast<RankedTensorType>(load.getResult().getType());
-    auto slot = BufferType::get(load.getContext(), type.getShape(),
-                                type.getElementType(), chooseSwizzle(type));
+    auto slot = BufferType::get(
+        load.getContext(), type.getShape(), type.getElementType(),
+        BufferType::chooseSwizzle(type.getDimSize(1), type.getElementType()));
     OpBuilder builder = OpBuilder::atBlockBegin(body);
     return PipeOp::create(builder, load.getLoc(),
                           PipeType::get(load.getContext(), stages, slot),

@@ -34,6 +34,11 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
                   llvm::alignTo(type.getSlot().getSizeInBytes(), kAlignment),
           kAlignment);
     }
+    func.walk([&](StageOp stage) {
+      stage.setOffset(offset);
+      offset = llvm::alignTo(
+          offset + stage.getBuffer().getType().getSizeInBytes(), kAlignment);
+    });
     if (roles)
       for (PipeOp pipe : func.getOps<PipeOp>()) {
         pipe.setBarriersAttr(builder.getI64IntegerAttr(offset));

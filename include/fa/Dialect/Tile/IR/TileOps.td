@@ -142,6 +142,8 @@ def Tile_BufferType : Tile_Type<"Buffer", "buffer"> {
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
     int64_t getSizeInBytes() const;
+    /// The widest swizzle whose panels divide a row of `cols` elements.
+    static int64_t chooseSwizzle(int64_t cols, ::mlir::Type element);
   }];
 }
 
@@ -463,6 +465,28 @@ def Tile_ReleaseOp : Tile_Op<"release",
   }];
   let arguments = (ins Tile_PipeType:$pipe, Index:$ordinal);
   let assemblyFormat = "$pipe `[` $ordinal `]` attr-dict `:` type($pipe)";
+}
+
+def Tile_StageOp : Tile_Op<"stage", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "write a tile from registers to shared memory";
+  let description = [{
+    The operation has a buffer of its own; it is readable until the operation is
+    run again. All warps that hold a part of the tile wait for each other, before
+    the buffer is written (the products that read it last are done) and after.
+    `tile-plan-resources` gives it its place: `offset`, in bytes from the start
+    of shared memory.
+
+    ```mlir
+    %b = tile.stage %t : tensor<64x128xf16, #acc>
+        -> !tile.buffer<64x128xf16, swizzle = 128>
+    ```
+  }];
+  let arguments = (ins StaticShapeTensorOf<[F16, BF16]>:$source,
+                       OptionalAttr<I64Attr>:$offset);
+  let results = (outs Tile_BufferType:$buffer);
+  let assemblyFormat =
+      "$source attr-dict `:` type($source) `->` type($buffer)";
+  let hasVerifier = 1;
 }
 
 def Tile_RolesOp : Tile_Op<"roles", [NoTerminator, RecursiveMemoryEffects]> {

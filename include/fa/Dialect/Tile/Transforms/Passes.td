@@ -125,6 +125,29 @@ def TileAsyncCopy : Pass<"tile-async-copy", "::mlir::func::FuncOp"> {
   let dependentDialects = ["::mlir::arith::ArithDialect"];
 }
 
+def TileStage : Pass<"tile-stage", "::mlir::func::FuncOp"> {
+  let summary = "put factors that registers cannot hold into shared memory";
+  let description = [{
+    Products take a factor from registers on the left only, with the reduced
+    dimension along its columns. A 16-bit tile in registers (one that is
+    computed, or a load that others read, too) that a product needs otherwise
+    goes through `tile.stage`; products that can take it from registers still do.
+    Runs after `tile-async-copy`, which leaves such tiles.
+
+    Input:
+    ```mlir
+    %u = tile.contract %p, %b, %x {maps = [mk, kn, mn]} : tensor<...>, !tile.buffer<...>, ...
+    %v = tile.contract %p, %c, %y {maps = [km, kn, mn]} : tensor<...>, !tile.buffer<...>, ...
+    ```
+    Output:
+    ```mlir
+    %u = tile.contract %p, %b, %x {maps = [mk, kn, mn]} : tensor<...>, !tile.buffer<...>, ...
+    %s = tile.stage %p : tensor<...> -> !tile.buffer<...>
+    %v = tile.contract %s, %c, %y {maps = [km, kn, mn]} : !tile.buffer<...>, ...
+    ```
+  }];
+}
+
 def TileRoles : Pass<"tile-roles", "::mlir::func::FuncOp"> {
   let summary = "Give copies to producer warps";
   let description = [{
@@ -192,7 +215,8 @@ def TileAssignLayouts : Pass<"tile-assign-layouts", "::mlir::func::FuncOp"> {
 def TilePlanResources : Pass<"tile-plan-resources", "::mlir::func::FuncOp"> {
   let summary = "Place pipes and barriers in shared memory";
   let description = [{
-    Gives each `tile.pipe` its offset, and with roles its barriers, and notes
+    Gives each `tile.pipe` its offset, and with roles its barriers, gives each
+    `tile.stage` its offset, and notes
     the total as `tile.shared_bytes`. Refuses a total above the chip's limit.
   }];
 }
