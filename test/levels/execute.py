@@ -42,6 +42,15 @@ def stages(m, n):
     }
 
 
+def backward_stages(m, n):
+    """As `stages`, for fa.attention_backward."""
+    differentiate = ["--fa-differentiate"]
+    return {
+        "decompose": [*differentiate, "--fa-decompose"],
+        "simplify": ["--fa-simplify-mask", *differentiate, "--fa-decompose"],
+    }
+
+
 LOWER = """--convert-elementwise-to-linalg
 --one-shot-bufferize=allow-return-allocs-from-loops --convert-linalg-to-loops
 --scf-forall-to-for --llvm-request-c-wrappers --expand-strided-metadata --lower-affine

@@ -137,3 +137,72 @@ def check(dtype, out, lse, expected_out, expected_lse):
     live = lse[~dead]
     distance = np.abs(live - expected_lse[~dead]) / (1 + np.abs(expected_lse[~dead]))
     assert not live.size or distance.max() <= log, f"lse error {distance.max():.3g} > {log:.3g}"
+
+
+def _rows(q, k, scale, mask, score, q_lengths, k_lengths):
+    """Per (b, h): (lq, lk, m, n, raw scores, scores, kept by the mask and not -inf)."""
+    batch, seqlen_q, heads, _ = q.shape
+    seqlen_k, heads_k = k.shape[1:3]
+    for b in range(batch):
+        lq = seqlen_q if q_lengths is None else int(q_lengths[b])
+        lk = seqlen_k if k_lengths is None else int(k_lengths[b])
+        m, n = np.arange(lq)[:, None], np.arange(lk)[None, :]
+        for h in range(heads):
+            raw = scale * (q[b, :lq, h] @ k[b, :lk, h // (heads // heads_k)].T)
+            s = raw if score is None else score(raw, b, h, m, n)
+            live = s != -np.inf
+            if mask is not None:
+                live &= mask(b, h, m, n)
+            yield b, h, lq, lk, m, n, raw, s, live
+
+
+def attention_backward(
+    q,
+    k,
+    v,
+    o,
+    lse,
+    d_o,
+    d_lse=None,
+    scale=None,
+    mask=None,
+    score=None,
+    derivative=None,
+    captures=(),
+    q_lengths=None,
+    k_lengths=None,
+):
+    """What fa.attention_backward means; arguments as in `attention`.
+
+    `derivative(raw, b, h, m, n, ds)` returns dr and, for each of `captures`, a
+    pair (index arrays, element gradients) for np.add.at. `captures` are the
+    shapes of their gradients. Returns dq, dk, dv, delta and the list of those.
+    """
+    q, k, v, o, lse, d_o = (np.asarray(x).astype(np.float64) for x in (q, k, v, o, lse, d_o))
+    group = q.shape[2] // k.shape[2]
+    scale = q.shape[3] ** -0.5 if scale is None else scale
+    dq, dk, dv, delta = (np.zeros(x.shape) for x in (q, k, v, lse))
+    gradients = [np.zeros(shape) for shape in captures]
+    for b, h, lq, lk, m, n, raw, s, live in _rows(q, k, scale, mask, score, q_lengths, k_lengths):
+        row_lse = lse[b, h, :lq]
+        alive = ~np.isinf(row_lse)
+        live &= alive[:, None]
+        p = np.where(live, np.exp(np.where(live, s, 0) - np.where(alive, row_lse, 0)[:, None]), 0)
+        row_delta = (o[b, :lq, h] * d_o[b, :lq, h]).sum(axis=1)
+        if d_lse is not None:
+            row_delta -= d_lse[b, h, :lq]
+        delta[b, h, :lq] = row_delta = np.where(alive, row_delta, 0)
+        dp = d_o[b, :lq, h] @ v[b, :lk, h // group].T
+        ds = np.where(live, p * (dp - row_delta[:, None]), 0)
+        dr, elements = (ds, ()) if derivative is None else derivative(raw, b, h, m, n, ds)
+        dr = np.where(live, dr, 0)
+        dq[b, :lq, h] = scale * dr @ k[b, :lk, h // group]
+        dk[b, :lk, h // group] += scale * dr.T @ q[b, :lq, h]
+        dv[b, :lk, h // group] += p.T @ d_o[b, :lq, h]
+        for gradient, (indices, element) in zip(gradients, elements, strict=True):
+            element = np.where(live, element, 0)
+            if indices:
+                np.add.at(gradient, tuple(np.broadcast_arrays(*indices, live)[:-1]), element)
+            else:
+                gradient += element.sum()
+    return dq, dk, dv, delta, gradients

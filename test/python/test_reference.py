@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import attention, band, check, errors, softcap
+from reference import attention, attention_backward, band, check, errors, softcap
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -66,3 +66,47 @@ def test_errors_are_noticed(rng):
 def test_softcap_is_bounded(rng):
     s = rng.standard_normal(100) * 1e3
     assert np.abs(softcap(5.0)(s, 0, 0, 0, 0)).max() <= 5.0
+
+
+@pytest.mark.parametrize("case", ["plain", "causal", "lengths", "score"])
+def test_backward_against_finite_differences(rng, case):
+    q, k = rng.standard_normal((2, 4, 4, 3)), rng.standard_normal((2, 5, 2, 3))
+    v, table = rng.standard_normal((2, 5, 2, 2)), rng.standard_normal((4, 5))
+    w_o, w_lse = rng.standard_normal((2, 4, 4, 2)), rng.standard_normal((2, 4, 4))
+    meaning, backward = {}, {}
+    if case == "causal":  # with dead rows
+        meaning["mask"] = lambda b, h, m, n: n <= m - 1
+    if case == "lengths":
+        meaning |= {"q_lengths": [3, 4], "k_lengths": [5, 0], "mask": band([3, 4], [5, 0], True)}
+    if case == "score":
+        meaning["score"] = lambda s, b, h, m, n: np.tanh(s) * table[h]
+        backward["captures"] = [table.shape]
+
+        def derivative(raw, b, h, m, n, ds):
+            t = np.tanh(raw)
+            return ds * table[h] * (1 - t * t), [((h, n), ds * t)]
+
+        backward["derivative"] = derivative
+
+    def loss():
+        o, lse = attention(q, k, v, **meaning)
+        return (o * w_o).sum() + (np.where(np.isinf(lse), 0, lse) * w_lse).sum()
+
+    o, lse = attention(q, k, v, **meaning)
+    dq, dk, dv, delta, captures = attention_backward(
+        q, k, v, o, lse, w_o, w_lse, **meaning, **backward
+    )
+    np.testing.assert_array_equal(delta[np.isinf(lse)], 0)
+    inputs, gradients = [q, k, v], [dq, dk, dv]
+    if captures:
+        inputs, gradients = [*inputs, table], [*gradients, *captures]
+    for x, gradient in zip(inputs, gradients, strict=True):
+        expected = np.empty_like(x)
+        for i in np.ndindex(x.shape):
+            step, old = 1e-5, x[i]
+            x[i] = old + step
+            above = loss()
+            x[i] = old - step
+            expected[i] = (above - loss()) / (2 * step)
+            x[i] = old
+        np.testing.assert_allclose(gradient, expected, atol=1e-8)
