@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def check(name, result, expected, bound):
     assert error <= bound, f"{name}: error {error:.3g} > {bound:.3g}"
 
 
-def run(backward, extra, folder, stage, name, draw_derivative=None, scale=None):
+def run(backward, extra, folder, stage, name, draw_derivative=None, scale=None, bound=None):
     """`extra(rng, shape)`: extra arguments and meaning, as in test_levels."""
     program = dataclasses.replace(backward.program, head_dim=5, head_dim_v=3)
     if program.init_lse:
@@ -130,7 +131,7 @@ def run(backward, extra, folder, stage, name, draw_derivative=None, scale=None):
     backward = dataclasses.replace(backward, program=program)
     dtype = NUMPY[program.dtype]
     acc = np.float64 if program.dtype == "f64" else np.float32
-    bound = BOUNDS[program.dtype]
+    bound = bound or BOUNDS[program.dtype]
     function = compile_function(backward.text(), backward_stages(TILE_M, TILE_N)[stage], folder)
     rng = np.random.default_rng([SEED, *name.encode()])
     for shape in SHAPES:
@@ -230,3 +231,78 @@ def test_subsets(gradients, delta_known, stage, tmp_path):
     case = CASES["causal"]
     backward = Backward(case.program, gradients=gradients, delta_known=delta_known)
     run(backward, case.extra, tmp_path, stage, gradients)
+
+
+# Each operation that fa-differentiate knows: %r is a function of the raw score %s
+# and of the scalar %c, and its meaning; %p is positive.
+POSITIVE = """        %one = arith.constant 1.0 : f64
+        %square = arith.mulf %s, %s : f64
+        %p = arith.addf %square, %one : f64
+"""
+FUNCTIONS = {
+    "add": ("arith.addf %s, %c", lambda s, p, c: s + c),
+    "sub": ("arith.subf %c, %s", lambda s, p, c: c - s),
+    "mul": ("arith.mulf %s, %c", lambda s, p, c: s * c),
+    "div": ("arith.divf %c, %p", lambda s, p, c: c / p),
+    "neg": ("arith.negf %s", lambda s, p, c: -s),
+    "abs": ("math.absf %s", lambda s, p, c: np.abs(s)),
+    "minimum": ("arith.minimumf %s, %c", lambda s, p, c: np.minimum(s, c)),
+    "maximum": ("arith.maximumf %s, %c", lambda s, p, c: np.maximum(s, c)),
+    "minnum": ("arith.minnumf %c, %s", lambda s, p, c: np.minimum(s, c)),
+    "maxnum": ("arith.maxnumf %c, %s", lambda s, p, c: np.maximum(s, c)),
+    "exp": ("math.exp %s", lambda s, p, c: np.exp(s)),
+    "exp2": ("math.exp2 %s", lambda s, p, c: np.exp2(s)),
+    "log": ("math.log %p", lambda s, p, c: np.log(p)),
+    "log1p": ("math.log1p %p", lambda s, p, c: np.log1p(p)),
+    "sqrt": ("math.sqrt %p", lambda s, p, c: np.sqrt(p)),
+    "rsqrt": ("math.rsqrt %p", lambda s, p, c: 1 / np.sqrt(p)),
+    "tanh": ("math.tanh %s", lambda s, p, c: np.tanh(s)),
+    "erf": ("math.erf %s", lambda s, p, c: np.vectorize(math.erf, [float])(s)),
+    "sin": ("math.sin %s", lambda s, p, c: np.sin(s)),
+    "cos": ("math.cos %s", lambda s, p, c: np.cos(s)),
+    "pow-base": ("math.powf %p, %c", lambda s, p, c: p**c),
+    "pow-exponent": ("math.powf %c, %s", lambda s, p, c: c**s),
+}
+
+
+def compare_with_differences(body, function, folder, name):
+    """`function(s, c)` is what `body` computes; c = 0.7 is a scalar capture."""
+    program = Program(
+        "f64",
+        arguments=(("x", "f64"),),
+        captures="%x : f64",
+        capture_maps="unit",
+        region_arguments=", %c: f64",
+        score=body,
+    )
+
+    def derivative(arguments):
+        x, step = float(arguments[0]), 1e-6
+
+        def of(raw, b, h, m, n, ds):
+            slope = (function(raw + step, x) - function(raw - step, x)) / (2 * step)
+            by_x = (function(raw, x + step) - function(raw, x - step)) / (2 * step)
+            return ds * slope, [((), ds * by_x)]
+
+        return {"derivative": of, "captures": [()]}
+
+    def extra(rng, shape):
+        return (np.float64(0.7),), {"score": lambda s, *at: function(s, 0.7)}
+
+    backward = Backward(program, capture_grads=((0, 0),))
+    run(backward, extra, folder, "decompose", name, derivative, bound=1e-7)
+
+
+@pytest.mark.parametrize("name", list(FUNCTIONS))
+def test_function(name, tmp_path):
+    operation, function = FUNCTIONS[name]
+    body = f"{POSITIVE}        %r = {operation} : f64"
+    compare_with_differences(body, lambda s, c: function(s, s * s + 1, c), tmp_path, name)
+
+
+def test_select(tmp_path):
+    """A branch on a comparison."""
+    body = """        %low = arith.mulf %s, %c : f64
+        %is = arith.cmpf olt, %s, %c : f64
+        %r = arith.select %is, %low, %s : f64"""
+    compare_with_differences(body, lambda s, c: np.where(s < c, s * c, s), tmp_path, "select")
