@@ -1,4 +1,4 @@
-# Shared by demo.sh and test.sh: sourced, not run. Brings a machine (Debian 12 or
+# Shared by demo.sh, test.sh and lint.sh: sourced, not run. Brings a machine (Debian 12 or
 # another system with LLVM/MLIR 22.1) to the point where the project is built and
 # .venv/bin/python imports flash_attn_mlir. Every step is skipped when done.
 #
@@ -98,6 +98,22 @@ install_package() {
   fi
   "$VENV/bin/python" -c 'import flash_attn_mlir' ||
     fail "the package was built but .venv/bin/python can't import it"
+}
+
+# Whether ruff and clang-format are there, from pip where they are missing.
+have_format_tools() {
+  [ -x "$VENV/bin/ruff" ] && [ -x "$VENV/bin/clang-format" ] ||
+    "$VENV/bin/python" -m pip install --disable-pip-version-check --quiet \
+      'ruff==0.17.*' 'clang-format==22.*' >"$ROOT/build/logs/format-tools.log" 2>&1
+}
+
+# The format of C++ and Python, and ruff's checks; fails after all of them have run.
+check_format() {
+  local folders=(python test benchmarks examples) status=0
+  git ls-files '*.cpp' '*.h' | xargs "$VENV/bin/clang-format" --dry-run --Werror || status=1
+  "$VENV/bin/ruff" check "${folders[@]}" || status=1
+  "$VENV/bin/ruff" format --check "${folders[@]}" || status=1
+  return $status
 }
 
 setup() {

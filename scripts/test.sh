@@ -38,6 +38,12 @@ setup
 install_test_tools
 # Both suites run; a failure of either fails the script.
 failed=()
+if have_format_tools; then
+  step "clang-format and ruff"
+  check_format || failed+=("clang-format or ruff")
+else
+  step "No ruff or clang-format 22 from this registry: formats are not checked"
+fi
 step "lit tests"
 cmake --build --preset default --target check-fa || failed+=("lit tests")
 step "Python tests"

@@ -1,6 +1,7 @@
 //===- CAPITest.cpp - Tests of libfa through its C interface --------------===//
 
 #include "fa-c/fa.h"
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -355,6 +356,82 @@ static void testWrongPrograms() {
             .result.failed(FA_INVALID_ARGUMENT, "option ptxas is '/nowhere'"));
 }
 
+/// Launch `order` of a program; each turns every element x into x * a + b.
+static std::string stepCPU(const char *name, const char *order, const char *a,
+                           const char *b, const char *type = "f32") {
+  char text[2048];
+  snprintf(text, sizeof(text), R"mlir(
+llvm.func @%s(%%words: !llvm.ptr, %%begin: i64, %%end: i64) attributes {%s
+    tile.args = [memref<?x%s>],
+    tile.launch = {grid = affine_map<()[s0] -> (s0)>,
+                   grid_symbols = array<i64: 0, 0>}} {
+  %%one = llvm.mlir.constant(1 : i64) : i64
+  %%a = llvm.mlir.constant(%s : f32) : f32
+  %%b = llvm.mlir.constant(%s : f32) : f32
+  %%p = llvm.load %%words : !llvm.ptr -> !llvm.ptr
+  llvm.br ^head(%%begin : i64)
+^head(%%i: i64):
+  %%more = llvm.icmp "slt" %%i, %%end : i64
+  llvm.cond_br %%more, ^body, ^exit
+^body:
+  %%q = llvm.getelementptr %%p[%%i] : (!llvm.ptr, i64) -> !llvm.ptr, f32
+  %%x = llvm.load %%q : !llvm.ptr -> f32
+  %%y = llvm.fmul %%x, %%a : f32
+  %%z = llvm.fadd %%y, %%b : f32
+  llvm.store %%z, %%q : f32, !llvm.ptr
+  %%next = llvm.add %%i, %%one : i64
+  llvm.br ^head(%%next : i64)
+^exit:
+  llvm.return
+}
+)mlir",
+           name, order, type, a, b);
+  return text;
+}
+
+/// Several launches of one program run in the order that they carry, not the
+/// one in which they stand.
+static void testSeveralLaunches() {
+  std::string first = stepCPU("first", "tile.order = 0 : i64,", "1.0", "1.0"),
+              second = stepCPU("second", "tile.order = 1 : i64,", "3.0", "0.0"),
+              third = stepCPU("third", "tile.order = 2 : i64,", "1.0", "5.0");
+  Compiled program(third + first + second, "cpu");
+  CHECK(program.result.ok());
+  std::string metadata = program.part("metadata");
+  size_t at = 0;
+  for (const char *entry : {"first", "second", "third"}) {
+    at = metadata.find(std::string("\"entry\": \"") + entry, at);
+    CHECK(at != std::string::npos);
+  }
+  std::vector<float> x(100001, 2);
+  CHECK(program.launch({vectorArg(x.data(), x.size())}).ok());
+  CHECK(std::all_of(x.begin(), x.end(), [](float v) { return v == 14; }));
+
+  { // The file holds all of them.
+    std::string folder = makeFolder(), path = folder + "/several.fa";
+    CHECK(save(program, path).ok());
+    Compiled loaded;
+    CHECK(load(path, loaded).ok());
+    CHECK(loaded.launch({vectorArg(x.data(), x.size())}).ok());
+    CHECK(std::all_of(x.begin(), x.end(), [](float v) { return v == 50; }));
+    remove(path.c_str());
+    remove(folder.c_str());
+  }
+  // Functions without an order, with a gap in it or with the same place are
+  // different programs; launches of one program take the same arguments.
+  const char *ambiguous = "the program has more than one function to launch";
+  CHECK(Compiled(first + stepCPU("other", "", "1.0", "1.0"), "cpu")
+            .result.failed(FA_INVALID_ARGUMENT, ambiguous));
+  CHECK(Compiled(first + third, "cpu")
+            .result.failed(FA_INVALID_ARGUMENT, ambiguous));
+  CHECK(Compiled(first + stepCPU("second", "tile.order = 1 : i64,", "1.0",
+                                 "1.0", "f64"),
+                 "cpu")
+            .result.failed(FA_COMPILE_ERROR,
+                           "launch contract of @second: all launches of a "
+                           "program take the same arguments"));
+}
+
 static void testPTX() {
   for (auto [chip, version] :
        {std::pair("sm_80", ".version 7.0"), {"sm_90a", ".version 8.0"}}) {
@@ -632,12 +709,25 @@ static std::string buildText(const fa_attention_spec &spec, Result &result) {
   return copy;
 }
 
+static std::string buildBackwardText(const fa_attention_spec &spec,
+                                     int gradients, bool hasDLse,
+                                     Result &result) {
+  char *mlir = nullptr, *error = nullptr;
+  result = take(
+      fa_build_attention_backward(&spec, gradients, hasDLse, &mlir, &error),
+      error);
+  std::string text = mlir ? mlir : "";
+  fa_free(mlir);
+  return text;
+}
+
 static void testSpecifications() {
   Result result;
   fa_attention_spec spec = {};
   spec.dtype = FA_F16;
   spec.head_dim_qk = 64;
   spec.head_dim_v = 64;
+  spec.alignment = 1;
   spec.dead_lse = -INFINITY;
   std::string plain = buildText(spec, result);
   CHECK(result.ok());
@@ -658,6 +748,11 @@ static void testSpecifications() {
   wrong.dead_lse = NAN;
   buildText(wrong, result);
   CHECK(result.failed(FA_INVALID_ARGUMENT, "dead_lse is NaN"));
+  wrong = spec;
+  wrong.alignment = 2;
+  buildText(wrong, result);
+  CHECK(result.failed(FA_INVALID_ARGUMENT,
+                      "alignment is 2; allowed are 16, 4 and 1"));
 }
 
 /// Every combination of the flags is a valid program with the documented
@@ -674,7 +769,7 @@ static void testSpecificationPrograms() {
     spec.has_softcap = flags >> 3 & 1;
     spec.has_lengths = flags >> 4 & 1;
     spec.has_init_lse = flags >> 5 & 1;
-    spec.aligned = flags % 5 == 0;
+    spec.alignment = flags % 5 == 0 ? 16 : flags % 5 == 1 ? 4 : 1;
     spec.dead_lse = flags & 1 ? -INFINITY : flags & 2 ? INFINITY : -3.5;
     Result result;
     std::string text = buildText(spec, result);
@@ -708,13 +803,86 @@ static void testSpecificationPrograms() {
   }
 }
 
+/// The same for gradients: every choice of them, with and without that of lse.
+static void testBackwardPrograms() {
+  for (int flags = 0; flags < 128; ++flags) {
+    fa_attention_spec spec = {};
+    spec.dtype = static_cast<fa_dtype>(flags % 4);
+    spec.head_dim_qk = 16;
+    spec.head_dim_v = 8 + flags % 3;
+    spec.causal = flags & 1;
+    spec.has_window_left = flags >> 1 & 1;
+    spec.has_window_right = flags >> 2 & 1;
+    spec.has_lengths = flags >> 3 & 1;
+    spec.has_softcap = flags >> 4 & 1;
+    spec.has_init_lse = flags >> 5 & 1; // part of lse: no argument
+    spec.alignment = flags % 5 == 0 ? 16 : flags % 5 == 1 ? 4 : 1;
+    spec.dead_lse = -INFINITY;
+    bool hasDLse = flags >> 6 & 1;
+    int gradients = 1 + flags % 7;
+    Result result;
+    std::string text = buildBackwardText(spec, gradients, hasDLse, result);
+    CHECK(result.ok());
+    Compiled program(text, "cpu", R"({"cache": false, "stop_after": "llvm"})");
+    CHECK(program.result.ok());
+    if (!program.result.ok()) {
+      fprintf(stderr, "%s\n%s\n", text.c_str(), program.result.message.c_str());
+      return;
+    }
+    std::string metadata = program.part("metadata");
+    std::vector<std::string> names = {"q", "k", "v", "o", "lse", "d_o"};
+    if (hasDLse)
+      names.push_back("d_lse");
+    names.push_back("scale");
+    if (spec.has_lengths)
+      names.insert(names.end(), {"q_lengths", "k_lengths"});
+    if (spec.has_softcap)
+      names.push_back("softcap");
+    if (spec.has_window_left)
+      names.push_back("window_left");
+    if (spec.has_window_right)
+      names.push_back("window_right");
+    names.push_back("delta");
+    for (auto [bit, name] : {std::pair(FA_GRADIENT_Q, "d_q"),
+                             {FA_GRADIENT_K, "d_k"},
+                             {FA_GRADIENT_V, "d_v"}})
+      if (gradients & bit)
+        names.push_back(name);
+    size_t at = 0, count = 0;
+    for (size_t next = 0;
+         (next = metadata.find("\"name\": ", next)) != std::string::npos;
+         ++next)
+      ++count;
+    CHECK(count == names.size());
+    for (const std::string &name : names) {
+      at = metadata.find("\"name\": \"" + name + "\"", at);
+      CHECK(at != std::string::npos);
+      if (at == std::string::npos)
+        return;
+    }
+  }
+  fa_attention_spec spec = {};
+  spec.head_dim_qk = spec.head_dim_v = 64;
+  spec.alignment = 1;
+  Result result;
+  for (int gradients : {0, 8, -1}) {
+    buildBackwardText(spec, gradients, false, result);
+    std::string message = "gradients is " + std::to_string(gradients) +
+                          "; allowed is a combination of FA_GRADIENT_Q (1)";
+    CHECK(result.failed(FA_INVALID_ARGUMENT, message.c_str()));
+  }
+  spec.head_dim_qk = 300;
+  buildBackwardText(spec, 7, false, result);
+  CHECK(result.failed(FA_INVALID_ARGUMENT, "head_dim_qk is 300"));
+}
+
 /// Messages name arguments as the specification does; alignment is checked.
 static void testNamedArguments() {
   fa_attention_spec spec = {};
   spec.dtype = FA_F32;
   spec.head_dim_qk = spec.head_dim_v = 8;
   spec.dead_lse = -INFINITY;
-  spec.aligned = 1;
+  spec.alignment = 16;
   Result result;
   Compiled program(buildText(spec, result), "cpu");
   CHECK(program.result.ok());
@@ -757,6 +925,7 @@ static void testUnsupported() {
   fa_attention_spec spec = {};
   spec.dtype = FA_F64;
   spec.head_dim_qk = spec.head_dim_v = 64;
+  spec.alignment = 1;
   spec.dead_lse = -INFINITY;
   Result result;
   std::string text = buildText(spec, result);
@@ -952,6 +1121,7 @@ int main(int argc, char **argv) {
                {"Fork", testFork},
                {"Arguments", testArguments},
                {"WrongPrograms", testWrongPrograms},
+               {"SeveralLaunches", testSeveralLaunches},
                {"PTX", testPTX},
                {"Cubin", testCubin},
                {"ConvergentAsm", testConvergentAsm},
@@ -963,6 +1133,7 @@ int main(int argc, char **argv) {
                {"ConcurrentCache", testConcurrentCache},
                {"Specifications", testSpecifications},
                {"SpecificationPrograms", testSpecificationPrograms},
+               {"BackwardPrograms", testBackwardPrograms},
                {"NamedArguments", testNamedArguments},
                {"Unsupported", testUnsupported},
                {"ConcurrentCompilation", testConcurrentCompilation},

@@ -60,8 +60,9 @@ typedef struct fa_attention_spec {
   int32_t has_lengths; /* per-batch int32 lengths of q and k */
   int32_t has_init_lse;
   double dead_lse;        /* lse of a row without a live key */
-  int32_t aligned;        /* 16-byte aligned pointers and strides of
-                             q, k, v, o: 1; element access: 0 */
+  int32_t alignment;      /* bytes that divide the pointers and the
+                             strides of q, k, v, o: 16, 4 or, when
+                             nothing is promised, 1 */
   int32_t negative_scale; /* the scale may be negative: 1; otherwise a
                              launch refuses a negative one, and the
                              kernel saves a multiplication per score */
@@ -77,17 +78,36 @@ typedef struct fa_attention_spec {
 FA_API int fa_build_attention(const fa_attention_spec *spec, char **mlir,
                               char **error);
 
+typedef enum fa_gradient {
+  FA_GRADIENT_Q = 1,
+  FA_GRADIENT_K = 2,
+  FA_GRADIENT_V = 4
+} fa_gradient;
+
+/* The MLIR text of the gradients of a specification's program: one function
+ * `@attention_backward` whose arguments are, in this order, each only where the
+ * specification has it, `has_d_lse` is not 0 or `gradients`, a combination of
+ * fa_gradient, has it:
+ *   q, k, v, o, lse as for fa_build_attention, d_o like o, d_lse like lse (the
+ *   gradient of lse), scale, q_lengths, k_lengths, softcap, window_left,
+ *   window_right, delta like lse (a workspace), d_q, d_k, d_v like q, k, v.
+ * An init_lse is part of lse and no argument here; dead_lse has no meaning:
+ * rows whose lse is not finite have no gradient. */
+FA_API int fa_build_attention_backward(const fa_attention_spec *spec,
+                                       int32_t gradients, int32_t has_d_lse,
+                                       char **mlir, char **error);
+
 /*===-- Compiling
  * -----------------------------------------------------------===*/
 
 typedef struct fa_artifact fa_artifact;
 
-/* Compiles the one public function of `mlir` that holds an `fa.attention` (or a
- * tile program) for `chip`: "cpu" (this host), "sm_80", "sm_90a". `options` is
- * a JSON object or NULL: {"schedule": "#fa.schedule<...>", "dump": "folder",
- * "ptxas": "path" | false, "site_packages": ["folder", ...] (Python folders to
- * search for a ptxas wheel), "cache": "folder" | false,
- * "stop_after": "llvm"|"ptx"}.
+/* Compiles the one public function of `mlir` that holds an `fa.attention` or
+ * `fa.attention_backward` (or a tile program) for `chip`: "cpu" (this host),
+ * "sm_80", "sm_90a". `options` is a JSON object or NULL: {"schedule":
+ * "#fa.schedule<...>", "dump": "folder", "ptxas": "path" | false,
+ * "site_packages": ["folder", ...] (Python folders to search for a ptxas
+ * wheel), "cache": "folder" | false, "stop_after": "llvm"|"ptx"}.
  *
  * Artifacts are kept on disk and found again by program, chip, options, host
  * processor and build of this library: in the folder of the option, else

@@ -61,6 +61,18 @@ int fa_build_attention(const fa_attention_spec *spec, char **mlir,
   return report(llvm::Error::success(), error);
 }
 
+int fa_build_attention_backward(const fa_attention_spec *spec,
+                                int32_t gradients, int32_t hasDLse, char **mlir,
+                                char **error) {
+  if (auto e = llvm::joinErrors(require(spec, "spec"), require(mlir, "mlir")))
+    return report(std::move(e), error);
+  auto text = buildAttentionBackward(*spec, gradients, hasDLse);
+  if (!text)
+    return report(text.takeError(), error);
+  *mlir = duplicate(*text);
+  return report(llvm::Error::success(), error);
+}
+
 int fa_compile(const char *mlir, const char *chip, const char *options,
                fa_artifact **artifact, char **error) {
   for (auto [pointer, name] :

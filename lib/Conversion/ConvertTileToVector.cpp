@@ -291,7 +291,7 @@ MemRefType TileLowering::bufferType(RankedTensorType tile, Type element) const {
 }
 
 Value TileLowering::allocate(MemRefType type) {
-  for (auto it = freeBuffers.begin(); it != freeBuffers.end(); ++it) {
+  for (auto *it = freeBuffers.begin(); it != freeBuffers.end(); ++it) {
     if (it->getType() != type)
       continue;
     Value buffer = *it;

@@ -23,6 +23,7 @@ void fa::buildLowerTilesToCPU(OpPassManager &pm,
   tileOptions.registers =
       options.registers ? int64_t(options.registers) : host.count;
 
+  pm.addPass(tl::createTileOutlineLaunches());
   OpPassManager &func = pm.nest<func::FuncOp>();
   func.addPass(tl::createTileOrientForVectors());
   func.addPass(createConvertForallToRange());

@@ -18,8 +18,10 @@ static void addCleanup(OpPassManager &manager) {
 }
 
 void fa::buildLowerTileToNVVMPipeline(OpPassManager &manager) {
+  manager.addPass(tl::createTileOutlineLaunches());
   OpPassManager &func = manager.nest<func::FuncOp>();
   func.addPass(tl::createTileMapGrid());
+  func.addPass(tl::createTileOrientForProducts());
   func.addPass(tl::createTileAsyncCopy());
   addCleanup(func);
   func.addPass(tl::createTileRoles());
@@ -28,10 +30,10 @@ void fa::buildLowerTileToNVVMPipeline(OpPassManager &manager) {
   func.addPass(tl::createTileAssignLayouts());
   func.addPass(createCSEPass());
   func.addPass(tl::createTilePlanResources());
-  func.addPass(createConvertTileToThreads());
+  manager.addPass(createConvertTileToThreads());
   // No canonicalization while loops carry hundreds of registers: its loop
   // patterns are quadratic in them (3.5 s for 128 accumulators).
-  func.addPass(createCSEPass());
+  manager.addNestedPass<func::FuncOp>(createCSEPass());
   manager.addPass(memref::createExpandStridedMetadataPass());
   manager.addPass(createLowerAffinePass());
   manager.addPass(createSCFToControlFlowPass());

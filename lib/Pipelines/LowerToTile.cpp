@@ -12,6 +12,13 @@ using namespace mlir;
 void fa::buildLowerToTilePipeline(OpPassManager &manager, StringRef chip,
                                   StringRef schedule) {
   manager.addNestedPass<func::FuncOp>(createFASimplifyMask());
+  manager.addNestedPass<func::FuncOp>(createFADifferentiate());
+  FASplitBackwardOptions split;
+  // Beyond this, the accumulators of both gradients are more registers than a
+  // thread has.
+  if (chip != "cpu")
+    split.maxHeadSizes = 256;
+  manager.addNestedPass<func::FuncOp>(createFASplitBackward(split));
   FASelectScheduleOptions options;
   options.chip = chip.str();
   options.overrideSchedule = schedule.str();
@@ -23,6 +30,7 @@ void fa::buildLowerToTilePipeline(OpPassManager &manager, StringRef chip,
   };
   add(createFATile());
   add(createFAOnlineSoftmax());
+  add(createFARecomputeSoftmax());
   add(createFASplitMaskLoops());
 }
 

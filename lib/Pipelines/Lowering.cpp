@@ -11,7 +11,7 @@ using namespace mlir;
 void fa::buildLoweringPipeline(OpPassManager &manager, ModuleOp module,
                                StringRef chip, StringRef schedule) {
   bool hasAttention =
-      module.walk([](AttentionOp) { return WalkResult::interrupt(); })
+      module.walk([](AttentionOpInterface) { return WalkResult::interrupt(); })
           .wasInterrupted();
   if (hasAttention)
     buildLowerToTilePipeline(manager, chip, schedule);

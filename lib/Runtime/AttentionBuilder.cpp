@@ -12,14 +12,46 @@ namespace {
 /// A function argument: SSA name, type, attributes.
 struct Argument {
   std::string name, type;
-  bool aligned = false;
+  int64_t alignment = 1;
   bool nonnegative = false;
+};
+
+/// What the programs of one specification have in common. Clauses start with
+/// the spaces and end with the line that they take in the text of an operation;
+/// one that the specification does not have is empty.
+class ProgramText {
+public:
+  explicit ProgramText(const fa_attention_spec &spec);
+
+  void addArgument(StringRef name, const std::string &type,
+                   bool aligned = false) {
+    args.push_back({name.str(), type, aligned ? spec.alignment : 1});
+  }
+  void addScale() { args.push_back({"scale", acc, 1, !spec.negative_scale}); }
+  /// Lengths; `addOptions`: soft cap and windows.
+  void addLengths();
+  void addOptions();
+
+  std::string scale() const { return "      scale(%scale : " + acc + ")\n"; }
+  std::string lengths() const;
+  std::string captures() const;
+  std::string mask() const;
+  /// Attributes that every operation on attention has.
+  std::string attributes() const;
+  std::string score() const;
+  /// The module of a function `name` with the arguments added and `op`.
+  std::string program(StringRef name, const std::string &op) const;
+
+  const fa_attention_spec &spec;
+  std::string acc, qk, v, row;
+
+private:
+  std::vector<Argument> args;
+  std::string symbols = "lq, lk", constraints, operands; // of the mask
 };
 } // namespace
 
-llvm::Expected<std::string>
-mlir::fa::buildAttention(const fa_attention_spec &spec) {
-  static const char *const names[] = {"f16", "bf16", "f32", "f64"};
+static llvm::Error checkSpec(const fa_attention_spec &spec) {
   if (spec.dtype < FA_F16 || spec.dtype > FA_F64)
     return fail(FA_INVALID_ARGUMENT,
                 "dtype is {0}; allowed are FA_F16 (0), FA_BF16 (1), FA_F32 (2) "
@@ -30,46 +62,33 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
     if (size < 1 || size > 256)
       return fail(FA_INVALID_ARGUMENT, "{0} is {1}; allowed are 1 to 256", name,
                   size);
+  if (spec.alignment != 16 && spec.alignment != 4 && spec.alignment != 1)
+    return fail(FA_INVALID_ARGUMENT,
+                "alignment is {0}; allowed are 16, 4 and 1 (bytes; 1: nothing "
+                "is promised)",
+                spec.alignment);
   if (std::isnan(spec.dead_lse))
     return fail(FA_INVALID_ARGUMENT,
                 "dead_lse is NaN; allowed are numbers and infinities");
+  return llvm::Error::success();
+}
 
+ProgramText::ProgramText(const fa_attention_spec &spec) : spec(spec) {
+  static const char *const names[] = {"f16", "bf16", "f32", "f64"};
   std::string dtype = names[spec.dtype];
-  std::string acc = spec.dtype == FA_F64 ? "f64" : "f32";
+  acc = spec.dtype == FA_F64 ? "f64" : "f32";
   auto matrix = [&](int size) {
     return llvm::formatv(
                "memref<?x?x?x{0}x{1}, strided<[?, ?, ?, 1], offset: ?>>", size,
                dtype)
         .str();
   };
-  std::string qk = matrix(spec.head_dim_qk), v = matrix(spec.head_dim_v);
-  std::string row = "memref<?x?x?x" + acc + ", strided<[?, ?, 1], offset: ?>>";
-  std::string lengths = "memref<?xi32>";
-
-  std::vector<Argument> args;
-  bool aligned = spec.aligned;
-  args.push_back({"q", qk, aligned});
-  args.push_back({"k", qk, aligned});
-  args.push_back({"v", v, aligned});
-  args.push_back({"scale", acc, false, !spec.negative_scale});
-  if (spec.has_lengths) {
-    args.push_back({"q_lengths", lengths});
-    args.push_back({"k_lengths", lengths});
-  }
-  if (spec.has_init_lse)
-    args.push_back({"init_lse", row});
-  if (spec.has_softcap)
-    args.push_back({"softcap", acc});
-  if (spec.has_window_left)
-    args.push_back({"window_left", "index"});
-  if (spec.has_window_right)
-    args.push_back({"window_right", "index"});
-  args.push_back({"o", v, aligned});
-  args.push_back({"lse", row});
+  qk = matrix(spec.head_dim_qk);
+  v = matrix(spec.head_dim_v);
+  row = "memref<?x?x?x" + acc + ", strided<[?, ?, 1], offset: ?>>";
 
   // The key column n may be at most `right`, at least `left`; row m is aligned
   // with column m + lk - lq (the bottom right corners meet).
-  std::string symbols = "lq, lk", constraints, operands;
   auto constrain = [&](StringRef constraint) {
     constraints += (constraints.empty() ? "" : ", ") + constraint.str();
   };
@@ -87,7 +106,71 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
     addSymbol("wr", "window_right");
     constrain("m + lk - lq + wr - n >= 0");
   }
+}
 
+static constexpr StringLiteral kLengths = "memref<?xi32>";
+
+void ProgramText::addLengths() {
+  if (spec.has_lengths) {
+    addArgument("q_lengths", kLengths.str());
+    addArgument("k_lengths", kLengths.str());
+  }
+}
+
+void ProgramText::addOptions() {
+  if (spec.has_softcap)
+    addArgument("softcap", acc);
+  if (spec.has_window_left)
+    addArgument("window_left", "index");
+  if (spec.has_window_right)
+    addArgument("window_right", "index");
+}
+
+std::string ProgramText::lengths() const {
+  if (!spec.has_lengths)
+    return "";
+  return llvm::formatv("      lengths(%q_lengths, %k_lengths : {0}, {0})\n",
+                       kLengths);
+}
+
+std::string ProgramText::captures() const {
+  return spec.has_softcap ? "      captures(%softcap : " + acc + ")\n" : "";
+}
+
+std::string ProgramText::mask() const {
+  std::string text;
+  if (!constraints.empty())
+    text += "      mask #fa.mask<#mask>\n";
+  if (!operands.empty())
+    text += "      symbols(" + operands + ")\n";
+  return text;
+}
+
+std::string ProgramText::attributes() const {
+  std::string text = "indexing_maps = [#q, #k, #v, #o, #lse]";
+  if (spec.has_softcap)
+    text += ", capture_maps = [unit]";
+  return text;
+}
+
+std::string ProgramText::score() const {
+  if (!spec.has_softcap)
+    return "";
+  return llvm::formatv(
+      "      score {{\n"
+      "      ^bb0(%s: {0}, %b: index, %h: index, %m: index, %n: index, "
+      "%cap: {0}):\n"
+      "        %one = arith.constant 1.0 : {0}\n"
+      "        %inverse = arith.divf %one, %cap : {0}\n"
+      "        %x = arith.mulf %s, %inverse : {0}\n"
+      "        %t = math.tanh %x : {0}\n"
+      "        %y = arith.mulf %t, %cap : {0}\n"
+      "        fa.yield %y : {0}\n"
+      "      }\n",
+      acc);
+}
+
+std::string ProgramText::program(StringRef name, const std::string &op) const {
   std::string text;
   llvm::raw_string_ostream os(text);
   os << "#q = affine_map<(b, h, m, n, d, e)[g] -> (b, m, h, d)>\n"
@@ -98,51 +181,100 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
   if (!constraints.empty())
     os << "#mask = affine_set<(b, h, m, n)[" << symbols << "] : ("
        << constraints << ")>\n";
-  os << "func.func @attention(";
+  os << "func.func @" << name << "(";
   llvm::interleave(
       args, os,
       [&](const Argument &arg) {
         os << "\n    %" << arg.name << ": " << arg.type << " {";
-        if (arg.aligned)
-          os << "tile.align = 16 : i64, ";
+        if (arg.alignment > 1)
+          os << "tile.align = " << arg.alignment << " : i64, ";
         if (arg.nonnegative)
           os << "fa.nonnegative, ";
         os << "tile.name = \"" << arg.name << "\"}";
       },
       ",");
-  os << ") {\n  fa.attention ins(%q, %k, %v : " << qk << ", " << qk << ", " << v
-     << ")\n      scale(%scale : " << acc << ")\n";
-  if (spec.has_lengths)
-    os << "      lengths(%q_lengths, %k_lengths : " << lengths << ", "
-       << lengths << ")\n";
+  os << ") {\n" << op << "  return\n}\n";
+  return text;
+}
+
+llvm::Expected<std::string>
+mlir::fa::buildAttention(const fa_attention_spec &spec) {
+  if (auto error = checkSpec(spec))
+    return std::move(error);
+  ProgramText builder(spec);
+  const std::string &qk = builder.qk, &v = builder.v, &row = builder.row;
+  builder.addArgument("q", qk, true);
+  builder.addArgument("k", qk, true);
+  builder.addArgument("v", v, true);
+  builder.addScale();
+  builder.addLengths();
+  if (spec.has_init_lse)
+    builder.addArgument("init_lse", row);
+  builder.addOptions();
+  builder.addArgument("o", v, true);
+  builder.addArgument("lse", row);
+
+  std::string op;
+  llvm::raw_string_ostream os(op);
+  os << "  fa.attention ins(%q, %k, %v : " << qk << ", " << qk << ", " << v
+     << ")\n"
+     << builder.scale() << builder.lengths();
   if (spec.has_init_lse)
     os << "      init_lse(%init_lse : " << row << ")\n";
-  if (spec.has_softcap)
-    os << "      captures(%softcap : " << acc << ")\n";
-  if (!constraints.empty())
-    os << "      mask #fa.mask<#mask>\n";
-  if (!operands.empty())
-    os << "      symbols(" << operands << ")\n";
-  os << "      outs(%o, %lse : " << v << ", " << row
-     << ")\n      {indexing_maps = [#q, #k, #v, #o, #lse]";
-  if (spec.has_softcap)
-    os << ", capture_maps = [unit]";
+  os << builder.captures() << builder.mask() << "      outs(%o, %lse : " << v
+     << ", " << row << ")\n      {" << builder.attributes();
   // -infinity is what the operation has without the attribute.
   if (spec.dead_lse != -INFINITY)
     os << llvm::formatv(", dead_lse = 0x{0} : f64",
                         llvm::utohexstr(llvm::bit_cast<uint64_t>(spec.dead_lse),
                                         /*LowerCase=*/false, /*Width=*/16));
-  os << "}\n";
-  if (spec.has_softcap)
-    os << "      score {\n"
-       << "      ^bb0(%s: " << acc
-       << ", %b: index, %h: index, %m: index, %n: index, %cap: " << acc
-       << "):\n"
-       << "        %x = arith.divf %s, %cap : " << acc << "\n"
-       << "        %t = math.tanh %x : " << acc << "\n"
-       << "        %y = arith.mulf %t, %cap : " << acc << "\n"
-       << "        fa.yield %y : " << acc << "\n"
-       << "      }\n";
-  os << "  return\n}\n";
-  return text;
+  os << "}\n" << builder.score();
+  return builder.program("attention", op);
+}
+
+llvm::Expected<std::string>
+mlir::fa::buildAttentionBackward(const fa_attention_spec &spec, int gradients,
+                                 bool hasDLse) {
+  if (auto error = checkSpec(spec))
+    return std::move(error);
+  constexpr int kAll = FA_GRADIENT_Q | FA_GRADIENT_K | FA_GRADIENT_V;
+  if (gradients <= 0 || gradients > kAll)
+    return fail(FA_INVALID_ARGUMENT,
+                "gradients is {0}; allowed is a combination of FA_GRADIENT_Q "
+                "(1), FA_GRADIENT_K (2) and FA_GRADIENT_V (4), at least one",
+                gradients);
+  ProgramText builder(spec);
+  const std::string &qk = builder.qk, &v = builder.v, &row = builder.row;
+  builder.addArgument("q", qk, true);
+  builder.addArgument("k", qk, true);
+  builder.addArgument("v", v, true);
+  builder.addArgument("o", v, true);
+  builder.addArgument("lse", row);
+  builder.addArgument("d_o", v, true);
+  if (hasDLse)
+    builder.addArgument("d_lse", row);
+  builder.addScale();
+  builder.addLengths();
+  builder.addOptions();
+  builder.addArgument("delta", row);
+
+  std::string op, outs;
+  llvm::raw_string_ostream os(op);
+  for (auto [bit, name, type] : {std::tuple(FA_GRADIENT_Q, "d_q", &qk),
+                                 {FA_GRADIENT_K, "d_k", &qk},
+                                 {FA_GRADIENT_V, "d_v", &v}})
+    if (gradients & bit) {
+      builder.addArgument(name, *type, true);
+      outs += llvm::formatv("      {0}(%{0} : {1})\n", name, *type).str();
+    }
+  os << "  fa.attention_backward ins(%q, %k, %v, %lse, %d_o : " << qk << ", "
+     << qk << ", " << v << ", " << row << ", " << v << ")\n"
+     << "      o(%o : " << v << ")\n";
+  if (hasDLse)
+    os << "      d_lse(%d_lse : " << row << ")\n";
+  os << builder.scale() << builder.lengths() << builder.captures()
+     << builder.mask() << "      delta(%delta : " << row << ")\n"
+     << outs << "      {" << builder.attributes() << "}\n"
+     << builder.score();
+  return builder.program("attention_backward", op);
 }

@@ -13,9 +13,9 @@
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassInstrumentation.h"
-#include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/IR/DiagnosticInfo.h"
@@ -190,6 +190,33 @@ static void readArgumentAttributes(ModuleOp module, LaunchInfo &info) {
   });
 }
 
+/// The functions that the runtime launches, in order: one, or the launches
+/// 0, 1, ... of one program.
+static llvm::Expected<SmallVector<LLVM::LLVMFuncOp>>
+findEntries(ModuleOp module) {
+  SmallVector<LLVM::LLVMFuncOp> entries;
+  module.walk([&](LLVM::LLVMFuncOp func) {
+    if (func->hasAttr("tile.launch"))
+      entries.push_back(func);
+  });
+  auto getOrder = [](LLVM::LLVMFuncOp func) {
+    auto order = func->getAttrOfType<IntegerAttr>("tile.order");
+    return order ? order.getInt() : 0;
+  };
+  llvm::sort(entries, [&](LLVM::LLVMFuncOp a, LLVM::LLVMFuncOp b) {
+    return getOrder(a) < getOrder(b);
+  });
+  bool ambiguous = llvm::any_of(llvm::enumerate(entries), [&](auto pair) {
+    return getOrder(pair.value()) != int64_t(pair.index());
+  });
+  if (entries.empty() || ambiguous)
+    return fail(
+        FA_INVALID_ARGUMENT,
+        "the program has {0} function to launch; exactly one is allowed",
+        ambiguous ? "more than one" : "no");
+  return entries;
+}
+
 /// Everything from text to artifact; runs where a crash is survived.
 static llvm::Error compileUnsafely(StringRef text, StringRef chip,
                                    const CompileOptions &options,
@@ -229,27 +256,18 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
                   ("lowering failed in " + failedPass).c_str());
   }
 
-  // The one function that the runtime launches.
-  LLVM::LLVMFuncOp entry;
-  bool ambiguous = false;
-  module->walk([&](LLVM::LLVMFuncOp func) {
-    if (!func->hasAttr("tile.launch"))
-      return;
-    ambiguous |= static_cast<bool>(entry);
-    entry = func;
-  });
-  if (!entry || ambiguous)
-    return fail(
-        FA_INVALID_ARGUMENT,
-        "the program has {0} function to launch; exactly one is allowed",
-        ambiguous ? "more than one" : "no");
+  auto entries = findEntries(*module);
+  if (!entries)
+    return entries.takeError();
+  LLVM::LLVMFuncOp entry = entries->front();
   auto gpuModule = entry->getParentOfType<gpu::GPUModuleOp>();
   bool isCPU = chip == "cpu";
   if (static_cast<bool>(gpuModule) == isCPU)
     return fail(FA_INVALID_ARGUMENT,
                 "the program is lowered for {0}, not for {1}",
                 gpuModule ? "a GPU" : "the CPU", chip);
-  auto info = LaunchInfo::fromFunction(entry, chip);
+  auto info = LaunchInfo::fromFunctions(
+      SmallVector<Operation *>(entries->begin(), entries->end()), chip);
   if (!info)
     return info.takeError();
   readArgumentAttributes(*source, *info);

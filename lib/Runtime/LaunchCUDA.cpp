@@ -183,12 +183,13 @@ llvm::Error mlir::fa::getDeviceCapability(int ordinal, int &major, int &minor) {
 //===----------------------------------------------------------------------===//
 
 namespace {
-/// The kernel of an artifact in each context that ran it. Modules live as long
-/// as their context: unloading could race with kernels in flight.
+/// The kernels of an artifact, one per launch, in each context that ran it.
+/// Modules live as long as their context: unloading could race with kernels in
+/// flight.
 struct GPUExecutable : Executable {
   /// A context and its id, since addresses are reused.
   using Key = std::pair<CUcontext, unsigned long long>;
-  std::map<Key, CUfunction> kernels;
+  std::map<Key, std::vector<CUfunction>> kernels;
 };
 } // namespace
 
@@ -211,8 +212,8 @@ static llvm::Error checkArchitecture(const Artifact &artifact, int major,
               chip->capability / 10, chip->capability % 10);
 }
 
-static llvm::Expected<CUfunction> loadKernel(const Driver &driver,
-                                             const Artifact &artifact) {
+static llvm::Expected<std::vector<CUfunction>>
+loadKernels(const Driver &driver, const Artifact &artifact) {
   CUdevice device;
   int major, minor, sharedLimit;
   if (auto error = driver.check(driver.ctxGetDevice(&device), "cuCtxGetDevice"))
@@ -227,11 +228,13 @@ static llvm::Expected<CUfunction> loadKernel(const Driver &driver,
                        "cuDeviceGetAttribute"))
     return std::move(error);
   const LaunchInfo &info = artifact.info;
-  if (info.sharedBytes > sharedLimit)
-    return fail(FA_UNSUPPORTED,
-                "the kernel needs {0} bytes of shared memory and the device "
-                "has {1} per block; compile with smaller tiles or fewer stages",
-                info.sharedBytes, sharedLimit);
+  for (const LaunchInfo::Launch &launch : info.launches)
+    if (launch.sharedBytes > sharedLimit)
+      return fail(FA_UNSUPPORTED,
+                  "the kernel @{0} needs {1} bytes of shared memory and the "
+                  "device has {2} per block; compile with smaller tiles or "
+                  "fewer stages",
+                  launch.entry, launch.sharedBytes, sharedLimit);
 
   // A cubin runs on its own major version from its own minor on; else the
   // driver compiles the PTX.
@@ -257,18 +260,22 @@ static llvm::Expected<CUfunction> loadKernel(const Driver &driver,
           "loading the kernel"))
     return fail(FA_DRIVER_ERROR, "{0}\n{1}", llvm::toString(std::move(error)),
                 StringRef(log));
-  CUfunction function;
-  if (auto error = driver.check(
-          driver.moduleGetFunction(&function, module, info.entry.c_str()),
-          "cuModuleGetFunction"))
-    return std::move(error);
-  if (info.sharedBytes > 48 * 1024)
+  std::vector<CUfunction> functions;
+  for (const LaunchInfo::Launch &launch : info.launches) {
+    CUfunction function;
     if (auto error = driver.check(
-            driver.funcSetAttribute(function, kFunctionMaxDynamicShared,
-                                    static_cast<int>(info.sharedBytes)),
-            "cuFuncSetAttribute"))
+            driver.moduleGetFunction(&function, module, launch.entry.c_str()),
+            "cuModuleGetFunction"))
       return std::move(error);
-  return function;
+    if (launch.sharedBytes > 48 * 1024)
+      if (auto error = driver.check(
+              driver.funcSetAttribute(function, kFunctionMaxDynamicShared,
+                                      static_cast<int>(launch.sharedBytes)),
+              "cuFuncSetAttribute"))
+        return std::move(error);
+    functions.push_back(function);
+  }
+  return functions;
 }
 
 //===----------------------------------------------------------------------===//
@@ -350,22 +357,27 @@ static llvm::Error encodeTensorMap(const Driver &driver, const LaunchInfo &info,
 llvm::Error Launcher::launchOnGPU(ArrayRef<fa_arg> args, int device,
                                   void *stream) {
   const LaunchInfo &info = artifact->info;
-  auto extents = info.evaluateGrid(args);
-  if (!extents)
-    return extents.takeError();
-  int64_t blocks = 1;
-  for (int64_t extent : *extents)
-    blocks *= extent;
-  if (blocks > INT32_MAX)
-    return fail(FA_UNSUPPORTED,
-                "the launch has {0} blocks; a device takes at most {1}", blocks,
-                INT32_MAX);
+  // Nothing runs unless everything can.
+  SmallVector<int64_t, 4> blocks;
+  for (const LaunchInfo::Launch &launch : info.launches) {
+    auto extents = launch.evaluateGrid(args);
+    if (!extents)
+      return extents.takeError();
+    blocks.push_back(1);
+    for (int64_t extent : *extents)
+      blocks.back() *= extent;
+    if (blocks.back() > INT32_MAX)
+      return fail(FA_UNSUPPORTED,
+                  "the launch of @{0} has {1} blocks; a device takes at most "
+                  "{2}",
+                  launch.entry, blocks.back(), INT32_MAX);
+  }
 
   auto opened = getDriver();
   if (!opened)
     return opened.takeError();
   const Driver &driver = **opened;
-  if (blocks == 0)
+  if (llvm::all_of(blocks, [](int64_t count) { return count == 0; }))
     return llvm::Error::success();
 
   // The thread's context when it is of `device`, else the primary one there.
@@ -400,7 +412,7 @@ llvm::Error Launcher::launchOnGPU(ArrayRef<fa_arg> args, int device,
   GPUExecutable::Key key{context, 0};
   if (driver.ctxGetId)
     driver.ctxGetId(context, &key.second);
-  CUfunction function;
+  ArrayRef<CUfunction> functions;
   {
     std::lock_guard<std::mutex> lock(mutex);
     if (!executable)
@@ -408,29 +420,41 @@ llvm::Error Launcher::launchOnGPU(ArrayRef<fa_arg> args, int device,
     auto &kernels = static_cast<GPUExecutable &>(*executable).kernels;
     auto it = kernels.find(key);
     if (it == kernels.end()) {
-      auto loaded = loadKernel(driver, *artifact);
+      auto loaded = loadKernels(driver, *artifact);
       if (!loaded)
         return loaded.takeError();
-      it = kernels.emplace(key, *loaded).first;
+      it = kernels.emplace(key, std::move(*loaded)).first;
     }
-    function = it->second;
+    functions = it->second; // entries of a map stay where they are
   }
 
   SmallVector<uint64_t, 64> words = info.pack(args);
-  SmallVector<TensorMapObject, 8> maps(info.tensorMaps.size());
-  for (auto [map, object] : llvm::zip(info.tensorMaps, maps))
-    if (auto error = encodeTensorMap(driver, info, map, args[map.arg], object))
+  SmallVector<SmallVector<TensorMapObject, 8>, 2> maps;
+  for (const LaunchInfo::Launch &launch : info.launches) {
+    maps.emplace_back(launch.tensorMaps.size());
+    for (auto [map, object] : llvm::zip(launch.tensorMaps, maps.back()))
+      if (auto error =
+              encodeTensorMap(driver, info, map, args[map.arg], object))
+        return error;
+  }
+  // One stream: each launch sees what the ones before it wrote.
+  for (auto [launch, function, count, objects] :
+       llvm::zip(info.launches, functions, blocks, maps)) {
+    if (count == 0)
+      continue;
+    SmallVector<void *, 64> parameters;
+    for (uint64_t &word : words)
+      parameters.push_back(&word);
+    for (TensorMapObject &object : objects)
+      parameters.push_back(&object);
+    if (auto error = driver.check(
+            driver.launchKernel(function, static_cast<unsigned>(count), 1, 1,
+                                static_cast<unsigned>(launch.threads), 1, 1,
+                                static_cast<unsigned>(launch.sharedBytes),
+                                static_cast<CUstream>(stream),
+                                parameters.data(), nullptr),
+            "cuLaunchKernel"))
       return error;
-  SmallVector<void *, 64> parameters;
-  for (uint64_t &word : words)
-    parameters.push_back(&word);
-  for (TensorMapObject &object : maps)
-    parameters.push_back(&object);
-  return driver.check(
-      driver.launchKernel(function, static_cast<unsigned>(blocks), 1, 1,
-                          static_cast<unsigned>(info.threads), 1, 1,
-                          static_cast<unsigned>(info.sharedBytes),
-                          static_cast<CUstream>(stream), parameters.data(),
-                          nullptr),
-      "cuLaunchKernel");
+  }
+  return llvm::Error::success();
 }

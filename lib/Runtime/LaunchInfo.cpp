@@ -17,7 +17,7 @@ namespace json = llvm::json;
 
 char Failure::ID = 0;
 
-static constexpr int kMetadataVersion = 1;
+static constexpr int kMetadataVersion = 2;
 
 //===----------------------------------------------------------------------===//
 // From the lowered function
@@ -116,68 +116,85 @@ static int64_t getInteger(DictionaryAttr dict, StringRef name) {
   return attr ? attr.getInt() : 0;
 }
 
-llvm::Expected<LaunchInfo> LaunchInfo::fromFunction(Operation *func,
-                                                    StringRef chip) {
-  LaunchInfo info;
-  info.chip = chip.str();
-  info.entry = SymbolTable::getSymbolName(func).str();
-  auto malformed = [&](const char *what) {
-    return fail(FA_COMPILE_ERROR, "launch contract of @{0}: {1}", info.entry,
-                what);
-  };
+static llvm::Error malformed(Operation *func, StringRef what) {
+  return fail(FA_COMPILE_ERROR, "launch contract of @{0}: {1}",
+              SymbolTable::getSymbolName(func).getValue(), what);
+}
 
-  auto types = func->getAttrOfType<ArrayAttr>("tile.args");
-  if (!types)
-    return malformed("tile.args must be an array of types");
-  for (Attribute attr : types) {
-    auto type = dyn_cast<TypeAttr>(attr);
-    if (!type)
-      return malformed("tile.args must be an array of types");
-    auto arg = makeArgument(type.getValue());
-    if (!arg)
-      return arg.takeError();
-    info.args.push_back(*arg);
-  }
-
+/// Reads `tile.launch`.
+static llvm::Expected<LaunchInfo::Launch> makeLaunch(Operation *func) {
+  LaunchInfo::Launch result;
+  result.entry = SymbolTable::getSymbolName(func).str();
   auto launch = func->getAttrOfType<DictionaryAttr>("tile.launch");
   auto map = launch ? launch.getAs<AffineMapAttr>("grid") : AffineMapAttr();
   auto symbols =
       launch ? launch.getAs<DenseI64ArrayAttr>("grid_symbols") : nullptr;
   if (!map || !symbols || map.getValue().getNumDims() ||
       symbols.size() != 2 * map.getValue().getNumSymbols())
-    return malformed("tile.launch needs `grid`, an affine map of symbols, and "
+    return malformed(func,
+                     "tile.launch needs `grid`, an affine map of symbols, and "
                      "`grid_symbols`, one pair (argument, dimension) for each");
   for (AffineExpr expr : map.getValue().getResults()) {
     std::string text;
     llvm::raw_string_ostream os(text);
     if (!toPostfix(expr, os))
-      return malformed("the grid may use symbols and constants only");
-    info.grid.push_back(StringRef(text).rtrim().str());
+      return malformed(func, "the grid may use symbols and constants only");
+    result.grid.push_back(StringRef(text).rtrim().str());
   }
   for (int64_t i = 0; i < symbols.size(); i += 2)
-    info.symbols.emplace_back(symbols[i], symbols[i + 1]);
+    result.symbols.emplace_back(symbols[i], symbols[i + 1]);
 
-  info.threads = getInteger(launch, "threads");
-  info.sharedBytes = getInteger(launch, "shared_bytes");
+  result.threads = getInteger(launch, "threads");
+  result.sharedBytes = getInteger(launch, "shared_bytes");
   if (auto maps = launch.getAs<ArrayAttr>("tensor_maps")) {
     for (Attribute attr : maps) {
       auto dict = dyn_cast<DictionaryAttr>(attr);
       auto dims = dict ? dict.getAs<DenseI64ArrayAttr>("dims") : nullptr;
       auto box = dict ? dict.getAs<DenseI64ArrayAttr>("box") : nullptr;
       if (!dims || !box)
-        return malformed("a tensor map needs `arg`, `dims`, `box`, `swizzle`");
-      TensorMap tensorMap;
+        return malformed(func,
+                         "a tensor map needs `arg`, `dims`, `box`, `swizzle`");
+      LaunchInfo::TensorMap tensorMap;
       tensorMap.arg = getInteger(dict, "arg");
       tensorMap.dims.assign(dims.asArrayRef().begin(), dims.asArrayRef().end());
       tensorMap.box.assign(box.asArrayRef().begin(), box.asArrayRef().end());
       tensorMap.swizzle = getInteger(dict, "swizzle");
-      info.tensorMaps.push_back(std::move(tensorMap));
+      result.tensorMaps.push_back(std::move(tensorMap));
     }
+  }
+  return result;
+}
+
+llvm::Expected<LaunchInfo>
+LaunchInfo::fromFunctions(ArrayRef<Operation *> funcs, StringRef chip) {
+  LaunchInfo info;
+  info.chip = chip.str();
+  Operation *first = funcs.front();
+  auto types = first->getAttrOfType<ArrayAttr>("tile.args");
+  if (!types)
+    return malformed(first, "tile.args must be an array of types");
+  for (Attribute attr : types) {
+    auto type = dyn_cast<TypeAttr>(attr);
+    if (!type)
+      return malformed(first, "tile.args must be an array of types");
+    auto arg = makeArgument(type.getValue());
+    if (!arg)
+      return arg.takeError();
+    info.args.push_back(*arg);
+  }
+  for (Operation *func : funcs) {
+    if (func->getAttr("tile.args") != types)
+      return malformed(func, "all launches of a program take the same "
+                             "arguments, but tile.args differs");
+    auto launch = makeLaunch(func);
+    if (!launch)
+      return launch.takeError();
+    info.launches.push_back(std::move(*launch));
   }
   // One place checks what the rest of the runtime relies on.
   auto checked = fromJSON(info.toJSON());
   if (!checked)
-    return malformed(llvm::toString(checked.takeError()).c_str());
+    return malformed(first, llvm::toString(checked.takeError()));
   return info;
 }
 
@@ -196,8 +213,30 @@ static json::Array toArray(ArrayRef<int64_t> values) {
   return array;
 }
 
+static json::Object toObject(const LaunchInfo::Launch &launch, bool isCPU) {
+  json::Array grid, symbols, maps;
+  for (const std::string &extent : launch.grid)
+    grid.push_back(extent);
+  for (auto [arg, dim] : launch.symbols)
+    symbols.push_back(json::Array{arg, dim});
+  for (const LaunchInfo::TensorMap &map : launch.tensorMaps)
+    maps.push_back(json::Object{{"arg", map.arg},
+                                {"dims", toArray(map.dims)},
+                                {"box", toArray(map.box)},
+                                {"swizzle", map.swizzle}});
+  json::Object object{{"entry", launch.entry},
+                      {"grid", std::move(grid)},
+                      {"grid_symbols", std::move(symbols)}};
+  if (!isCPU) {
+    object["threads"] = launch.threads;
+    object["shared_bytes"] = launch.sharedBytes;
+    object["tensor_maps"] = std::move(maps);
+  }
+  return object;
+}
+
 std::string LaunchInfo::toJSON() const {
-  json::Array jsonArgs, jsonSymbols, jsonGrid, jsonMaps, dtypes;
+  json::Array jsonArgs, jsonLaunches, dtypes;
   for (const Argument &arg : args) {
     json::Object object{{"dtype", arg.dtype}};
     if (!arg.name.empty())
@@ -213,29 +252,13 @@ std::string LaunchInfo::toJSON() const {
       dtypes.push_back(arg.dtype);
     jsonArgs.push_back(std::move(object));
   }
-  for (auto [arg, dim] : symbols)
-    jsonSymbols.push_back(json::Array{arg, dim});
-  for (const std::string &extent : grid)
-    jsonGrid.push_back(extent);
-  for (const TensorMap &map : tensorMaps)
-    jsonMaps.push_back(json::Object{{"arg", map.arg},
-                                    {"dims", toArray(map.dims)},
-                                    {"box", toArray(map.box)},
-                                    {"swizzle", map.swizzle}});
-  json::Object root{{"version", kMetadataVersion},
-                    {"library", fa_version()},
-                    {"llvm", fa_llvm_version()},
-                    {"chip", chip},
-                    {"entry", entry},
-                    {"args", std::move(jsonArgs)},
-                    {"dtypes", std::move(dtypes)},
-                    {"grid", std::move(jsonGrid)},
-                    {"grid_symbols", std::move(jsonSymbols)}};
-  if (!isCPU()) {
-    root["threads"] = threads;
-    root["shared_bytes"] = sharedBytes;
-    root["tensor_maps"] = std::move(jsonMaps);
-  }
+  for (const Launch &launch : launches)
+    jsonLaunches.push_back(toObject(launch, isCPU()));
+  json::Object root{
+      {"version", kMetadataVersion},        {"library", fa_version()},
+      {"llvm", fa_llvm_version()},          {"chip", chip},
+      {"args", std::move(jsonArgs)},        {"dtypes", std::move(dtypes)},
+      {"launches", std::move(jsonLaunches)}};
   return llvm::formatv("{0:2}", json::Value(std::move(root))).str();
 }
 
@@ -302,10 +325,84 @@ static std::optional<int64_t> evaluate(StringRef text,
   return stack.front();
 }
 
+static llvm::Error badMetadata(const char *what) {
+  return fail(FA_IO_ERROR, "artifact metadata: {0}", what);
+}
+
+/// Reads one entry of `launches`; `info` has the chip and the arguments.
+static llvm::Expected<LaunchInfo::Launch> readLaunch(const json::Object &object,
+                                                     const LaunchInfo &info) {
+  auto bad = badMetadata;
+  LaunchInfo::Launch launch;
+  launch.entry = object.getString("entry").value_or("").str();
+  if (launch.entry.empty())
+    return bad("`entry` is missing");
+  const json::Array *symbols = object.getArray("grid_symbols");
+  const json::Array *grid = object.getArray("grid");
+  if (!symbols || !grid || grid->empty())
+    return bad("`grid` or `grid_symbols` is missing");
+  for (const json::Value &entry : *symbols) {
+    SmallVector<int64_t, 2> pair;
+    if (!fromArray(entry.getAsArray(), pair) || pair.size() != 2 ||
+        pair[0] < 0 || pair[0] >= (int64_t)info.args.size())
+      return bad("malformed grid symbol");
+    const LaunchInfo::Argument &arg = info.args[pair[0]];
+    bool valid = arg.kind == FA_ARG_MEMREF
+                     ? pair[1] >= 0 && pair[1] < (int64_t)arg.sizes.size()
+                     : pair[1] == -1 &&
+                           (arg.kind == FA_ARG_INDEX || arg.kind == FA_ARG_I32);
+    if (!valid)
+      return bad("a grid symbol names no dimension and no integer argument");
+    launch.symbols.emplace_back(pair[0], pair[1]);
+  }
+  SmallVector<int64_t> ones(launch.symbols.size(), 1);
+  for (const json::Value &extent : *grid) {
+    auto expr = extent.getAsString();
+    if (!expr || !evaluate(*expr, ones))
+      return bad("malformed grid expression");
+    launch.grid.push_back(expr->str());
+  }
+
+  if (info.isCPU())
+    return launch;
+  launch.threads = object.getInteger("threads").value_or(0);
+  launch.sharedBytes = object.getInteger("shared_bytes").value_or(0);
+  if (launch.threads < 1 || launch.threads > 1024 || launch.sharedBytes < 0)
+    return bad("`threads` must be 1 to 1024 and `shared_bytes` at least 0");
+  if (const json::Array *maps = object.getArray("tensor_maps")) {
+    for (const json::Value &entry : *maps) {
+      const json::Object *fields = entry.getAsObject();
+      LaunchInfo::TensorMap map;
+      if (!fields || !fromArray(fields->getArray("dims"), map.dims) ||
+          !fromArray(fields->getArray("box"), map.box))
+        return bad("malformed tensor map");
+      map.arg = fields->getInteger("arg").value_or(-1);
+      map.swizzle = fields->getInteger("swizzle").value_or(0);
+      bool valid =
+          map.arg >= 0 && map.arg < (int64_t)info.args.size() &&
+          info.args[map.arg].kind == FA_ARG_MEMREF &&
+          map.dims.size() == map.box.size() && !map.dims.empty() &&
+          map.dims.size() <= 5 &&
+          llvm::is_contained({0, 32, 64, 128}, map.swizzle) &&
+          llvm::all_of(
+              map.dims,
+              [&](int64_t dim) {
+                return dim >= 0 &&
+                       dim < (int64_t)info.args[map.arg].sizes.size();
+              }) &&
+          llvm::all_of(map.box, [](int64_t b) { return b > 0 && b <= 256; });
+      if (!valid)
+        return bad("a tensor map needs a memref argument, 1 to 5 of its "
+                   "dimensions, as many box sizes from 1 to 256 and a swizzle "
+                   "of 0, 32, 64 or 128 bytes");
+      launch.tensorMaps.push_back(std::move(map));
+    }
+  }
+  return launch;
+}
+
 llvm::Expected<LaunchInfo> LaunchInfo::fromJSON(StringRef text) {
-  auto bad = [](const char *what) {
-    return fail(FA_IO_ERROR, "artifact metadata: {0}", what);
-  };
+  auto bad = badMetadata;
   auto value = json::parse(text);
   if (!value) {
     llvm::consumeError(value.takeError());
@@ -317,9 +414,8 @@ llvm::Expected<LaunchInfo> LaunchInfo::fromJSON(StringRef text) {
 
   LaunchInfo info;
   info.chip = root->getString("chip").value_or("").str();
-  info.entry = root->getString("entry").value_or("").str();
-  if (info.chip.empty() || info.entry.empty())
-    return bad("`chip` or `entry` is missing");
+  if (info.chip.empty())
+    return bad("`chip` is missing");
 
   const json::Array *jsonArgs = root->getArray("args");
   if (!jsonArgs)
@@ -345,66 +441,17 @@ llvm::Expected<LaunchInfo> LaunchInfo::fromJSON(StringRef text) {
     info.args.push_back(std::move(arg));
   }
 
-  const json::Array *symbols = root->getArray("grid_symbols");
-  const json::Array *grid = root->getArray("grid");
-  if (!symbols || !grid || grid->empty())
-    return bad("`grid` or `grid_symbols` is missing");
-  for (const json::Value &entry : *symbols) {
-    SmallVector<int64_t, 2> pair;
-    if (!fromArray(entry.getAsArray(), pair) || pair.size() != 2 ||
-        pair[0] < 0 || pair[0] >= (int64_t)info.args.size())
-      return bad("malformed grid symbol");
-    const Argument &arg = info.args[pair[0]];
-    bool valid = arg.kind == FA_ARG_MEMREF
-                     ? pair[1] >= 0 && pair[1] < (int64_t)arg.sizes.size()
-                     : pair[1] == -1 &&
-                           (arg.kind == FA_ARG_INDEX || arg.kind == FA_ARG_I32);
-    if (!valid)
-      return bad("a grid symbol names no dimension and no integer argument");
-    info.symbols.emplace_back(pair[0], pair[1]);
-  }
-  SmallVector<int64_t> ones(info.symbols.size(), 1);
-  for (const json::Value &extent : *grid) {
-    auto expr = extent.getAsString();
-    if (!expr || !evaluate(*expr, ones))
-      return bad("malformed grid expression");
-    info.grid.push_back(expr->str());
-  }
-
-  if (info.isCPU())
-    return info;
-  info.threads = root->getInteger("threads").value_or(0);
-  info.sharedBytes = root->getInteger("shared_bytes").value_or(0);
-  if (info.threads < 1 || info.threads > 1024 || info.sharedBytes < 0)
-    return bad("`threads` must be 1 to 1024 and `shared_bytes` at least 0");
-  if (const json::Array *maps = root->getArray("tensor_maps")) {
-    for (const json::Value &entry : *maps) {
-      const json::Object *object = entry.getAsObject();
-      TensorMap map;
-      if (!object || !fromArray(object->getArray("dims"), map.dims) ||
-          !fromArray(object->getArray("box"), map.box))
-        return bad("malformed tensor map");
-      map.arg = object->getInteger("arg").value_or(-1);
-      map.swizzle = object->getInteger("swizzle").value_or(0);
-      bool valid =
-          map.arg >= 0 && map.arg < (int64_t)info.args.size() &&
-          info.args[map.arg].kind == FA_ARG_MEMREF &&
-          map.dims.size() == map.box.size() && !map.dims.empty() &&
-          map.dims.size() <= 5 &&
-          llvm::is_contained({0, 32, 64, 128}, map.swizzle) &&
-          llvm::all_of(
-              map.dims,
-              [&](int64_t dim) {
-                return dim >= 0 &&
-                       dim < (int64_t)info.args[map.arg].sizes.size();
-              }) &&
-          llvm::all_of(map.box, [](int64_t b) { return b > 0 && b <= 256; });
-      if (!valid)
-        return bad("a tensor map needs a memref argument, 1 to 5 of its "
-                   "dimensions, as many box sizes from 1 to 256 and a swizzle "
-                   "of 0, 32, 64 or 128 bytes");
-      info.tensorMaps.push_back(std::move(map));
-    }
+  const json::Array *launches = root->getArray("launches");
+  if (!launches || launches->empty())
+    return bad("`launches` is missing or empty");
+  for (const json::Value &entry : *launches) {
+    const json::Object *object = entry.getAsObject();
+    if (!object)
+      return bad("malformed launch");
+    auto launch = readLaunch(*object, info);
+    if (!launch)
+      return launch.takeError();
+    info.launches.push_back(std::move(*launch));
   }
   return info;
 }
@@ -480,7 +527,7 @@ static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
     return fail(
         FA_INVALID_ARGUMENT,
         "{0} starts at {1}, which is not a multiple of {2} bytes; align "
-        "it, or compile for unaligned data",
+        "it, or compile for a smaller alignment",
         who, actual.data, expected.align);
   for (int32_t dim = 0; dim < actual.rank; ++dim) {
     // The stride of a dimension with one element is never used.
@@ -497,7 +544,7 @@ static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
       return fail(
           FA_INVALID_ARGUMENT,
           "{0} has stride {1} in dimension {2}, {3} bytes, which is not "
-          "a multiple of {4} bytes; align it, or compile for unaligned "
+          "a multiple of {4} bytes; align it, or compile for a smaller "
           "data",
           who, stride, dim, stride * bytes, expected.align);
     }
@@ -507,8 +554,8 @@ static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
 
 llvm::Error LaunchInfo::check(ArrayRef<fa_arg> values) const {
   if (values.size() != args.size())
-    return fail(FA_INVALID_ARGUMENT, "@{0} takes {1} arguments; got {2}", entry,
-                args.size(), values.size());
+    return fail(FA_INVALID_ARGUMENT, "@{0} takes {1} arguments; got {2}",
+                launches.front().entry, args.size(), values.size());
   for (auto [index, pair] : llvm::enumerate(llvm::zip(args, values))) {
     auto &[expected, actual] = pair;
     std::string who = "argument " + std::to_string(index);
@@ -521,7 +568,7 @@ llvm::Error LaunchInfo::check(ArrayRef<fa_arg> values) const {
 }
 
 llvm::Expected<SmallVector<int64_t, 3>>
-LaunchInfo::evaluateGrid(ArrayRef<fa_arg> values) const {
+LaunchInfo::Launch::evaluateGrid(ArrayRef<fa_arg> values) const {
   SmallVector<int64_t> symbolValues;
   for (auto [arg, dim] : symbols)
     symbolValues.push_back(dim < 0 ? values[arg].integer

@@ -20,7 +20,7 @@ using HostEntry = void (*)(const uint64_t *, int64_t, int64_t);
 
 struct HostExecutable : Executable {
   std::unique_ptr<LoadedObject> program;
-  HostEntry entry;
+  std::vector<HostEntry> entries; // one per launch
 };
 } // namespace
 
@@ -36,27 +36,35 @@ loadHostExecutable(const Artifact &artifact) {
     return fail(FA_UNSUPPORTED,
                 "the artifact was compiled for another processor; compile it "
                 "on this host");
-  auto linked = [&](llvm::Error error) {
-    return fail(FA_COMPILE_ERROR, "cannot link @{0}: {1}", artifact.info.entry,
-                llvm::toString(std::move(error)));
-  };
   auto program = loadObject(*code);
   if (!program)
-    return linked(program.takeError());
-  auto address = (*program)->lookup(artifact.info.entry);
-  if (!address)
-    return linked(address.takeError());
+    return fail(FA_COMPILE_ERROR, "cannot link the program: {0}",
+                llvm::toString(program.takeError()));
   auto executable = std::make_unique<HostExecutable>();
   executable->program = std::move(*program);
-  executable->entry = reinterpret_cast<HostEntry>(*address);
+  for (const LaunchInfo::Launch &launch : artifact.info.launches) {
+    auto address = executable->program->lookup(launch.entry);
+    if (!address)
+      return fail(FA_COMPILE_ERROR, "cannot link @{0}: {1}", launch.entry,
+                  llvm::toString(address.takeError()));
+    executable->entries.push_back(reinterpret_cast<HostEntry>(*address));
+  }
   return std::move(executable);
 }
 
 llvm::Error Launcher::launchOnCPU(ArrayRef<fa_arg> args) {
-  auto extents = artifact->info.evaluateGrid(args);
-  if (!extents)
-    return extents.takeError();
-  HostEntry entry;
+  const LaunchInfo &info = artifact->info;
+  // Nothing runs unless everything can.
+  SmallVector<int64_t, 4> points;
+  for (const LaunchInfo::Launch &launch : info.launches) {
+    auto extents = launch.evaluateGrid(args);
+    if (!extents)
+      return extents.takeError();
+    points.push_back(1);
+    for (int64_t extent : *extents)
+      points.back() *= extent;
+  }
+  ArrayRef<HostEntry> entries;
   {
     std::lock_guard<std::mutex> lock(mutex);
     if (!executable) {
@@ -65,14 +73,12 @@ llvm::Error Launcher::launchOnCPU(ArrayRef<fa_arg> args) {
         return loaded.takeError();
       executable = std::move(*loaded);
     }
-    entry = static_cast<HostExecutable &>(*executable).entry;
+    entries = static_cast<HostExecutable &>(*executable).entries;
   }
-  int64_t points = 1;
-  for (int64_t extent : *extents)
-    points *= extent;
-  SmallVector<uint64_t, 64> words = artifact->info.pack(args);
-  parallelFor(points, [&](int64_t begin, int64_t end) {
-    entry(words.data(), begin, end);
-  });
+  SmallVector<uint64_t, 64> words = info.pack(args);
+  for (auto [entry, count] : llvm::zip(entries, points))
+    parallelFor(count, [&, entry = entry](int64_t begin, int64_t end) {
+      entry(words.data(), begin, end);
+    });
   return llvm::Error::success();
 }

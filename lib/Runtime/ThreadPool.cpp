@@ -100,8 +100,13 @@ struct Global {
   std::atomic<int> requested{0};
 };
 
+/// Set while this thread runs a loop body: a nested loop runs inline.
+thread_local bool inParallel = false;
+
+} // namespace
+
 /// Never destroyed: threads of the host may outlive static destructors.
-Global *&global() {
+static Global *&global() {
   static Global *instance = [] {
     // The workers do not exist in a forked child and the locks may be held by
     // threads that do not either: start anew, leaking the parent's state.
@@ -114,11 +119,6 @@ Global *&global() {
   }();
   return instance;
 }
-
-/// Set while this thread runs a loop body: a nested loop runs inline.
-thread_local bool inParallel = false;
-
-} // namespace
 
 int mlir::fa::getNumThreads() {
   if (int requested = global()->requested)

@@ -7,7 +7,12 @@ NVIDIA GPUs. Neither NumPy nor PyTorch is imported by this package.
 from __future__ import annotations
 
 from . import _fa
-from ._attention import flash_attn_func, flash_attn_kvpacked_func, flash_attn_qkvpacked_func
+from ._attention import (
+    attention_backward,
+    flash_attn_func,
+    flash_attn_kvpacked_func,
+    flash_attn_qkvpacked_func,
+)
 from ._compiler import Kernel, compile, load
 from ._fa import get_num_threads, set_num_threads
 
@@ -16,6 +21,7 @@ __version__ = _fa.version()
 __all__ = [
     "FlashAttention",
     "Kernel",
+    "attention_backward",
     "compile",
     "flash_attn_func",
     "flash_attn_kvpacked_func",

@@ -30,7 +30,18 @@ def _parser() -> argparse.ArgumentParser:
     aot.add_argument("--window-right", action="store_true", help="right window, size at run time")
     aot.add_argument("--softcap", action="store_true", help="soft cap, value at run time")
     aot.add_argument("--lengths", action="store_true", help="lengths per batch")
-    aot.add_argument("--unaligned", action="store_true", help="no 16-byte alignment is assumed")
+    aot.add_argument(
+        "--alignment",
+        type=int,
+        choices=(16, 4, 1),
+        default=16,
+        help="bytes that divide the pointers and strides of q, k, v and o (default: 16)",
+    )
+    aot.add_argument("--backward", action="store_true", help="the gradients of that program")
+    aot.add_argument("--d-lse", action="store_true", help="--backward: lse has a gradient")
+    aot.add_argument(
+        "--gradients", default="qkv", metavar="LETTERS", help="--backward: which (default: qkv)"
+    )
     aot.add_argument("--schedule", metavar="ATTR", help="'#fa.schedule<...>' to use")
     aot.add_argument("--ptxas", metavar="PATH", help="ptxas to use")
     aot.add_argument("--no-cache", action="store_true", help="do not use the kernel cache")
@@ -52,7 +63,10 @@ def _aot(args) -> None:
         "window_right": args.window_right,
         "softcap": args.softcap,
         "lengths": args.lengths,
-        "aligned": not args.unaligned,
+        "alignment": args.alignment,
+        "backward": args.backward,
+        "d_lse": args.d_lse,
+        "gradients": args.gradients,
     }
     if args.mlir is not None:
         if args.head_dim is not None:

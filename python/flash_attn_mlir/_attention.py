@@ -29,7 +29,10 @@ def _kernel(key: tuple) -> _compiler.Kernel:
     # One compilation per key; other keys compile meanwhile.
     with _locks.setdefault(key, threading.Lock()):
         if key not in _kernels:
-            chip, dtype, d, dv, causal, left, right, softcap, aligned, negative = key
+            chip, dtype, d, dv, causal, left, right, softcap, alignment, negative, *rest = key
+            backward = {}
+            if rest:
+                backward = {"backward": True, "gradients": rest[0], "d_lse": rest[1]}
             _kernels[key] = _compiler.compile(
                 chip=chip,
                 dtype=dtype,
@@ -39,8 +42,9 @@ def _kernel(key: tuple) -> _compiler.Kernel:
                 window_left=left,
                 window_right=right,
                 softcap=softcap,
-                aligned=aligned,
+                alignment=alignment,
                 negative_scale=negative,
+                **backward,
             )
     return _kernels[key]
 
@@ -79,13 +83,13 @@ def _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
         )
     if softmax_scale is not None:
         softmax_scale = _number("softmax_scale", softmax_scale)
-        if not math.isfinite(softmax_scale):
+        if not -math.inf < softmax_scale < math.inf:
             raise ValueError(
                 f"softmax_scale: {softmax_scale} is not allowed; allowed: a finite number, or "
                 "None for head_dim ** -0.5"
             )
     softcap = _number("softcap", softcap)
-    if not (softcap >= 0.0 and math.isfinite(softcap)):
+    if not 0.0 <= softcap < math.inf:
         raise ValueError(
             f"softcap: {softcap} is not allowed; allowed: 0 (off) or a positive finite number"
         )
@@ -100,14 +104,6 @@ def _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
     return softmax_scale, left, right, softcap
 
 
-def _needs_grad(name: str, array) -> None:
-    if array.requires_grad and sys.modules["torch"].is_grad_enabled():
-        raise NotImplementedError(
-            f"{name}: gradients are not supported yet (the backward pass is not there); call "
-            f"it under torch.no_grad() or pass {name}.detach()"
-        )
-
-
 class _Operand:
     """One named input: the caller's array and its view."""
 
@@ -116,8 +112,6 @@ class _Operand:
     def __init__(self, name, array, rank):
         self.name = name
         self.lib = _arrays.library(name, array)
-        if self.lib.name == "PyTorch":
-            _needs_grad(name, array)
         view = _arrays.view(name, array, self.lib)
         if view.rank != rank:
             raise ValueError(
@@ -133,6 +127,7 @@ class _Operand:
 
 
 _SHAPES = {
+    3: "(batch, heads, seqlen)",
     4: "(batch, seqlen, heads, head_dim)",
     5: "(batch, seqlen, 3 for qkv or 2 for kv, heads, head_dim)",
 }
@@ -198,67 +193,120 @@ def _launch(kernel, arguments, kinds, lib, view) -> None:
     artifact.launch(arguments, kinds, device, stream)
 
 
-def _candidates(view, aligned: bool, broadcast: bool) -> tuple[str, ...]:
+def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
     """Chips to compile for, best first: all give the same results."""
     if view.device_type == _arrays.CPU:
         return ("cpu",)
     chip = _device_chip(view.device_id)
     if chip == "sm_90a":
         # Tensor maps need 16-byte strides that are not 0.
-        return ("sm_90a", "sm_80") if aligned and not broadcast else ("sm_80",)
+        return ("sm_90a", "sm_80") if alignment == 16 and not broadcast else ("sm_80",)
     return (chip,)
 
 
-def _attention(lib, like, q, k, v, options, causal, return_attn_probs, chip=None):
-    """Attention on views. `like` is an array beside which results are made."""
-    scale, left, right, softcap = options
+def _views(operands):
+    """Views of q, k and v: one operand each, q and kv, or qkv."""
+    if len(operands) == 3:
+        return [operand.view for operand in operands]
+    packed = operands[-1].view
+    views = [packed.select(2, index) for index in range(packed.shape[2])]
+    return views if len(operands) == 1 else [operands[0].view, *views]
+
+
+def _option_arguments(options, causal, real):
+    """The optional scalar arguments of a kernel, their kinds, and their part of its key."""
+    _, left, right, softcap = options
+    # As FlashAttention-2: causal means a right window of 0, whatever it says.
+    causal = bool(causal) or right == 0
+    arguments = []
+    kinds = ""
+    if softcap > 0.0:
+        arguments.append(softcap)
+        kinds += real
+    if left >= 0:
+        arguments.append(left)
+        kinds += "x"
+    if right >= 0 and not causal:
+        arguments.append(right)
+        kinds += "x"
+    return arguments, kinds, (causal, left >= 0, right >= 0 and not causal, softcap > 0.0)
+
+
+def _forward(operands, options, causal, chip=None):
+    """Attention of checked operands: out and softmax_lse."""
+    first = operands[0]
+    lib, like = first.lib, first.array
+    q, k, v = _views(operands)
     _check_shapes(q, k, v)
     batch, seqlen_q, heads, head_dim = q.shape
     dtype = q.dtype
-    lse_dtype = "f64" if dtype == "f64" else "f32"
-    if scale is None:
-        scale = head_dim**-0.5
+    lse_dtype, real = ("f64", "d") if dtype == "f64" else ("f32", "f")
+    scale = head_dim**-0.5 if options[0] is None else options[0]
     out, o = lib.empty((batch, seqlen_q, heads, head_dim), dtype, like)
     softmax_lse, lse = lib.empty((batch, heads, seqlen_q), lse_dtype, like)
 
     if seqlen_q > 0:
-        # As FlashAttention-2: causal means a right window of 0, whatever it says.
-        causal = bool(causal) or right == 0
-        arguments = [q, k, v, scale]
-        kinds = "mmmd" if lse_dtype == "f64" else "mmmf"
-        if softcap > 0.0:
-            arguments.append(softcap)
-            kinds += kinds[3]
-        if left >= 0:
-            arguments.append(left)
-            kinds += "x"
-        if right >= 0 and not causal:
-            arguments.append(right)
-            kinds += "x"
-        arguments += (o, lse)
-        kinds += "mm"
+        extra, extra_kinds, flags = _option_arguments(options, causal, real)
         # The CPU's kernels take any address: one class.
         on_gpu = q.device_type == _arrays.CUDA
-        aligned = on_gpu and q.aligned and k.aligned and v.aligned and o.aligned
+        alignment = min(x.alignment for x in (q, k, v, o)) if on_gpu else 1
         broadcast = q.broadcast or k.broadcast or v.broadcast
-        chips = _candidates(q, aligned, broadcast) if chip is None else (chip,)
-        rest = (
-            dtype,
-            head_dim,
-            head_dim,
-            causal,
-            left >= 0,
-            right >= 0 and not causal,
-            softcap > 0.0,
-            aligned,
-            scale < 0.0,
+        chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
+        kernel = _first_supported(
+            chips, (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
         )
-        _launch(_first_supported(chips, rest), arguments, kinds, lib, q)
+        kinds = "mmm" + real + extra_kinds + "mm"
+        _launch(kernel, [q, k, v, scale, *extra, o, lse], kinds, lib, q)
+    return out, softmax_lse
 
-    if not return_attn_probs:
-        return out
-    # FlashAttention-2 fills S_dmask only with dropout.
-    return out, softmax_lse, lib.empty((0,), dtype, like)[0]
+
+def _backward(operands, out, softmax_lse, dout, dlse, options, causal, wanted, chip=None):
+    """Gradients of checked operands, None where `wanted` (one for each) is false.
+
+    `out` and `softmax_lse` are what `_forward` gave, `dout` and `dlse` their
+    gradients as operands; `dlse` None where softmax_lse has none.
+    """
+    first = operands[0]
+    lib, like = first.lib, first.array
+    q, k, v = _views(operands)
+    batch, seqlen_q, heads, head_dim = q.shape
+    dtype = q.dtype
+    lse_dtype, real = ("f64", "d") if dtype == "f64" else ("f32", "f")
+    scale = head_dim**-0.5 if options[0] is None else options[0]
+
+    results = []
+    gradients = []  # views of the gradients of q, k and v, or None
+    for operand, want in zip(operands, wanted):
+        view = operand.view
+        parts = view.shape[2] if view.rank == 5 else 1
+        if not want:
+            results.append(None)
+            gradients += [None] * parts
+            continue
+        array, grad = lib.empty(view.shape, dtype, like)
+        results.append(array)
+        gradients += [grad] if view.rank == 4 else [grad.select(2, i) for i in range(parts)]
+    letters = "".join(letter for letter, grad in zip("qkv", gradients) if grad is not None)
+    if not letters:
+        return results
+    gradients = [grad for grad in gradients if grad is not None]
+    _, delta = lib.empty((batch, heads, seqlen_q), lse_dtype, like)
+
+    o, do = out.view, dout.view
+    extra, extra_kinds, flags = _option_arguments(options, causal, real)
+    inputs = (q, k, v, o, do)
+    on_gpu = q.device_type == _arrays.CUDA
+    alignment = min(view.alignment for view in (*inputs, *gradients)) if on_gpu else 1
+    broadcast = any(view.broadcast for view in inputs)
+    chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
+    key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0, letters, dlse is not None)
+    kernel = _first_supported(chips, key)
+    arguments = [q, k, v, o, softmax_lse.view, do]
+    if dlse is not None:
+        arguments.append(dlse.view)
+    kinds = "m" * len(arguments) + real + extra_kinds + "m" + "m" * len(gradients)
+    _launch(kernel, [*arguments, scale, *extra, delta, *gradients], kinds, lib, q)
+    return results
 
 
 def _first_supported(chips, rest):
@@ -274,6 +322,75 @@ def _first_supported(chips, rest):
         # The sm_80 program runs on every newer device, with the same results.
         kernel = _kernels[key] = _first_supported(chips[1:], rest)
         return kernel
+
+
+# ===-----------------------------------------------------------------------=== #
+# Functions
+# ===-----------------------------------------------------------------------=== #
+
+
+def _torch_route(arrays):
+    """The module that calls PyTorch's autograd or dispatcher, if it must see this call.
+
+    The short way past both is for plain tensors that need no gradient.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    if not torch.compiler.is_compiling():
+        for array in arrays:
+            kind = type(array)
+            if kind is torch.Tensor:
+                if array.requires_grad and torch.is_grad_enabled():
+                    break
+            elif issubclass(kind, torch.Tensor):
+                break
+        else:
+            if not torch._C._len_torch_dispatch_stack():
+                return None
+    from . import _torch
+
+    return _torch
+
+
+def _run(names, arrays, options, causal, return_attn_probs):
+    torch_module = _torch_route(arrays)
+    if torch_module is not None:
+        out, softmax_lse = torch_module.attention(names, arrays, options, causal)
+        if not return_attn_probs:
+            return out
+        return out, softmax_lse, out.new_empty((0,))
+    operands = _operands(names, arrays)
+    out, softmax_lse = _forward(operands, options, causal)
+    if not return_attn_probs:
+        return out
+    # FlashAttention-2 fills S_dmask only with dropout.
+    first = operands[0]
+    return out, softmax_lse, first.lib.empty((0,), first.view.dtype, first.array)[0]
+
+
+def _operands(names, arrays):
+    """Checked operands: q, k, v; q, kv; or qkv."""
+    operands = [_Operand(name, array, _RANKS[name]) for name, array in zip(names, arrays)]
+    first = operands[0]
+    for other in operands[1:]:
+        if other.lib is not first.lib:
+            raise TypeError(
+                f"{other.name}: a {other.lib.name} array beside {first.name}, a "
+                f"{first.lib.name} array; allowed: arrays of one library"
+            )
+    packed = operands[-1]
+    parts = _PARTS.get(packed.name)
+    if parts and packed.view.shape[2] != len(parts):
+        raise ValueError(
+            f"{packed.name}: dimension 2 has extent {packed.view.shape[2]}; allowed: "
+            f"{len(parts)} ({', '.join(parts)})"
+        )
+    return operands
+
+
+_PARTS = {"kv": "kv", "qkv": "qkv"}
+_RANKS = {"q": 4, "k": 4, "v": 4, "kv": 5, "qkv": 5}
 
 
 def flash_attn_func(
@@ -300,35 +417,18 @@ def flash_attn_func(
     query i sees keys from i + seqlen_k - seqlen_q - left to i + seqlen_k -
     seqlen_q + right, inclusive; -1 means unlimited. A row without a live key
     gives 0. softcap > 0 turns a score s into softcap * tanh(s / softcap).
-    deterministic is accepted: the forward always is.
+    deterministic is accepted: forward and backward always are.
 
     Returns out, or (out, softmax_lse, S_dmask) with return_attn_probs, where
     softmax_lse is (batch, heads, seqlen_q), the natural logarithm of the sum of
     exp(score), -inf in a row without a live key, and S_dmask is empty.
 
-    Not supported yet, and refused: dropout_p > 0, alibi_slopes, gradients.
+    PyTorch tensors have gradients, softmax_lse's included; they are deterministic.
+
+    Not supported yet, and refused: dropout_p > 0, alibi_slopes.
     """
     options = _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
-    return _from_operands(
-        _Operand("q", q, 4),
-        _Operand("k", k, 4),
-        _Operand("v", v, 4),
-        options,
-        causal,
-        return_attn_probs,
-    )
-
-
-def _from_operands(q, k, v, options, causal, return_attn_probs, chip=None):
-    for other in (k, v):
-        if other.lib is not q.lib:
-            raise TypeError(
-                f"{other.name}: a {other.lib.name} array beside q, a {q.lib.name} array; "
-                "allowed: arrays of one library"
-            )
-    return _attention(
-        q.lib, q.array, q.view, k.view, v.view, options, causal, return_attn_probs, chip
-    )
+    return _run(("q", "k", "v"), (q, k, v), options, causal, return_attn_probs)
 
 
 def flash_attn_kvpacked_func(
@@ -345,24 +445,7 @@ def flash_attn_kvpacked_func(
 ):
     """As flash_attn_func, with k and v in kv: (batch, seqlen_k, 2, heads_k, head_dim)."""
     options = _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
-    q = _Operand("q", q, 4)
-    kv = _Operand("kv", kv, 5)
-    if kv.lib is not q.lib:
-        raise TypeError(
-            f"kv: a {kv.lib.name} array beside q, a {q.lib.name} array; allowed: one library"
-        )
-    if kv.view.shape[2] != 2:
-        raise ValueError(f"kv: dimension 2 has extent {kv.view.shape[2]}; allowed: 2 (k, v)")
-    return _attention(
-        q.lib,
-        q.array,
-        q.view,
-        kv.view.select(2, 0),
-        kv.view.select(2, 1),
-        options,
-        causal,
-        return_attn_probs,
-    )
+    return _run(("q", "kv"), (q, kv), options, causal, return_attn_probs)
 
 
 def flash_attn_qkvpacked_func(
@@ -378,17 +461,82 @@ def flash_attn_qkvpacked_func(
 ):
     """As flash_attn_func, with q, k and v in qkv: (batch, seqlen, 3, heads, head_dim)."""
     options = _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
-    qkv = _Operand("qkv", qkv, 5)
-    view = qkv.view
-    if view.shape[2] != 3:
-        raise ValueError(f"qkv: dimension 2 has extent {view.shape[2]}; allowed: 3 (q, k, v)")
-    return _attention(
-        qkv.lib,
-        qkv.array,
-        view.select(2, 0),
-        view.select(2, 1),
-        view.select(2, 2),
-        options,
-        causal,
-        return_attn_probs,
-    )
+    return _run(("qkv",), (qkv,), options, causal, return_attn_probs)
+
+
+def attention_backward(
+    dout,
+    q,
+    k,
+    v,
+    out,
+    softmax_lse,
+    softmax_scale=None,
+    causal=False,
+    window_size=(-1, -1),
+    softcap=0.0,
+    dsoftmax_lse=None,
+    gradients="qkv",
+):
+    """The gradients of flash_attn_func, for arrays of any library.
+
+    With PyTorch, flash_attn_func differentiates by itself; this is for NumPy,
+    DLPack and hand-written training loops.
+
+    q (batch, seqlen_q, heads, head_dim), k and v (batch, seqlen_k, heads_k,
+    head_dim) and the options are those that flash_attn_func got; out like q and
+    softmax_lse (batch, heads, seqlen_q) are what it returned with
+    return_attn_probs; dout, like out, is the gradient of out and dsoftmax_lse,
+    like softmax_lse, that of softmax_lse if it was used. dout and out have q's
+    dtype; softmax_lse and dsoftmax_lse are float32, float64 beside float64.
+
+    Returns (dq, dk, dv), new arrays with the shapes and the dtype of q, k and v,
+    and None for each that `gradients`, letters of "qkv", leaves out. Rows without
+    a live key take no part. The same input gives the same bits.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape or option.
+    """
+    options = _check_options(0.0, softmax_scale, window_size, softcap, None)
+    if not isinstance(gradients, str) or set(gradients) - set("qkv"):
+        raise ValueError(f"gradients: {gradients!r} is not allowed; allowed: letters of 'qkv'")
+    operands = _operands(("q", "k", "v"), (q, k, v))
+    _check_shapes(*_views(operands))
+    rest = _gradient_operands(operands, out, softmax_lse, dout, dsoftmax_lse)
+    wanted = [letter in gradients for letter in "qkv"]
+    return tuple(_backward(operands, *rest, options, causal, wanted))
+
+
+def _gradient_operands(operands, out, softmax_lse, dout, dsoftmax_lse):
+    """Checked operands of out, softmax_lse, dout and dsoftmax_lse (may be None)."""
+    q = _views(operands)[0]
+    batch, seqlen_q, heads, _ = q.shape
+    lse_dtype = "f64" if q.dtype == "f64" else "f32"
+    matrix, row = (q.shape, q.dtype), ((batch, heads, seqlen_q), lse_dtype)
+    result = []
+    for name, array, (shape, dtype) in (
+        ("out", out, matrix),
+        ("softmax_lse", softmax_lse, row),
+        ("dout", dout, matrix),
+        ("dsoftmax_lse", dsoftmax_lse, row),
+    ):
+        if array is None and name == "dsoftmax_lse":
+            result.append(None)
+            continue
+        operand = _Operand(name, array, len(shape))
+        view = operand.view
+        if operand.lib is not operands[0].lib:
+            raise TypeError(
+                f"{name}: a {operand.lib.name} array beside {operands[0].name}, a "
+                f"{operands[0].lib.name} array; allowed: arrays of one library"
+            )
+        if view.dtype != dtype:
+            raise TypeError(
+                f"{name}: dtype {_arrays.long_name(view.dtype)} is not supported; allowed: "
+                f"{_arrays.long_name(dtype)}"
+            )
+        if view.shape != shape:
+            raise ValueError(f"{name}: shape {view.shape} is not supported; allowed: {shape}")
+        if (view.device_type, view.device_id) != (q.device_type, q.device_id):
+            raise ValueError(f"{name}: must be on the device of {operands[0].name}")
+        result.append(operand)
+    return result

@@ -175,8 +175,11 @@ def build(
     lengths: bool = False,
     init_lse: bool = False,
     dead_lse: float = -math.inf,
-    aligned: bool = True,
+    alignment: int = 16,
     negative_scale: bool = False,
+    backward: bool = False,
+    d_lse: bool = False,
+    gradients: str = "qkv",
 ) -> str:
     """The MLIR text of one attention program."""
     if dtype not in _arrays.DTYPES:
@@ -185,6 +188,12 @@ def build(
     for name, value in (("head_dim", head_dim), ("head_dim_v", head_dim_v)):
         if not 1 <= operator.index(value) <= 256:
             raise ValueError(f"{name} {value} is not supported; allowed: 1 to 256")
+    if operator.index(alignment) not in (16, 4, 1):
+        raise ValueError(f"alignment {alignment} is not supported; allowed: 16, 4 or 1 (bytes)")
+    if not isinstance(gradients, str) or not gradients or set(gradients) - set("qkv"):
+        raise ValueError(f"gradients {gradients!r} is not supported; allowed: letters of 'qkv'")
+    if not backward and (d_lse or gradients != "qkv"):
+        raise ValueError("d_lse and gradients are options of backward=True")
     return _fa.build_attention(
         _arrays.DTYPES[dtype],
         head_dim,
@@ -196,8 +205,10 @@ def build(
         lengths,
         init_lse,
         dead_lse,
-        aligned,
+        alignment,
         negative_scale,
+        sum(1 << "qkv".index(letter) for letter in set(gradients)) if backward else 0,
+        d_lse,
     )
 
 
@@ -215,17 +226,25 @@ def compile(
     """Compiles an attention program and returns its `Kernel`.
 
     Either `mlir`, the text of a module with one public function that holds an
-    `fa.attention` (or a tile program), or a specification:
+    `fa.attention` or `fa.attention_backward` (or a tile program), or a
+    specification:
 
         dtype ("f16", "bf16", "f32", "f64"), head_dim, head_dim_v, causal,
         window_left, window_right, softcap, lengths, init_lse: which features the
             program has (sizes of windows and caps are run-time values)
         dead_lse: lse of a row without a live key
-        aligned: pointers and strides are multiples of 16 bytes
+        alignment: bytes that divide the pointers and strides of q, k, v and o: 16, 4
+            or, when nothing is promised, 1
         negative_scale: the scale may be negative (else a launch refuses it)
 
+        backward: the gradients of that program; then also
+        d_lse: lse has a gradient, gradients: letters of "qkv", which are wanted
+
     The kernel then takes: q, k, v (B, S, H, D), scale, [q_lengths, k_lengths],
-    [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq).
+    [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq);
+    with backward: q, k, v, o, lse, d_o, [d_lse], scale, [q_lengths, k_lengths],
+    [softcap], [window_left], [window_right], delta (a workspace like lse), [d_q],
+    [d_k], [d_v].
 
     `chip` is "cpu", "sm_80" or "sm_90a" (default: that of this machine's device,
     else "cpu"); `schedule` the text of a `#fa.schedule`; `ptxas` its path, or

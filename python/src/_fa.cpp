@@ -125,18 +125,22 @@ struct View {
     return result;
   }
 
-  /// Rows can be copied in pieces of 16 bytes: the address, the row length and
-  /// every stride but the innermost are multiples of 16 bytes.
-  bool aligned() const {
-    if (reinterpret_cast<uintptr_t>(arg.data) % 16 != 0 || arg.rank == 0)
-      return false;
+  /// The alignment class: bytes of the pieces in which rows can be copied, 16,
+  /// 4 or, element by element, 1. They divide the address and every stride but
+  /// the innermost, which is 1; pieces of 16 also the length of a row.
+  int alignment() const {
     int last = arg.rank - 1;
-    if (arg.strides[last] != 1 || arg.sizes[last] * itemsize % 16 != 0)
-      return false;
-    for (int i = 0; i < last; ++i)
-      if (arg.sizes[i] > 1 && arg.strides[i] * itemsize % 16 != 0)
-        return false;
-    return true;
+    if (arg.rank == 0 || arg.strides[last] != 1)
+      return 1;
+    for (int bytes : {16, 4}) {
+      bool all = reinterpret_cast<uintptr_t>(arg.data) % bytes == 0 &&
+                 (bytes == 4 || arg.sizes[last] * itemsize % bytes == 0);
+      for (int i = 0; i < last; ++i)
+        all &= arg.sizes[i] <= 1 || arg.strides[i] * itemsize % bytes == 0;
+      if (all)
+        return bytes;
+    }
+    return 1;
   }
 
   /// Some extent above 1 has stride 0 (a broadcast array).
@@ -386,11 +390,13 @@ static std::unique_ptr<Artifact> load(const std::string &path) {
   return result;
 }
 
+/// `gradients` 0: the forward program; else the backward one for these.
 static std::string buildAttention(int dtype, int headDimQK, int headDimV,
                                   bool causal, bool windowLeft,
                                   bool windowRight, bool softcap, bool lengths,
-                                  bool initLse, double deadLse, bool aligned,
-                                  bool negativeScale) {
+                                  bool initLse, double deadLse, int alignment,
+                                  bool negativeScale, int gradients,
+                                  bool hasDLse) {
   fa_attention_spec spec = {};
   spec.dtype = static_cast<fa_dtype>(dtype);
   spec.head_dim_qk = headDimQK;
@@ -402,10 +408,13 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
   spec.has_lengths = lengths;
   spec.has_init_lse = initLse;
   spec.dead_lse = deadLse;
-  spec.aligned = aligned;
+  spec.alignment = alignment;
   spec.negative_scale = negativeScale;
   char *mlir = nullptr, *error = nullptr;
-  check(fa_build_attention(&spec, &mlir, &error), error);
+  int status = gradients ? fa_build_attention_backward(&spec, gradients,
+                                                       hasDLse, &mlir, &error)
+                         : fa_build_attention(&spec, &mlir, &error);
+  check(status, error);
   std::string result = mlir;
   fa_free(mlir);
   return result;
@@ -430,7 +439,7 @@ PYBIND11_MODULE(_fa, m) {
       .def_readonly("device_type", &View::deviceType)
       .def_readonly("device_id", &View::deviceId)
       .def_property_readonly("rank", [](const View &v) { return v.arg.rank; })
-      .def_property_readonly("aligned", &View::aligned)
+      .def_property_readonly("alignment", &View::alignment)
       .def_property_readonly("broadcast", &View::broadcast)
       .def_property_readonly("negative_stride", &View::negativeStride)
       .def("select", &View::select);

@@ -1,5 +1,5 @@
-// RUN: fa-opt %s --split-input-file --pass-pipeline='builtin.module(func.func(convert-tile-to-threads,cse))' | FileCheck %s
-// RUN: %{matmul:mma1} | not fa-opt --pass-pipeline='builtin.module(func.func(convert-tile-to-threads))' 2>&1 | FileCheck %s --check-prefix=READY
+// RUN: fa-opt %s --split-input-file --pass-pipeline='builtin.module(convert-tile-to-threads,func.func(cse))' | FileCheck %s
+// RUN: %{matmul:mma1} | not fa-opt --pass-pipeline='builtin.module(convert-tile-to-threads)' 2>&1 | FileCheck %s --check-prefix=READY
 
 #row = #tile.frag<reg = [2:1:1, 2:0:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
 #stat = #tile.frag<reg = [2:0:8], lane = [4:0:0, 8:0:1], warp = [4:0:16]>

@@ -4,6 +4,7 @@ CPU_TIME=1 THREADS=1 (robust on a busy machine).
     bench_attention.py [tile_m tile_n]
 """
 
+import functools
 import os
 import sys
 import threading
@@ -66,8 +67,8 @@ def main():
             packed = words(q, k, v, np.float32(d**-0.5), o, lse)
             points = b * h * -(-s // tile[0])
             tq, tk, tv = (x.transpose(1, 2).contiguous() for x in (q, k, v))
-            sdpa = lambda *x: torch.nn.functional.scaled_dot_product_attention(
-                *x, is_causal=bool(causal)
+            sdpa = functools.partial(
+                torch.nn.functional.scaled_dot_product_attention, is_causal=bool(causal)
             )
             run(function, packed, points)
             ref = sdpa(tq.double(), tk.double(), tv.double())

@@ -1,6 +1,7 @@
 // Every inline assembly form, as it arrives in PTX.
 // RUN: %{chain:wgmma} | fa-translate --fa-to-ptx --chip=sm_90a | FileCheck %s
 // RUN: %{chain:mma2} | fa-translate --fa-to-ptx --chip=sm_80 | FileCheck %s --check-prefix=SM80
+// RUN: %{chain:mma2} | sed 's/tile.align = 16/tile.align = 4/' | fa-translate --fa-to-ptx --chip=sm_80 | FileCheck %s --check-prefix=BYTES4
 
 // CHECK: .target sm_90a
 // CHECK: .visible .entry chain(
@@ -33,3 +34,12 @@
 // SM80-DAG: ldmatrix.sync.aligned.m8n8.x4.shared.b16
 // SM80-DAG: mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32
 // SM80-DAG: ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16
+
+// Four copies of consecutive words, in the same groups as copies of 16 bytes.
+// BYTES4: cp.async.ca.shared.global [%[[DEST:r[d0-9]+]]{{(\+[0-9]+)?}}], [%[[SRC:rd[0-9]+]]], 4, %[[BYTES:r[0-9]+]];
+// BYTES4: cp.async.ca.shared.global [%[[DEST]]+{{[0-9]*}}4], [%[[SRC]]+4], 4, %[[BYTES]];
+// BYTES4: cp.async.ca.shared.global [%[[DEST]]+{{[0-9]*}}8], [%[[SRC]]+8], 4, %[[BYTES]];
+// BYTES4: cp.async.ca.shared.global [%[[DEST]]+{{[0-9]*}}], [%[[SRC]]+12], 4, %[[BYTES]];
+// BYTES4-NOT: cp.async.cg
+// BYTES4: cp.async.commit_group
+// BYTES4: cp.async.wait_group 3

@@ -38,6 +38,8 @@ def stages(m, n):
         "tile": [*tile, "--fa-decompose"],
         "online": [*online, "--convert-tile-to-linalg"],
         "split": [*online, *CLEAN, "--fa-split-mask-loops", "--convert-tile-to-linalg"],
+        "tensors": ["--fa-decompose"],
+        "bufferized": ["--one-shot-bufferize", "--fa-decompose"],
         "all": [f"--fa-lower-to-tile=override={TILE.format(m=m, n=n)}", "--convert-tile-to-linalg"],
     }
 
@@ -45,18 +47,46 @@ def stages(m, n):
 def backward_stages(m, n):
     """As `stages`, for fa.attention_backward."""
     differentiate = ["--fa-differentiate"]
+    select = f"--fa-select-schedule=override={TILE.format(m=m, n=n)}"
+    split = [*differentiate, "--fa-split-backward"]
+    tile = [*split, select, "--fa-tile", *CLEAN]
+    recompute = [*tile, "--fa-recompute-softmax"]
     return {
         "decompose": [*differentiate, "--fa-decompose"],
         "simplify": ["--fa-simplify-mask", *differentiate, "--fa-decompose"],
+        "split": [*split, "--fa-decompose"],
+        "tile": [*tile, "--fa-decompose"],
+        "recompute": [*recompute, "--convert-tile-to-linalg"],
+        "all": [f"--fa-lower-to-tile=override={TILE.format(m=m, n=n)}", "--convert-tile-to-linalg"],
     }
 
 
 LOWER = """--convert-elementwise-to-linalg
---one-shot-bufferize=allow-return-allocs-from-loops --convert-linalg-to-loops
+--one-shot-bufferize=allow-return-allocs-from-loops --canonicalize --convert-linalg-to-loops
 --scf-forall-to-for --llvm-request-c-wrappers --expand-strided-metadata --lower-affine
---convert-scf-to-cf --arith-expand --convert-math-to-llvm --convert-math-to-libm
+--convert-scf-to-cf --arith-expand=include-bf16 --convert-math-to-llvm --convert-math-to-libm
 --convert-arith-to-llvm --convert-index-to-llvm --finalize-memref-to-llvm
 --convert-func-to-llvm --convert-cf-to-llvm --reconcile-unrealized-casts""".split()
+
+
+def tensor_form(text):
+    """The program with `fa.attention` on tensors; the arguments stay memrefs."""
+    header, rest = text.split("{\n  fa.attention", 1)
+    op, end = rest.rsplit("  return", 1)
+    names = re.findall(r"%(\w+): (memref<[^{]*?>)(?=,| \{|\))", header.split("(", 1)[1])
+    before = after = ""
+    to_tensor = re.compile(r"memref<([^,<>]*)(?:, strided<[^<>]*>)?>")
+    for name, memref in names:
+        tensor = to_tensor.sub(r"tensor<\1>", memref)
+        result = name in ("o", "lse")
+        writable = " writable" if result else ""
+        before += f"  %{name}_t = bufferization.to_tensor %{name} restrict{writable} : {memref} to {tensor}\n"
+        if result:
+            after += f"  bufferization.materialize_in_destination %r_t#{len(after) and 1} in restrict writable %{name} : ({tensor}, {memref}) -> ()\n"
+            op = op.rstrip() + (", " if after.count("\n") == 2 else " -> ") + tensor
+        op = re.sub(rf"%{name}\b", f"%{name}_t", op)
+    op = to_tensor.sub(r"tensor<\1>", op)
+    return f"{header}{{\n{before}  %r_t:2 = fa.attention{op}\n{after}  return{end}"
 
 
 def compile_function(text, passes, folder, name="attention"):

@@ -27,7 +27,7 @@ class Program:
     region_arguments: str = ""
     score: str = ""  # body of the region; the result is %r
     dead_lse: str = ""
-    aligned: bool = False  # promise 16-byte alignment of q, k, v and o
+    alignment: int = 1  # bytes, promised of q, k, v and o
 
     @property
     def acc(self):
@@ -92,7 +92,7 @@ class Program:
         attributes = self.attributes
         if self.dead_lse:
             attributes.append(f"dead_lse = {self.dead_lse} : f64")
-        align = " {tile.align = 16 : i64}" if self.aligned else ""
+        align = f" {{tile.align = {self.alignment} : i64}}" if self.alignment > 1 else ""
         parameters = (f"%{n}: {t}{align if n in list('qkvo') else ''}" for n, t in arguments)
         lines = [
             "func.func @attention(" + ", ".join(parameters) + ") {",

@@ -134,11 +134,10 @@ def test_torch_and_numpy_agree_bit_for_bit(torch, rng):
 
 def test_torch_without_grad(torch, rng):
     q = torch.from_numpy(draw(rng, 1, 10, 1, 16)).requires_grad_()
-    with pytest.raises(NotImplementedError, match=r"q: gradients .* torch.no_grad"):
-        fa.flash_attn_func(q, q, q)
+    assert fa.flash_attn_func(q, q, q).requires_grad
     with torch.no_grad():
         assert not fa.flash_attn_func(q, q, q).requires_grad
-    fa.flash_attn_func(q.detach(), q.detach(), q.detach())
+    assert not fa.flash_attn_func(q.detach(), q.detach(), q.detach()).requires_grad
 
 
 class OnlyDLPack:
@@ -213,3 +212,41 @@ def test_threads_share_kernels(rng, monkeypatch):
     assert len(results) == 40
     for result in results:
         np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize(
+    ("offset", "pitch", "size", "alignment"),
+    [
+        (0, 64, 64, 16),
+        (8, 72, 64, 16),
+        (0, 64, 62, 4),  # the rows are no multiple of 16 bytes
+        (2, 72, 64, 4),
+        (0, 66, 64, 4),
+        (0, 64, 59, 4),
+        (0, 59, 59, 1),
+        (1, 64, 64, 1),
+        (4, 68, 64, 4),
+    ],
+)
+def test_alignment_class(offset, pitch, size, alignment):
+    """Of a float16 view: 16 or 4 bytes that divide its address and strides, or 1."""
+    from flash_attn_mlir import _fa
+
+    memory = np.zeros(2 * 3 * 2 * 72 + 16, np.float16)
+    start = -memory.ctypes.data % 16 // 2 + offset
+    rows = memory[start : start + 2 * 3 * 2 * pitch - offset]
+    view = np.lib.stride_tricks.as_strided(
+        rows, (2, 3, 2, size), (12 * pitch, 4 * pitch, 2 * pitch, 2)
+    )
+    assert _fa.view_numpy(view, "f16").alignment == alignment
+
+
+def test_alignment_of_a_program():
+    from flash_attn_mlir import _compiler
+
+    for alignment in (16, 4):
+        text = _compiler.build(head_dim=64, alignment=alignment)
+        assert text.count(f"tile.align = {alignment} : i64") == 4
+    assert "tile.align" not in _compiler.build(head_dim=64, alignment=1)
+    with pytest.raises(ValueError, match="alignment 8 is not supported; allowed: 16, 4 or 1"):
+        _compiler.build(head_dim=64, alignment=8)

@@ -12,9 +12,10 @@ import pytest
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
 from reference import attention, band, check
 
-# Without a promise of alignment a GPU kernel copies element by element; with it, by
-# cp.async (sm_80) or by tensor maps into wgmma (sm_90a).
-GPU_TARGETS = ("sm_80", "sm_80-aligned", "sm_90a-aligned")
+# Without a promise of alignment a GPU kernel copies element by element; with one of 4
+# or 16 bytes, by cp.async of that width (sm_80), or of 16 by tensor maps into wgmma
+# (sm_90a).
+GPU_TARGETS = ("sm_80", "sm_80-4", "sm_80-16", "sm_90a-16")
 TARGETS = ["cpu", *(pytest.param(target, marks=pytest.mark.gpu) for target in GPU_TARGETS)]
 
 
@@ -33,7 +34,7 @@ def run(chip, program, arrays, extra, out_shape, lse_shape):
     q, k, v = arrays
     out, lse = np.full(out_shape, np.nan, dtype), np.full(lse_shape, np.nan, np.float32)
     chip, _, alignment = chip.partition("-")
-    program = dataclasses.replace(program, aligned=alignment == "aligned")
+    program = dataclasses.replace(program, alignment=int(alignment or 1))
     if chip == "sm_90a":
         torch = pytest.importorskip("torch")
         if torch.cuda.get_device_capability() != (9, 0):
@@ -139,6 +140,35 @@ def test_bias_of_minus_infinity(chip, rng):
     setup.check(
         setup.run(Program(setup.dtype, **BIAS), bias), score=lambda s, b, h, m, n: s + bias[h]
     )
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_values_of_dropped_keys_do_not_leak(chip, rng, causal):
+    """NaN in v reaches the rows whose bias keeps the key, no other."""
+    setup = Setup(chip, rng)
+    bias = draw(rng, 4, 70, 90)
+    bias[:, :40, 8] = -np.inf  # rows from 40 on keep it
+    bias[:, :, 33] = -np.inf  # no row does
+    bias[2, 50, :] = -np.inf  # a dead row
+    clean = setup.v.copy()
+    setup.v[:, 8, :, 5] = np.inf
+    setup.v[:, 33] = np.nan
+    program = Program(setup.dtype, mask=CAUSAL if causal else "", **BIAS)
+    out, lse = setup.run(program, bias)
+    rows = np.ones((70, 4), bool)
+    rows[:40] = False
+    rows[50, 2] = False
+    assert not np.isfinite(out[:, rows, 5]).any()
+    assert np.isfinite(out[:, ~rows]).all()
+    # Everything else is what finite values give.
+    out[:, rows, 5] = np.nan
+    mask = band(70, 90, True) if causal else None
+    meaning = {"mask": mask, "score": lambda s, b, h, m, n: s + bias[h]}
+    expected, expected_lse, sizes = attention(setup.q, setup.k, clean, **meaning)
+    without = attention(setup.q, setup.k, np.where(np.isfinite(setup.v), clean, 0), **meaning)[0]
+    assert np.abs(expected - without)[:, 50, 2].max() == 0
+    out[..., 5] = expected[..., 5] = 0
+    check(setup.name, out, lse, expected, expected_lse, sizes)
 
 
 def test_tanh_softcap_region(chip, rng):

@@ -15,6 +15,9 @@ PLANS = {
     "producers = 0, stages = 1>",
     "sm_80": '#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, '
     "producers = 0, stages = 2>",
+    # The same, where 4 bytes of alignment are promised instead of 16.
+    "sm_80-4": '#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, '
+    "producers = 0, stages = 2>",
     "sm_80-direct": '#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "direct", warps = 8, '
     "producers = 0, stages = 1>",
     "sm_90a": '#tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, '
@@ -25,6 +28,8 @@ TARGETS = [p if p == "cpu" else pytest.param(p, marks=pytest.mark.gpu) for p in 
 
 def compile_program(name, target):
     text = (PROGRAMS / f"{name}.mlir").read_text().replace("@PLAN@", PLANS[target])
+    if target == "sm_80-4":
+        text = text.replace("tile.align = 16", "tile.align = 4")
     return fa.compile(mlir=text, chip=target.split("-")[0])
 
 
@@ -75,6 +80,39 @@ def test_chain(target, m, n, rng):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("m", "n"), [(64, 128), (130, 333), (1, 1), (1024, 257)])
+def test_transposed_chain(target, m, n, rng):
+    a, b, c = draw(rng, m, 64), draw(rng, n, 64), draw(rng, m, 64)
+    x = rng.standard_normal(m).astype(np.float32)
+    want = (x[:, None] + a.astype(np.float64) @ b.T).T @ c
+    check(run("transposed-chain", target, (a, b, c, x), (n, 64)), want)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("m", "n"), [(64, 128), (130, 333), (1, 1), (1024, 257)])
+def test_normalised_chain(target, m, n, rng):
+    """Two launches: the second reads everywhere what the first wrote."""
+    a, b, c = draw(rng, m, 64), draw(rng, n, 64), draw(rng, m, 64)
+    sums = np.full(m, np.nan, np.float32)  # a workspace, poisoned
+    p = a.astype(np.float64) @ b.T
+    want = (p / (1 + np.abs(p).sum(axis=1, keepdims=True))).T @ c
+    check(run("normalised-chain", target, (a, b, c, sums), (n, 64)), want)
+
+
+@pytest.mark.parametrize("target", PLANS)
+def test_launches_in_order(target):
+    kernel = compile_program("normalised-chain", target)
+    launches = kernel.metadata["launches"]
+    assert [launch["entry"] for launch in launches] == ["normalised_chain_0", "normalised_chain_1"]
+    # Rows of a, then rows of b.
+    assert [launch["grid_symbols"] for launch in launches] == [[[0, 0]], [[1, 0]]]
+    assert all(launch["grid"] == ["s0 128 ceildiv"] for launch in launches)
+    if target == "sm_90a":
+        maps = [{entry["arg"] for entry in launch["tensor_maps"]} for launch in launches]
+        assert maps == [{0, 1}, {0, 1, 2}]
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("m", "k"), [(128, 64), (77, 200), (300, 1000)])
 def test_row_normalised(target, m, k, rng):
     a, b = draw(rng, m, k), draw(rng, k, 128)
@@ -84,12 +122,15 @@ def test_row_normalised(target, m, k, rng):
 
 
 @pytest.mark.parametrize("target", [t for t in PLANS if t != "cpu"])
-@pytest.mark.parametrize("name", ["matmul", "chain", "row-normalised"])
+@pytest.mark.parametrize(
+    "name", ["matmul", "chain", "transposed-chain", "normalised-chain", "row-normalised"]
+)
 def test_assembles(name, target):
     """ptxas accepts the kernel without spills and without serialised products."""
     kernel = compile_program(name, target)
     assert kernel.cubin, "no ptxas"
-    assert re.search(r" 0 bytes spill stores, 0 bytes spill loads", kernel.ptxas_log)
+    spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", kernel.ptxas_log)
+    assert spills == [("0", "0")] * len(kernel.metadata["launches"])
     assert not re.search(r"C75\d\d", kernel.ptxas_log)
     product = "wgmma.mma_async" if target == "sm_90a" else "mma.sync"
     assert product in kernel.ptx

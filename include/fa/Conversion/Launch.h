@@ -11,6 +11,9 @@ namespace mlir::fa {
 /// Discardable attributes of a final llvm.func, read by the runtime.
 inline constexpr llvm::StringLiteral kArgsAttrName = "tile.args";
 inline constexpr llvm::StringLiteral kLaunchAttrName = "tile.launch";
+/// The position among the launches of a program with several; made by
+/// tile-outline-launches.
+inline constexpr llvm::StringLiteral kOrderAttrName = "tile.order";
 
 /// What the runtime needs to compute the extents of a launch from the
 /// arguments of a call.

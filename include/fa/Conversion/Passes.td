@@ -39,7 +39,7 @@ def ConvertTileToLinalg : Pass<"convert-tile-to-linalg", "::mlir::func::FuncOp">
 // GPU
 //===----------------------------------------------------------------------===//
 
-def ConvertTileToThreads : Pass<"convert-tile-to-threads", "::mlir::func::FuncOp"> {
+def ConvertTileToThreads : Pass<"convert-tile-to-threads", "::mlir::ModuleOp"> {
   let summary = "Distribute a tile program to the threads of a block";
   let description = [{
     Every tile becomes the registers that its layout gives one thread, one

@@ -10,6 +10,11 @@ namespace mlir::fa {
 /// The program of a specification: see fa_build_attention.
 llvm::Expected<std::string> buildAttention(const fa_attention_spec &spec);
 
+/// The program of its gradients: see fa_build_attention_backward.
+llvm::Expected<std::string>
+buildAttentionBackward(const fa_attention_spec &spec, int gradients,
+                       bool hasDLse);
+
 } // namespace mlir::fa
 
 #endif // FA_RUNTIME_ATTENTIONBUILDER_H

@@ -1,4 +1,4 @@
-//===- LaunchInfo.h - What a launch needs to know of a kernel ---*- C++ -*-===//
+//===- LaunchInfo.h - What launches need to know of a program ---*- C++ -*-===//
 
 #ifndef FA_RUNTIME_LAUNCHINFO_H
 #define FA_RUNTIME_LAUNCHINFO_H
@@ -15,7 +15,7 @@ class Operation;
 namespace fa {
 
 /// The metadata of an artifact. It is made once from the attributes of the
-/// lowered function, stored as JSON, and needs no MLIR afterwards.
+/// lowered functions, stored as JSON, and needs no MLIR afterwards.
 struct LaunchInfo {
   /// Stands for a size or stride that is known at run time only.
   static constexpr int64_t kDynamic = INT64_MIN;
@@ -38,31 +38,40 @@ struct LaunchInfo {
     int64_t swizzle = 0;                // bytes: 0, 32, 64, 128
   };
 
-  std::string chip, entry;
+  /// One launch of a program: a grid of one function.
+  struct Launch {
+    std::string entry;
+    /// The extents of the grid in postfix notation over integers, symbols
+    /// (s0, s1, ...) and the operators + * floordiv ceildiv mod.
+    std::vector<std::string> grid;
+    /// Symbol i is dimension `second` of argument `first`; -1: its value.
+    std::vector<std::pair<int64_t, int64_t>> symbols;
+    // GPU only.
+    int64_t threads = 0, sharedBytes = 0;
+    std::vector<TensorMap> tensorMaps;
+
+    /// The extents of the grid for checked arguments.
+    llvm::Expected<llvm::SmallVector<int64_t, 3>>
+    evaluateGrid(llvm::ArrayRef<fa_arg> values) const;
+  };
+
+  std::string chip;
   std::vector<Argument> args;
-  /// The extents of the launch grid in postfix notation over integers, symbols
-  /// (s0, s1, ...) and the operators + * floordiv ceildiv mod.
-  std::vector<std::string> grid;
-  /// Symbol i is dimension `second` of argument `first`; -1: its value.
-  std::vector<std::pair<int64_t, int64_t>> symbols;
-  // GPU only.
-  int64_t threads = 0, sharedBytes = 0;
-  std::vector<TensorMap> tensorMaps;
+  /// In the order in which they run; all take the arguments `args`.
+  std::vector<Launch> launches;
 
   bool isCPU() const { return chip == "cpu"; }
 
-  /// Reads `tile.args` and `tile.launch` of the lowered function `func`.
-  static llvm::Expected<LaunchInfo> fromFunction(Operation *func,
-                                                 llvm::StringRef chip);
+  /// Reads `tile.args` and `tile.launch` of the lowered functions `funcs`, the
+  /// launches of one program in their order.
+  static llvm::Expected<LaunchInfo>
+  fromFunctions(llvm::ArrayRef<Operation *> funcs, llvm::StringRef chip);
   static llvm::Expected<LaunchInfo> fromJSON(llvm::StringRef text);
   std::string toJSON() const;
 
   /// Checks `values` against the declared arguments; the message names the
   /// argument, what it was and what is allowed.
   llvm::Error check(llvm::ArrayRef<fa_arg> values) const;
-  /// The extents of the grid for checked arguments.
-  llvm::Expected<llvm::SmallVector<int64_t, 3>>
-  evaluateGrid(llvm::ArrayRef<fa_arg> values) const;
   /// The arguments as 8-byte words in MLIR's flattened descriptor order.
   llvm::SmallVector<uint64_t, 64> pack(llvm::ArrayRef<fa_arg> values) const;
 };

@@ -278,7 +278,7 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
       size_t accCount = fromZero ? 0 : acc.size();
       if (lhsInRegisters) {
         size_t perBlock = k / 16 * 4;
-        auto begin = inputs.begin() + accCount + block * perBlock;
+        auto *begin = inputs.begin() + accCount + block * perBlock;
         product.registersA.assign(begin, begin + perBlock);
       } else {
         auto lhsType = cast<BufferType>(op.getLhs().getType());

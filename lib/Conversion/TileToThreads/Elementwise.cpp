@@ -9,6 +9,16 @@
 using namespace mlir;
 using namespace mlir::tl;
 
+/// Offsets of a register along all dims but `dropped`, as a key.
+static SmallVector<int64_t> offsetsOf(FragmentAttr layout, int64_t index,
+                                      int64_t rank, int64_t dropped = -1) {
+  SmallVector<int64_t> offsets;
+  for (int64_t dim = 0; dim < rank; ++dim)
+    if (dim != dropped)
+      offsets.push_back(layout.registerOffset(index, dim));
+  return offsets;
+}
+
 namespace {
 
 /// Any operation with the Elementwise trait: once per register.
@@ -120,16 +130,6 @@ struct IotaPattern : OpConversionPattern<IotaOp> {
   }
   KernelContext &kernel;
 };
-
-/// Offsets of a register along all dims but `dropped`, as a key.
-static SmallVector<int64_t> offsetsOf(FragmentAttr layout, int64_t index,
-                                      int64_t rank, int64_t dropped = -1) {
-  SmallVector<int64_t> offsets;
-  for (int64_t dim = 0; dim < rank; ++dim)
-    if (dim != dropped)
-      offsets.push_back(layout.registerOffset(index, dim));
-  return offsets;
-}
 
 struct BroadcastPattern : OpConversionPattern<BroadcastOp> {
   using OpConversionPattern::OpConversionPattern;

@@ -7,6 +7,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include <numeric>
 
 using namespace mlir;
 using namespace mlir::tl;
@@ -35,16 +36,25 @@ Value tl::globalPointer(OpBuilder &builder, Location loc, Value memref,
       address);
 }
 
-/// True when the pointer and all strides of the function argument behind
-/// `memref` are multiples of 16 bytes.
-static bool isAligned(Value memref) {
-  while (auto view = memref.getDefiningOp<memref::SubViewOp>())
+int64_t tl::rowAlignment(Value memref) {
+  int64_t element = cast<MemRefType>(memref.getType()).getElementTypeBitWidth();
+  element = std::max<int64_t>(element / 8, 1);
+  int64_t within = 0;
+  while (auto view = memref.getDefiningOp<memref::SubViewOp>()) {
+    // Only the innermost dimension steps by less than the strides.
+    auto offset = getConstantIntValue(view.getMixedOffsets().back());
+    if (!offset)
+      return element;
+    within += *offset * element;
     memref = view.getSource();
+  }
   auto arg = dyn_cast<BlockArgument>(memref);
-  if (!arg)
-    return false;
-  auto func = dyn_cast<func::FuncOp>(arg.getOwner()->getParentOp());
-  return func && func.getArgAttr(arg.getArgNumber(), "tile.align");
+  auto func = arg ? dyn_cast<func::FuncOp>(arg.getOwner()->getParentOp())
+                  : func::FuncOp();
+  auto align = func ? func.getArgAttrOfType<IntegerAttr>(arg.getArgNumber(),
+                                                         "tile.align")
+                    : IntegerAttr();
+  return align ? std::max(std::gcd(align.getInt(), within), element) : element;
 }
 
 namespace {
@@ -217,7 +227,8 @@ struct StorePattern : OpConversionPattern<StoreOp> {
     SmallVector<FragmentAttr::Mode> modes = layout.regModes();
     bool pairs = rank == 2 && !modes.empty() && modes[0].extent == 2 &&
                  modes[0].dim == 1 && modes[0].stride == 1 && !op.getOrder() &&
-                 isAligned(dest) && !access.checks(1);
+                 rowAlignment(dest) * 8 >= 2 * type.getElementTypeBitWidth() &&
+                 !access.checks(1);
     int64_t width = pairs ? 2 : 1;
 
     // Registers of one row share its check.

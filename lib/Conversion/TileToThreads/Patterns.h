@@ -43,6 +43,10 @@ Value constantI32(OpBuilder &builder, Location loc, int64_t value);
 Value globalPointer(OpBuilder &builder, Location loc, Value memref,
                     ValueRange indices);
 
+/// Bytes that divide the address of every row of `memref`: the promise about
+/// the function argument behind it (`tile.align`), at least its element size.
+int64_t rowAlignment(Value memref);
+
 /// Pointer `bytes` (i32) after the shared-memory pointer `base`.
 Value sharedPointer(OpBuilder &builder, Location loc, Value base, Value bytes);
 

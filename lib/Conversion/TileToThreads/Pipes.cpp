@@ -104,13 +104,22 @@ struct ProducePattern : PipePattern<ProduceOp> {
       return success();
     }
     bool async = kernel.plan.getCopy() == "cp_async";
+    // The widest copy that the promise about the argument allows.
+    int64_t alignment = rowAlignment(op.getSource());
+    int64_t width = alignment % 16 == 0 ? 16 : alignment % 8 == 0 ? 8 : 4;
+    if (async && alignment % width != 0)
+      return op.emitError("the source is aligned to ")
+             << alignment
+             << " bytes, and cp_async copies at least 4; promise more with "
+                "tile.align on the function argument, or use copy = "
+                "\"direct\"";
     {
       OpBuilder::InsertionGuard guard(rewriter);
       if (Value condition = adaptor.getCondition()) {
         auto branch = scf::IfOp::create(rewriter, loc, condition, false);
         rewriter.setInsertionPointToStart(branch.thenBlock());
       }
-      copyByThreads(op, slot, async, rewriter);
+      copyByThreads(op, slot, async ? width : 0, rewriter);
     }
     // Also for a fill that does not happen: waits count groups.
     if (async)
@@ -119,10 +128,10 @@ struct ProducePattern : PipePattern<ProduceOp> {
     return success();
   }
 
-  /// Every thread copies chunks of 16 bytes, or their elements one by one. The
-  /// threads cover `step` rows of a panel at once, so that a thread's places
-  /// differ by constants only.
-  void copyByThreads(ProduceOp op, Value slot, bool async,
+  /// Every thread copies chunks of 16 bytes by asynchronous copies of `width`
+  /// bytes, or (0) their elements one by one. The threads cover `step` rows of
+  /// a panel at once, so that a thread's places differ by constants only.
+  void copyByThreads(ProduceOp op, Value slot, int64_t width,
                      ConversionPatternRewriter &rewriter) const {
     Location loc = op.getLoc();
     BufferType type = op.getPipe().getType().getSlot();
@@ -176,7 +185,7 @@ struct ProducePattern : PipePattern<ProduceOp> {
     // Row pointers advance by one stride: multiples of it, hoisted out of a
     // loop, would take two registers each.
     Value pointer, advance;
-    if (async) {
+    if (width) {
       pointer = globalPointer(rewriter, loc, source, ValueRange{r0, c0});
       auto metadata =
           memref::ExtractStridedMetadataOp::create(rewriter, loc, source);
@@ -192,7 +201,7 @@ struct ProducePattern : PipePattern<ProduceOp> {
                                  ArrayRef<LLVM::GEPArg>{bytes});
     };
     for (int64_t first = 0; first < rows; first += step) {
-      if (first && async)
+      if (first && width)
         pointer = offsetPointer(pointer, advance);
       OpBuilder::InsertionGuard guard(rewriter);
       if (first + step > rows) {
@@ -213,46 +222,62 @@ struct ProducePattern : PipePattern<ProduceOp> {
             arith::ConstantIndexOp::create(rewriter, loc, col));
         Value dest =
             offsetPointer(base, int32_t(first * swizzle + 2 * col * rows));
-        if (async)
+        if (width)
           copyChunk(op, dest, offsetPointer(pointer, int32_t(2 * col)), c,
-                    rowInside, colExtent, rewriter);
+                    rowInside, colExtent, width, rewriter);
         else
           copyElements(op, dest, r, c, rowInside, colExtent, rewriter);
       }
     }
   }
 
-  /// One cp.async of 16 bytes; what lies outside the source becomes zero.
+  /// Copies 16 bytes by cp.async of `width` bytes each; what lies outside the
+  /// source becomes zero.
   void copyChunk(ProduceOp op, Value dest, Value pointer, Value c,
-                 Value rowInside, Value colExtent,
+                 Value rowInside, Value colExtent, int64_t width,
                  ConversionPatternRewriter &rewriter) const {
     Location loc = op.getLoc();
     MemRefType source = op.getSource().getType();
     int64_t cols = op.getPipe().getType().getSlot().getShape()[1];
-    Value zero = arith::ConstantIndexOp::create(rewriter, loc, 0);
-    Value bytes;
+    auto constant = [&](int64_t value) -> Value {
+      return arith::ConstantIndexOp::create(rewriter, loc, value);
+    };
+    Value zero = constant(0);
     auto colOffset = getConstantIntValue(op.getOffsets()[1]);
-    if (colOffset && !source.isDynamicDim(1) &&
-        *colOffset + cols <= source.getDimSize(1)) {
-      bytes = arith::ConstantIndexOp::create(rewriter, loc, 16);
-    } else {
-      // 2 * min(8, columns left), at least 0.
-      Value left = arith::SubIOp::create(rewriter, loc, colExtent, c);
-      left = arith::MaxSIOp::create(rewriter, loc, left, zero);
-      left = arith::MinSIOp::create(
-          rewriter, loc, left,
-          arith::ConstantIndexOp::create(rewriter, loc, 8));
-      bytes = arith::ShLIOp::create(
-          rewriter, loc, left,
-          arith::ConstantIndexOp::create(rewriter, loc, 1));
+    bool full = colOffset && !source.isDynamicDim(1) &&
+                *colOffset + cols <= source.getDimSize(1);
+    Value left =
+        full ? Value() : arith::SubIOp::create(rewriter, loc, colExtent, c);
+    // Only 16 bytes can pass by the first level cache.
+    auto modifier = NVVM::LoadCacheModifierKindAttr::get(
+        rewriter.getContext(), width == 16 ? NVVM::LoadCacheModifierKind::CG
+                                           : NVVM::LoadCacheModifierKind::CA);
+    int64_t elements = width / 2;
+    for (int64_t first = 0; first < 8; first += elements) {
+      Value bytes = constant(width);
+      if (!full) {
+        // 2 * min(elements, columns left from `first`), at least 0.
+        Value count =
+            first ? arith::SubIOp::create(rewriter, loc, left, constant(first))
+                        .getResult()
+                  : left;
+        count = arith::MaxSIOp::create(rewriter, loc, count, zero);
+        count =
+            arith::MinSIOp::create(rewriter, loc, count, constant(elements));
+        bytes = arith::ShLIOp::create(rewriter, loc, count, constant(1));
+      }
+      bytes = arith::SelectOp::create(rewriter, loc, rowInside, bytes, zero);
+      auto offset = [&](Value base) -> Value {
+        return LLVM::GEPOp::create(rewriter, loc, base.getType(),
+                                   rewriter.getI8Type(), base,
+                                   ArrayRef<LLVM::GEPArg>{int32_t(2 * first)});
+      };
+      // A copy of no bytes does not read its address, which may be outside.
+      NVVM::CpAsyncOp::create(rewriter, loc, first ? offset(dest) : dest,
+                              first ? offset(pointer) : pointer,
+                              rewriter.getI32IntegerAttr(width), modifier,
+                              toI32(rewriter, loc, bytes));
     }
-    bytes = arith::SelectOp::create(rewriter, loc, rowInside, bytes, zero);
-    // A copy of no bytes does not read its address, which may be outside.
-    NVVM::CpAsyncOp::create(
-        rewriter, loc, dest, pointer, rewriter.getI32IntegerAttr(16),
-        NVVM::LoadCacheModifierKindAttr::get(rewriter.getContext(),
-                                             NVVM::LoadCacheModifierKind::CG),
-        toI32(rewriter, loc, bytes));
   }
 
   void copyElements(ProduceOp op, Value dest, Value r, Value c, Value rowInside,
@@ -378,18 +403,32 @@ struct ProducePattern : PipePattern<ProduceOp> {
     return success();
   }
 
+  /// True when `size` is the extent of dimension `dim` of `memref`.
+  static bool isExtent(OpFoldResult size, Value memref, int64_t dim) {
+    auto type = cast<MemRefType>(memref.getType());
+    if (auto fixed = getConstantIntValue(size))
+      return !type.isDynamicDim(dim) && type.getDimSize(dim) == *fixed;
+    auto extent = cast<Value>(size).getDefiningOp<memref::DimOp>();
+    if (extent && extent.getSource() == memref &&
+        extent.getConstantIndex() == dim)
+      return true;
+    // The extent of a view is the size that it was made with.
+    auto view = memref.getDefiningOp<memref::SubViewOp>();
+    if (!view)
+      return false;
+    llvm::SmallBitVector dropped = view.getDroppedDims();
+    int64_t kept = -1;
+    for (size_t pos = 0; pos < dropped.size(); ++pos)
+      if (!dropped[pos] && ++kept == dim)
+        return view.getMixedSizes()[pos] == size;
+    return false;
+  }
+
   /// True when `view` keeps all of dimension `dim` of its source.
   static bool coversSource(memref::SubViewOp view, int64_t dim) {
-    OpFoldResult size = view.getMixedSizes()[dim];
-    MemRefType source = view.getSourceType();
-    if (!isZeroInteger(view.getMixedOffsets()[dim]) ||
-        !isOneInteger(view.getMixedStrides()[dim]))
-      return false;
-    if (auto fixed = getConstantIntValue(size))
-      return !source.isDynamicDim(dim) && source.getDimSize(dim) == *fixed;
-    auto extent = cast<Value>(size).getDefiningOp<memref::DimOp>();
-    return extent && extent.getSource() == view.getSource() &&
-           extent.getConstantIndex() == dim;
+    return isZeroInteger(view.getMixedOffsets()[dim]) &&
+           isOneInteger(view.getMixedStrides()[dim]) &&
+           isExtent(view.getMixedSizes()[dim], view.getSource(), dim);
   }
 
   /// The kernel argument that holds the tensor map; made on first use.

@@ -70,14 +70,29 @@ namespace {
 struct ConvertTileToThreads
     : fa::impl::ConvertTileToThreadsBase<ConvertTileToThreads> {
   void runOnOperation() override {
-    func::FuncOp func = getOperation();
+    ModuleOp module = getOperation();
+    SmallVector<func::FuncOp> functions(module.getOps<func::FuncOp>());
+    if (functions.empty())
+      return;
+    // All kernels of a module share the symbol.
+    OpBuilder builder = OpBuilder::atBlockBegin(module.getBody());
+    LLVM::GlobalOp::create(builder, module.getLoc(),
+                           LLVM::LLVMArrayType::get(builder.getI8Type(), 0),
+                           /*isConstant=*/false, LLVM::Linkage::External,
+                           kSharedMemory, Attribute(), /*alignment=*/1024,
+                           /*addrSpace=*/3);
+    for (func::FuncOp func : functions)
+      if (failed(distribute(func)))
+        return signalPassFailure();
+  }
+
+  LogicalResult distribute(func::FuncOp func) {
     KernelContext kernel;
     kernel.plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
-    if (!kernel.plan || !func->hasAttr("tile.shared_bytes")) {
-      func.emitError("is not ready to be distributed: run tile-map-grid, "
-                     "tile-assign-layouts and tile-plan-resources first");
-      return signalPassFailure();
-    }
+    if (!kernel.plan || !func->hasAttr("tile.shared_bytes"))
+      return func.emitError(
+          "is not ready to be distributed: run tile-map-grid, "
+          "tile-assign-layouts and tile-plan-resources first");
     prepare(func, kernel);
 
     TypeConverter converter;
@@ -113,26 +128,19 @@ struct ConvertTileToThreads
       return !isa<TileDialect>(op->getDialect()) && converter.isLegal(op);
     });
     if (failed(applyPartialConversion(func, target, std::move(patterns))))
-      return signalPassFailure();
+      return failure();
     lowerRoles(func, kernel);
     finish(func, kernel);
+    return success();
   }
 
   /// Thread and warp numbers, shared memory, the teams of the roles, and the
   /// barriers of the pipes.
   void prepare(func::FuncOp func, KernelContext &kernel) {
-    auto module = func->getParentOfType<ModuleOp>();
     OpBuilder builder = OpBuilder::atBlockBegin(&func.getBody().front());
     Location loc = func.getLoc();
     Type i32 = builder.getI32Type();
     auto sharedType = LLVM::LLVMPointerType::get(&getContext(), 3);
-    if (!module.lookupSymbol(kSharedMemory)) {
-      OpBuilder moduleBuilder = OpBuilder::atBlockBegin(module.getBody());
-      LLVM::GlobalOp::create(
-          moduleBuilder, loc, LLVM::LLVMArrayType::get(builder.getI8Type(), 0),
-          /*isConstant=*/false, LLVM::Linkage::External, kSharedMemory,
-          Attribute(), /*alignment=*/1024, /*addrSpace=*/3);
-    }
     kernel.shared =
         LLVM::AddressOfOp::create(builder, loc, sharedType, kSharedMemory);
     Value thread = NVVM::ThreadIdXOp::create(builder, loc, i32);

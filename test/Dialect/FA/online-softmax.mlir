@@ -120,16 +120,25 @@ func.func @plain(%q: !t, %k: !t, %v: !t, %scale: f32, %o: !t, %l: !l) {
   return
 }
 
-// A window of run-time size: three loops, masked, full and masked.
+// A window of run-time size: the blocks that either side cuts come first, in one
+// loop, then the full ones. Both loops count steps and say in the same way which
+// block a step is.
 // SPLIT-LABEL: func.func @window
-// SPLIT: scf.for %{{.*}} = %{{.*}} to %[[A:[a-z0-9]*]] step
+// SPLIT: %[[LEFT:.*]] = arith.maxsi
+// SPLIT: %[[RIGHT:.*]] = arith.maxsi %{{.*}}, %[[LEFT]]
+// SPLIT: %[[FULL:.*]] = arith.subi %[[RIGHT]], %[[LEFT]]
+// SPLIT: %[[CUT:.*]] = arith.subi %[[END:[a-z0-9]*]], %[[FULL]]
+// SPLIT: scf.for %[[S:.*]] = %{{.*}} to %[[MID:[a-z0-9]*]] step
+// SPLIT: %[[IN:.*]] = arith.cmpi sgt, %[[CUT]], %[[S]]
+// SPLIT: %[[X:.*]] = arith.select %[[IN]]
+// SPLIT: %[[IN2:.*]] = arith.cmpi sgt, %[[LEFT]], %[[S]]
+// SPLIT: arith.select %[[IN2]], %[[S]], %[[X]]
 // SPLIT: arith.cmpi {{.*}} : tensor<32x16xi32>
 // SPLIT: scf.yield
-// SPLIT: scf.for %{{.*}} = %[[A]] to %[[B:[a-z0-9]*]] step
-// SPLIT-NOT: arith.cmpi
-// SPLIT: scf.yield
-// SPLIT: scf.for %{{.*}} = %[[B]] to
-// SPLIT: arith.cmpi {{.*}} : tensor<32x16xi32>
+// SPLIT: scf.for %[[S:.*]] = %[[MID]] to %[[END]] step
+// SPLIT: arith.cmpi sgt, %[[CUT]], %[[S]]
+// SPLIT: arith.cmpi sgt, %[[LEFT]], %[[S]]
+// SPLIT-NOT: tensor<32x16xi32>
 // SPLIT: scf.yield
 // SPLIT-NOT: = scf.for %
 // SPLIT: return
@@ -141,7 +150,8 @@ func.func @window(%q: !t, %k: !t, %v: !t, %scale: f32, %w: index, %o: !t, %l: !l
 }
 
 // The score region on tiles: index is i32, a capture with a map is loaded, a
-// table is gathered from; dead rows get the stated lse.
+// table is gathered from; dead rows get the stated lse. The captured numbers may
+// make a score -inf: the rows that keep a key are those with another score.
 // CHECK-LABEL: func.func @region(
 // CHECK-SAME: %[[BIAS:[a-z0-9]*]]: memref<?x?x?xf32>, %[[TABLE:[a-z0-9]*]]: memref<?xf32>
 // CHECK-DAG: arith.constant dense<0x7F800000> : tensor<32xf32>
@@ -150,7 +160,14 @@ func.func @window(%q: !t, %k: !t, %v: !t, %scale: f32, %w: index, %o: !t, %l: !l
 // CHECK: %[[D:.*]] = arith.subi {{.*}} : tensor<32x16xi32>
 // CHECK: %[[G:.*]] = tile.gather %[[TABLE]][%[[D]]] : memref<?xf32>, tensor<32x16xi32> -> tensor<32x16xf32>
 // CHECK: %[[S:.*]] = arith.addf %{{.*}}, %[[BT]] : tensor<32x16xf32>
-// CHECK: arith.mulf %[[S]], %[[G]] : tensor<32x16xf32>
+// CHECK: %[[R:.*]] = arith.mulf %[[S]], %[[G]] : tensor<32x16xf32>
+// CHECK: %[[X:.*]] = arith.select %{{.*}}, %[[R]], %{{.*}} : tensor<32x16xf32>
+// CHECK: %[[SPOILS:.*]] = tile.nonfinite %{{.*}} : tensor<16x
+// CHECK: scf.if %[[SPOILS]]
+// CHECK: scf.for
+// CHECK: %[[KEY:.*]] = arith.cmpi eq, %{{.*}} : tensor<32x16xi32>
+// CHECK: %[[LIVE:.*]] = arith.cmpf une, %[[X]], %{{.*}} : tensor<32x16xf32>
+// CHECK: arith.andi %[[LIVE]], %[[KEY]] : tensor<32x16xi1>
 func.func @region(%q: !t, %k: !t, %v: !t, %scale: f32, %bias: memref<?x?x?xf32>, %table: memref<?xf32>, %o: !t, %l: !l) {
   fa.attention ins(%q, %k, %v : !t, !t, !t) scale(%scale : f32)
     captures(%bias, %table : memref<?x?x?xf32>, memref<?xf32>)
@@ -162,6 +179,50 @@ func.func @region(%q: !t, %k: !t, %v: !t, %scale: f32, %bias: memref<?x?x?xf32>,
       %y = fa.gather %t[%d] : memref<?xf32> -> f32
       %a = arith.addf %s, %x : f32
       %r = arith.mulf %a, %y : f32
+      fa.yield %r : f32
+    }
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+#cpu = #fa.schedule<tile_m = 32, tile_n = 16, plan = #tile.plan<chip = "cpu",
+  mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>
+!m = memref<?x5xf32>
+
+// A soft cap, whatever the number, and sums with positions are not -inf.
+// CHECK-LABEL: func.func @finite_scores(
+// CHECK-NOT: tile.nonfinite
+func.func @finite_scores(%q: !m, %s: f32, %cap: f32, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : !m, !m, !m) scale(%s : f32) captures(%cap : f32)
+    outs(%q, %l : !m, memref<?xf32>) {indexing_maps = #maps, fa.schedule = #cpu, capture_maps = [unit]}
+    score {
+    ^bb0(%x: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
+      %y = arith.divf %x, %c : f32
+      %t = math.tanh %y : f32
+      %z = arith.mulf %t, %c : f32
+      %i = arith.index_cast %n : index to i32
+      %f = arith.sitofp %i : i32 to f32
+      %r = arith.subf %z, %f : f32
+      fa.yield %r : f32
+    }
+  return
+}
+
+// A constant of -inf is.
+// CHECK-LABEL: func.func @dropped(
+// CHECK: tile.nonfinite
+func.func @dropped(%q: !m, %s: f32, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : !m, !m, !m) scale(%s : f32)
+    outs(%q, %l : !m, memref<?xf32>) {indexing_maps = #maps, fa.schedule = #cpu}
+    score {
+    ^bb0(%x: f32, %b: index, %h: index, %m: index, %n: index):
+      %ninf = arith.constant 0xFF800000 : f32
+      %early = arith.cmpi slt, %n, %m : index
+      %r = arith.select %early, %ninf, %x : f32
       fa.yield %r : f32
     }
   return

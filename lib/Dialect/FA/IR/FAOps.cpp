@@ -64,8 +64,7 @@ OpFoldResult fa::impl::getExtent(AttentionOpInterface op, OpBuilder &builder,
   return builder.getIndexAttr(1);
 }
 
-Value fa::impl::getKeyHead(AttentionOpInterface op, OpBuilder &builder,
-                           Value head) {
+OpFoldResult fa::impl::getGroup(AttentionOpInterface op, OpBuilder &builder) {
   Location loc = op.getLoc();
   for (Operand operand : {op.K, op.V}) {
     std::optional<unsigned> pos = op.findDim(operand, op.H);
@@ -73,33 +72,37 @@ Value fa::impl::getKeyHead(AttentionOpInterface op, OpBuilder &builder,
       continue;
     AffineExpr expr = op.getMap(operand).getResult(*pos);
     if (isa<AffineDimExpr>(expr))
-      return head;
+      return builder.getIndexAttr(1);
     AffineExpr divisor = cast<AffineBinaryOpExpr>(expr).getRHS();
-    OpFoldResult group;
-    if (auto constant = dyn_cast<AffineConstantExpr>(divisor)) {
-      group = builder.getIndexAttr(constant.getValue());
-    } else {
-      OpFoldResult heads = op.getExtent(builder, op.H);
-      OpFoldResult keyHeads =
-          getDimSize(builder, loc, op.getShaped(operand), *pos);
-      auto staticHeads = getConstantIntValue(heads);
-      auto staticKeyHeads = getConstantIntValue(keyHeads);
-      if (staticHeads && staticKeyHeads)
-        group = builder.getIndexAttr(*staticHeads / *staticKeyHeads);
-      else
-        group = arith::DivUIOp::create(
-                    builder, loc,
-                    getValueOrCreateConstantIndexOp(builder, loc, heads),
-                    getValueOrCreateConstantIndexOp(builder, loc, keyHeads))
-                    .getResult();
-    }
-    if (isConstantIntValue(group, 1))
-      return head;
+    if (auto constant = dyn_cast<AffineConstantExpr>(divisor))
+      return builder.getIndexAttr(constant.getValue());
+    OpFoldResult heads = op.getExtent(builder, op.H);
+    OpFoldResult keyHeads =
+        getDimSize(builder, loc, op.getShaped(operand), *pos);
+    auto staticHeads = getConstantIntValue(heads);
+    auto staticKeyHeads = getConstantIntValue(keyHeads);
+    if (staticHeads && staticKeyHeads)
+      return builder.getIndexAttr(*staticHeads / *staticKeyHeads);
     return arith::DivUIOp::create(
-        builder, loc, head,
-        getValueOrCreateConstantIndexOp(builder, loc, group));
+               builder, loc,
+               getValueOrCreateConstantIndexOp(builder, loc, heads),
+               getValueOrCreateConstantIndexOp(builder, loc, keyHeads))
+        .getResult();
   }
-  return head;
+  // k and v have no heads: all query heads read them.
+  return op.getExtent(builder, op.H);
+}
+
+Value fa::impl::getKeyHead(AttentionOpInterface op, OpBuilder &builder,
+                           Value head) {
+  if (!op.findDim(op.K, op.H) && !op.findDim(op.V, op.H))
+    return head;
+  OpFoldResult group = op.getGroup(builder);
+  if (isConstantIntValue(group, 1))
+    return head;
+  return arith::DivUIOp::create(
+      builder, op.getLoc(), head,
+      getValueOrCreateConstantIndexOp(builder, op.getLoc(), group));
 }
 
 //===----------------------------------------------------------------------===//
@@ -149,6 +152,37 @@ SmallVector<OpOperand *> AttentionBackwardOp::getDestinations() {
     for (OpOperand &operand : operands)
       destinations.push_back(&operand);
   return destinations;
+}
+
+SmallVector<std::pair<OpOperand *, Operand>> AttentionOp::getShapedOperands() {
+  SmallVector<std::pair<OpOperand *, Operand>> operands = {
+      {&getQMutable(), Q},
+      {&getKMutable(), K},
+      {&getVMutable(), V},
+      {&getOMutable(), O},
+      {&getLseMutable(), LSE}};
+  for (OpOperand &initLse : getInitLseMutable())
+    operands.emplace_back(&initLse, LSE);
+  return operands;
+}
+
+SmallVector<std::pair<OpOperand *, Operand>>
+AttentionBackwardOp::getShapedOperands() {
+  SmallVector<std::pair<OpOperand *, Operand>> operands;
+  for (auto [range, role] : {std::pair(MutableOperandRange(getQMutable()), Q),
+                             {getKMutable(), K},
+                             {getVMutable(), V},
+                             {getLseMutable(), LSE},
+                             {getDOMutable(), O},
+                             {getOMutable(), O},
+                             {getDLseMutable(), LSE},
+                             {getDeltaMutable(), LSE},
+                             {getDQMutable(), Q},
+                             {getDKMutable(), K},
+                             {getDVMutable(), V}})
+    for (OpOperand &operand : range)
+      operands.emplace_back(&operand, role);
+  return operands;
 }
 
 bool AttentionBackwardOp::isGathered(unsigned capture) {

@@ -137,6 +137,12 @@ LogicalResult Differentiator::reverse(Operation *inner, Value g) {
         addTo(1, [&] { return mul(g, in(0)); });
         return success();
       })
+      .Case([&](math::FmaOp) {
+        addTo(0, [&] { return mul(g, in(1)); });
+        addTo(1, [&] { return mul(g, in(0)); });
+        addTo(2, [&] { return g; });
+        return success();
+      })
       .Case([&](arith::DivFOp) {
         addTo(0, [&] { return div(g, in(1)); });
         addTo(1, [&] { return neg(div(mul(g, out()), in(1))); });
@@ -239,7 +245,8 @@ LogicalResult Differentiator::reverse(Operation *inner, Value g) {
       .Default([&](Operation *) -> LogicalResult {
         return inner->emitOpError(
             "has no derivative, and the score region applies it to the score "
-            "or to a capture with gradients; use add, sub, mul, div, neg, abs, "
+            "or to a capture with gradients; use add, sub, mul, fma, div, neg, "
+            "abs, "
             "min, max, select, compare, exp, exp2, log, log1p, sqrt, rsqrt, "
             "tanh, erf, sin, cos, pow, casts and fa.gather, or write the "
             "derivative region");
@@ -285,9 +292,13 @@ LogicalResult Differentiator::run() {
       yielded.push_back(gradientOf(5 + capture));
   YieldOp::create(builder, loc, yielded);
 
-  for (Operation &inner : llvm::make_early_inc_range(llvm::reverse(body)))
-    if (isOpTriviallyDead(&inner))
-      inner.erase();
+  // What only the score needed.
+  inOrder.clear();
+  for (Operation &inner : body)
+    inOrder.push_back(&inner);
+  for (Operation *inner : llvm::reverse(inOrder))
+    if (isOpTriviallyDead(inner))
+      inner->erase();
   return success();
 }
 

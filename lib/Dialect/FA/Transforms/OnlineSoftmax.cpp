@@ -1,5 +1,6 @@
 //===- OnlineSoftmax.cpp - fa-online-softmax ------------------------------===//
 
+#include "WindowEmitter.h"
 #include "fa/Dialect/FA/IR/Mask.h"
 #include "fa/Dialect/FA/Transforms/Passes.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
@@ -22,273 +23,35 @@ namespace mlir::fa {
 using namespace mlir;
 using namespace mlir::fa;
 
-static constexpr double kLog2E = 1.4426950408889634;
 static constexpr double kLn2 = 0.6931471805599453;
 
 namespace {
 /// Emits the tile program of one attention window.
-class Emitter {
+class Emitter : WindowEmitter {
 public:
   Emitter(AttentionOp op, ScheduleAttr schedule)
-      : op(op), tileM(schedule.getTileM()), tileN(schedule.getTileN()),
-        headMultiple(schedule.getPlan().getChip() == "cpu" ? 1 : 16),
-        builder(op), loc(op.getLoc()), accType(op.getAccType()) {}
+      : WindowEmitter(op, schedule), attention(op) {}
 
   LogicalResult run();
 
 private:
-  /// Where the rows of a window are: a memref and the offset of the first row.
-  struct Rows {
-    Value memref;
-    Value offset;
-  };
-  /// The units in which the running maximum is kept: raw value times `factor`
-  /// is a base-2 exponent; a null factor is 1.
-  struct Units {
-    Value factor;
-  };
+  Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0,
+                          Value scores);
 
-  Rows rowsOf(Value window, AffineMap map);
-  int64_t paddedExtent(Value shaped, unsigned pos);
-  LogicalResult verifyWindow();
-
-  Value load(Value memref, AffineMap map, unsigned rowDim, Value rowOffset,
-             int64_t rows, int64_t columns);
-  void store(Value tile, Value memref, AffineMap map, unsigned columnDim,
-             Value rowOffset);
-  Value loadVector(const Rows &rows);
-
-  LogicalResult emitScore(Value scores, Value n0, Value &result);
-  LogicalResult inlineRegion(Value scores, Value n0, Value &result);
-  FailureOr<Value> loadCapture(unsigned index, Value n0);
-
-  // Builders of tiles.
-  RankedTensorType matrix(int64_t rows, int64_t columns, Type element) {
-    return RankedTensorType::get({rows, columns}, element);
-  }
-  RankedTensorType scoreType() { return matrix(tileM, tileN, accType); }
-  RankedTensorType vectorType() {
-    return RankedTensorType::get({tileM}, accType);
-  }
-  Value constant(RankedTensorType type, double value) {
-    return arith::ConstantOp::create(
-        builder, loc,
-        DenseElementsAttr::get(
-            type, builder.getFloatAttr(type.getElementType(), value)));
-  }
-  Value infinity(RankedTensorType type) {
-    auto element = cast<FloatType>(type.getElementType());
-    APFloat value =
-        APFloat::getInf(element.getFloatSemantics(), /*Negative=*/true);
-    return arith::ConstantOp::create(
-        builder, loc,
-        DenseElementsAttr::get(type, builder.getFloatAttr(element, value)));
-  }
-  Value index(int64_t value) {
-    return arith::ConstantIndexOp::create(builder, loc, value);
-  }
-  Value splat(Value scalar, RankedTensorType type) {
-    return tl::SplatOp::create(builder, loc, type, scalar);
-  }
-  Value alongColumns(Value rows, int64_t columns) {
-    Type element = cast<RankedTensorType>(rows.getType()).getElementType();
-    return tl::BroadcastOp::create(builder, loc,
-                                   matrix(tileM, columns, element), rows, 1);
-  }
-  template <typename Op> Value fused(Value lhs, Value rhs) {
-    return Op::create(builder, loc, lhs, rhs, arith::FastMathFlags::contract);
-  }
-  /// `tile * factor`, the tile itself for a null factor.
-  Value scaled(Value tile, Value factor) {
-    if (!factor)
-      return tile;
-    auto type = cast<RankedTensorType>(tile.getType());
-    FloatAttr value;
-    Value factors = matchPattern(factor, m_Constant(&value))
-                        ? arith::ConstantOp::create(
-                              builder, loc, DenseElementsAttr::get(type, value))
-                        : splat(factor, type);
-    return fused<arith::MulFOp>(tile, factors);
-  }
-  Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0);
-  Value contract(Value lhs, Value rhs, Value acc, bool rhsIsTransposed);
-
-  AttentionOp op;
-  int64_t tileM, tileN, headMultiple;
-  OpBuilder builder;
-  Location loc;
-  FloatType accType;
-  Value b, h, m0, lq, lk;
+  AttentionOp attention;
 };
 } // namespace
-
-//===----------------------------------------------------------------------===//
-// Memory
-//===----------------------------------------------------------------------===//
-
-static int64_t roundUp(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-int64_t Emitter::paddedExtent(Value shaped, unsigned pos) {
-  return roundUp(cast<MemRefType>(shaped.getType()).getDimSize(pos),
-                 headMultiple);
-}
-
-/// A window of `fa-tile` is a subview, along the rows only, of a view that
-/// holds all rows, and ends at min(tile_m, what is left). Then the view and an
-/// offset address the same rows, with bounds checks in place of a size. Any
-/// other window is used as it is. All operands have as many rows as q (C5).
-Emitter::Rows Emitter::rowsOf(Value window, AffineMap map) {
-  Rows whole = {window, index(0)};
-  auto view = window.getDefiningOp<memref::SubViewOp>();
-  if (!view || view.getSourceType().getRank() != view.getType().getRank() ||
-      !view.hasUnitStride())
-    return whole;
-  unsigned rowPos = 0;
-  for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
-    if (expr.isFunctionOfDim(AttentionOp::M)) {
-      rowPos = pos;
-      continue;
-    }
-    OpFoldResult extent =
-        memref::getMixedSize(builder, loc, view.getSource(), pos);
-    FailureOr<bool> sameSize =
-        ValueBoundsConstraintSet::areEqual(view.getMixedSizes()[pos], extent);
-    if (!isConstantIntValue(view.getMixedOffsets()[pos], 0) ||
-        failed(sameSize) || !*sameSize)
-      return whole;
-  }
-  OpFoldResult offset = view.getMixedOffsets()[rowPos];
-  OpFoldResult size = view.getMixedSizes()[rowPos];
-  auto isLeft = [&](AffineMap map, ValueRange operands) {
-    using Variable = ValueBoundsConstraintSet::Variable;
-    AffineMap difference = AffineMap::get(
-        2, 0, builder.getAffineDimExpr(0) - builder.getAffineDimExpr(1));
-    SmallVector<Variable> extents = {Variable(view.getSource(), rowPos)};
-    if (auto q = op.getQ().getDefiningOp<memref::SubViewOp>())
-      extents.emplace_back(q.getSource(),
-                           *op.findDim(AttentionOp::Q, AttentionOp::M));
-    return llvm::any_of(extents, [&](Variable extent) {
-      FailureOr<bool> equal = ValueBoundsConstraintSet::areEqual(
-          Variable(difference, {extent, Variable(offset)}),
-          Variable(map, operands));
-      return succeeded(equal) && *equal;
-    });
-  };
-  bool matches = false;
-  if (auto sizeValue = dyn_cast<Value>(size)) {
-    if (auto min = sizeValue.getDefiningOp<affine::AffineMinOp>()) {
-      bool others = true;
-      for (AffineExpr expr : min.getMap().getResults()) {
-        AffineMap result = AffineMap::get(min.getMap().getNumDims(),
-                                          min.getMap().getNumSymbols(), expr);
-        auto limit = dyn_cast<AffineConstantExpr>(expr);
-        if (limit)
-          others &= limit.getValue() >= tileM;
-        else if (isLeft(result, min.getOperands()))
-          matches = true;
-        else
-          others = false;
-      }
-      matches &= others;
-    }
-  } else {
-    // A whole tile: it may be followed by rows only if they fill no tile.
-    matches = getConstantIntValue(size) == tileM;
-  }
-  if (!matches)
-    return whole;
-  return {view.getSource(),
-          getValueOrCreateConstantIndexOp(builder, loc, offset)};
-}
-
-/// A matrix tile whose rows run along `rowDim` of the iteration space.
-Value Emitter::load(Value memref, AffineMap map, unsigned rowDim,
-                    Value rowOffset, int64_t rows, int64_t columns) {
-  unsigned rowPos = map.getResult(0).isFunctionOfDim(rowDim) ? 0 : 1;
-  Value zero = index(0);
-  SmallVector<Value> offsets(2, zero);
-  offsets[rowPos] = rowOffset;
-  DenseI64ArrayAttr order;
-  if (rowPos == 1)
-    order = builder.getDenseI64ArrayAttr({1, 0});
-  Type element = cast<MemRefType>(memref.getType()).getElementType();
-  return tl::LoadOp::create(builder, loc, matrix(rows, columns, element),
-                            memref, offsets, order);
-}
-
-void Emitter::store(Value tile, Value memref, AffineMap map, unsigned rowDim,
-                    Value rowOffset) {
-  unsigned rowPos = map.getResult(0).isFunctionOfDim(rowDim) ? 0 : 1;
-  Value zero = index(0);
-  SmallVector<Value> offsets(2, zero);
-  offsets[rowPos] = rowOffset;
-  DenseI64ArrayAttr order;
-  if (rowPos == 1)
-    order = builder.getDenseI64ArrayAttr({1, 0});
-  tl::StoreOp::create(builder, loc, tile, memref, offsets, order);
-}
-
-Value Emitter::loadVector(const Rows &rows) {
-  Type element = cast<MemRefType>(rows.memref.getType()).getElementType();
-  return tl::LoadOp::create(
-      builder, loc, RankedTensorType::get({tileM}, element), rows.memref,
-      ValueRange{rows.offset}, DenseI64ArrayAttr());
-}
-
-LogicalResult Emitter::verifyWindow() {
-  if (op.hasTensorSemantics())
-    return op.emitOpError("is on tensors; run one-shot-bufferize and fa-tile");
-  static constexpr unsigned kRanks[] = {2, 2, 2, 2, 1};
-  for (unsigned i = 0; i < 5; ++i)
-    if (op.getMap(AttentionOp::Operand(i)).getNumResults() != kRanks[i])
-      return op.emitOpError("is not a window of one batch and head; run "
-                            "fa-tile first");
-  if (op.getOrigin().empty() || op.getLengths().empty() ||
-      !op.getLengths()[0].getType().isIndex())
-    return op.emitOpError("has no origin or no index lengths; run fa-tile "
-                          "first");
-  unsigned rowPos = *op.findDim(AttentionOp::Q, AttentionOp::M);
-  if (!ValueBoundsConstraintSet::compare(
-          ValueBoundsConstraintSet::Variable(op.getQ(), rowPos),
-          ValueBoundsConstraintSet::LE,
-          OpFoldResult(builder.getIndexAttr(tileM))))
-    return op.emitOpError(
-               "has a window that may exceed the schedule's tile_m, ")
-           << tileM << "; run fa-tile first";
-  for (auto [operand, dim] : {std::pair(AttentionOp::Q, AttentionOp::D),
-                              std::pair(AttentionOp::K, AttentionOp::D),
-                              std::pair(AttentionOp::V, AttentionOp::E),
-                              std::pair(AttentionOp::O, AttentionOp::E)})
-    if (op.getShaped(operand).getType().isDynamicDim(*op.findDim(operand, dim)))
-      return op.emitOpError("has a dynamic head size; head sizes must be "
-                            "static");
-  return success();
-}
 
 //===----------------------------------------------------------------------===//
 // Products and scores
 //===----------------------------------------------------------------------===//
 
-Value Emitter::contract(Value lhs, Value rhs, Value acc, bool rhsIsTransposed) {
-  MLIRContext *context = builder.getContext();
-  AffineExpr m, n, k;
-  bindDims(context, m, n, k);
-  auto map = [&](AffineExpr row, AffineExpr column) {
-    return AffineMap::get(3, 0, {row, column}, context);
-  };
-  ArrayAttr maps = builder.getAffineMapArrayAttr(
-      {map(m, k), rhsIsTransposed ? map(n, k) : map(k, n), map(m, n)});
-  return tl::ContractOp::create(builder, loc, acc.getType(), lhs, rhs, acc,
-                                maps);
-}
-
 /// `acc` plus the product of `p` with the values from `n0` on, one key at a
 /// time and only for rows that keep the key: what lies under the mask is not
-/// multiplied. Slow; for values that hold NaN or infinity.
+/// multiplied, nor, with `scores`, what has a score of -inf. Slow; for values
+/// that hold NaN or infinity.
 Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
-                                 Value n0) {
+                                 Value n0, Value scores) {
   AffineMap vMap = op.getMap(AttentionOp::V);
   unsigned rowPos = vMap.getResult(0).isFunctionOfDim(AttentionOp::N) ? 0 : 1;
   auto accTile = cast<RankedTensorType>(acc.getType());
@@ -343,21 +106,30 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
   Value weight = tl::ReduceOp::create(builder, loc, vectorType(),
                                       tl::ReduceKind::add, picked, 1);
 
-  // The rows that keep it: the mask again, on a narrow tile that begins at the
-  // key (a weight may also be 0 by underflow, and the scores themselves would
-  // have to stay in registers for this).
+  // The rows that keep it (a weight may also be 0 by underflow). Only where a
+  // score region drops keys the scores stay in registers for this; else the
+  // mask is evaluated again, on a narrow tile that begins at the key.
   constexpr int64_t kNarrow = 8;
-  Value column = arith::AddIOp::create(builder, loc, n0, key);
-  Value keeps = mask.emitPredicate(builder, loc, tileM, kNarrow, m0, column);
-  auto narrow = matrix(tileM, kNarrow, accType);
-  auto narrowIndex = matrix(tileM, kNarrow, i32);
-  Value isFirst = arith::CmpIOp::create(
-      builder, loc, arith::CmpIPredicate::eq,
-      tl::IotaOp::create(builder, loc, narrowIndex, 1),
-      splat(arith::ConstantIntOp::create(builder, loc, 0, 32), narrowIndex));
+  Value keeps, isFirst;
+  RankedTensorType marksType;
+  if (scores) {
+    marksType = scoreType();
+    isFirst = isKey;
+    keeps = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::UNE,
+                                  scores, infinity(scoreType()));
+  } else {
+    marksType = matrix(tileM, kNarrow, accType);
+    auto narrowIndex = matrix(tileM, kNarrow, i32);
+    isFirst = arith::CmpIOp::create(
+        builder, loc, arith::CmpIPredicate::eq,
+        tl::IotaOp::create(builder, loc, narrowIndex, 1),
+        splat(arith::ConstantIntOp::create(builder, loc, 0, 32), narrowIndex));
+    Value column = arith::AddIOp::create(builder, loc, n0, key);
+    keeps = mask.emitPredicate(builder, loc, tileM, kNarrow, m0, column);
+  }
   Value marks = arith::SelectOp::create(
       builder, loc, arith::AndIOp::create(builder, loc, keeps, isFirst),
-      constant(narrow, 1.0), constant(narrow, 0.0));
+      constant(marksType, 1.0), constant(marksType, 0.0));
   Value mark = tl::ReduceOp::create(builder, loc, vectorType(),
                                     tl::ReduceKind::add, marks, 1);
   Value live = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OGT,
@@ -372,183 +144,56 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
   return keys.getResult(0);
 }
 
-/// The tile of capture `index` for the current block; a shaped value for
-/// `unit`.
-FailureOr<Value> Emitter::loadCapture(unsigned number, Value n0) {
-  Value capture = op.getCaptures()[number];
-  Attribute access = (*op.getCaptureMaps())[number];
-  if (isa<UnitAttr>(access))
-    return capture;
-  AffineMap map = cast<AffineMapAttr>(access).getValue();
-  auto type = dyn_cast<MemRefType>(capture.getType());
-  if (!type)
-    return op.emitOpError("capture ")
-           << number << " has type " << capture.getType()
-           << " and a map; only memrefs are addressed by maps, use unit";
-  // Batch and head select a slice; rows and columns become the tile.
-  SmallVector<OpFoldResult> offsets, sizes,
-      ones(map.getNumResults(), builder.getIndexAttr(1));
-  SmallVector<int64_t> shape, tileShape;
-  SmallVector<Value> tileOffsets;
-  SmallVector<unsigned> kept;
-  for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
-    unsigned dim = cast<AffineDimExpr>(expr).getPosition();
-    if (dim == AttentionOp::B || dim == AttentionOp::H) {
-      offsets.push_back(dim == AttentionOp::B ? b : h);
-      sizes.push_back(builder.getIndexAttr(1));
-      continue;
-    }
-    OpFoldResult size = memref::getMixedSize(builder, loc, capture, pos);
-    offsets.push_back(builder.getIndexAttr(0));
-    sizes.push_back(size);
-    shape.push_back(getConstantIntValue(size).value_or(ShapedType::kDynamic));
-    kept.push_back(dim);
-    tileOffsets.push_back(dim == AttentionOp::M ? m0 : n0);
+//===----------------------------------------------------------------------===//
+// Keys that a score region drops
+//===----------------------------------------------------------------------===//
+
+/// Whether `value` of a score region is finite where the products are, as far
+/// as can be seen. Sums and products are taken not to overflow, and a captured
+/// number that is a factor (a cap, a slope) to be finite; anything else that is
+/// captured can be infinite.
+static bool isFinite(Value value, ValueRange captures) {
+  constexpr unsigned kFirstCapture = 5; // after the score and b, h, m, n
+  auto arg = dyn_cast<BlockArgument>(value);
+  if (arg)
+    return arg.getArgNumber() < kFirstCapture;
+  FloatAttr constant;
+  if (matchPattern(value, m_Constant(&constant)))
+    return constant.getValue().isFinite();
+  auto areFinite = [&](ValueRange values) {
+    return llvm::all_of(values, [&](Value v) { return isFinite(v, captures); });
+  };
+  auto isFactor = [&](Value factor) {
+    auto arg = dyn_cast<BlockArgument>(factor);
+    bool isNumber = arg && arg.getArgNumber() >= kFirstCapture &&
+                    !isa<ShapedType>(
+                        captures[arg.getArgNumber() - kFirstCapture].getType());
+    return isNumber || isFinite(factor, captures);
+  };
+  Operation *op = value.getDefiningOp();
+  if (isa<math::TanhOp, arith::SIToFPOp, arith::UIToFPOp>(op))
+    return true;
+  if (isa<arith::MulFOp>(op))
+    return llvm::all_of(op->getOperands(), isFactor);
+  if (isa<arith::DivFOp>(op)) {
+    FloatAttr divisor;
+    return matchPattern(op->getOperand(1), m_Constant(&divisor)) &&
+           !divisor.getValue().isZero() && areFinite(op->getOperand(0));
   }
-  if (kept.empty()) {
-    SmallVector<Value> at;
-    for (OpFoldResult offset : offsets)
-      at.push_back(getValueOrCreateConstantIndexOp(builder, loc, offset));
-    Value scalar = memref::LoadOp::create(builder, loc, capture, at);
-    return splat(scalar, matrix(tileM, tileN, type.getElementType()));
-  }
-  Value view = capture;
-  if (kept.size() != map.getNumResults()) {
-    MemRefType viewType = memref::SubViewOp::inferRankReducedResultType(
-        shape, type, offsets, sizes, ones);
-    view = memref::SubViewOp::create(builder, loc, viewType, capture, offsets,
-                                     sizes, ones);
-  }
-  if (kept.size() == 1) {
-    bool isRow = kept[0] == AttentionOp::M;
-    Value line = tl::LoadOp::create(
-        builder, loc,
-        RankedTensorType::get({isRow ? tileM : tileN}, type.getElementType()),
-        view, tileOffsets, DenseI64ArrayAttr());
-    return tl::BroadcastOp::create(builder, loc,
-                                   matrix(tileM, tileN, type.getElementType()),
-                                   line, isRow ? 1 : 0)
-        .getResult();
-  }
-  DenseI64ArrayAttr order;
-  if (kept[0] == AttentionOp::N)
-    order = builder.getDenseI64ArrayAttr({1, 0});
-  return tl::LoadOp::create(builder, loc,
-                            matrix(tileM, tileN, type.getElementType()), view,
-                            tileOffsets, order)
-      .getResult();
+  if (isa<arith::SelectOp>(op))
+    return areFinite(op->getOperands().drop_front());
+  return isa<arith::AddFOp, arith::SubFOp, arith::NegFOp, arith::MaximumFOp,
+             arith::MinimumFOp, arith::MaxNumFOp, arith::MinNumFOp,
+             math::AbsFOp>(op) &&
+         areFinite(op->getOperands());
 }
 
-/// The score region on a tile: every scalar op becomes the same op on tiles,
-/// index becomes i32.
-LogicalResult Emitter::inlineRegion(Value scores, Value n0, Value &result) {
-  Block &body = op.getScore().front();
-  SmallVector<int64_t> shape = {tileM, tileN};
-  Type i32 = builder.getI32Type();
-  auto tileTypeOf = [&](Type scalar) {
-    return RankedTensorType::get(shape, scalar.isIndex() ? i32 : scalar);
-  };
-  auto toTile = [&](Value scalar) -> Value {
-    if (scalar.getType().isIndex())
-      scalar = arith::IndexCastOp::create(builder, loc, i32, scalar);
-    return splat(scalar, tileTypeOf(scalar.getType()));
-  };
-  auto coordinate = [&](Value start, int64_t extent, unsigned dim) -> Value {
-    auto type = RankedTensorType::get({extent}, i32);
-    Value first = arith::IndexCastOp::create(builder, loc, i32, start);
-    Value line =
-        arith::AddIOp::create(builder, loc, splat(first, type),
-                              tl::IotaOp::create(builder, loc, type, 0));
-    return tl::BroadcastOp::create(builder, loc, matrix(tileM, tileN, i32),
-                                   line, 1 - dim);
-  };
-
-  IRMapping mapping;
-  mapping.map(body.getArgument(0), scores);
-  auto bind = [&](unsigned number, function_ref<Value()> make) {
-    if (!body.getArgument(number).use_empty())
-      mapping.map(body.getArgument(number), make());
-  };
-  bind(1, [&] { return toTile(b); });
-  bind(2, [&] { return toTile(h); });
-  bind(3, [&] { return coordinate(m0, tileM, 0); });
-  bind(4, [&] { return coordinate(n0, tileN, 1); });
-  for (unsigned i = 0; i < op.getCaptures().size(); ++i) {
-    if (body.getArgument(5 + i).use_empty())
-      continue;
-    FailureOr<Value> tile = loadCapture(i, n0);
-    if (failed(tile))
-      return failure();
-    if (!isa<ShapedType>((*tile).getType()))
-      tile = toTile(*tile);
-    mapping.map(body.getArgument(5 + i), *tile);
-  }
-  auto lookup = [&](Value value) -> Value {
-    if (Value mapped = mapping.lookupOrNull(value))
-      return mapped;
-    // Defined outside of the region.
-    Value tile = isa<ShapedType>(value.getType()) ? value : toTile(value);
-    mapping.map(value, tile);
-    return tile;
-  };
-
-  for (Operation &inner : body.without_terminator()) {
-    if (auto constant = dyn_cast<arith::ConstantOp>(inner)) {
-      auto type = tileTypeOf(constant.getType());
-      Attribute value = constant.getValue();
-      if (constant.getType().isIndex())
-        value = builder.getI32IntegerAttr(cast<IntegerAttr>(value).getInt());
-      mapping.map(
-          constant.getResult(),
-          arith::ConstantOp::create(builder, inner.getLoc(),
-                                    DenseElementsAttr::get(type, value)));
-      continue;
-    }
-    if (auto gather = dyn_cast<GatherOp>(inner)) {
-      SmallVector<Value> indices;
-      for (Value at : gather.getIndices())
-        indices.push_back(lookup(at));
-      mapping.map(gather.getResult(),
-                  tl::GatherOp::create(builder, inner.getLoc(),
-                                       tileTypeOf(gather.getResult().getType()),
-                                       lookup(gather.getSource()), indices));
-      continue;
-    }
-    if (isa<arith::IndexCastOp, arith::IndexCastUIOp>(inner)) {
-      // Indices are 32 bits wide here.
-      Value from = lookup(inner.getOperand(0));
-      Type fromType = getElementTypeOrSelf(from.getType());
-      auto type = tileTypeOf(inner.getResult(0).getType());
-      unsigned have = fromType.getIntOrFloatBitWidth();
-      unsigned want = type.getElementTypeBitWidth();
-      Value to = from;
-      if (have > want)
-        to = arith::TruncIOp::create(builder, inner.getLoc(), type, from);
-      else if (have < want && isa<arith::IndexCastOp>(inner))
-        to = arith::ExtSIOp::create(builder, inner.getLoc(), type, from);
-      else if (have < want)
-        to = arith::ExtUIOp::create(builder, inner.getLoc(), type, from);
-      mapping.map(inner.getResult(0), to);
-      continue;
-    }
-    if (!OpTrait::hasElementwiseMappableTraits(&inner))
-      return op.emitOpError("has a score region with ")
-             << inner.getName()
-             << ", which has no meaning on tiles; use elementwise arith and "
-                "math operations and fa.gather";
-    OperationState state(inner.getLoc(), inner.getName());
-    for (Value operand : inner.getOperands())
-      state.addOperands(lookup(operand));
-    for (Type type : inner.getResultTypes())
-      state.addTypes(tileTypeOf(type));
-    state.attributes = inner.getAttrs();
-    Operation *clone = builder.create(state);
-    mapping.map(&inner, clone);
-    for (auto [from, to] : llvm::zip(inner.getResults(), clone->getResults()))
-      mapping.map(from, to);
-  }
-  result = lookup(body.getTerminator()->getOperand(0));
-  return success();
+/// Whether the score that the region yields may be -inf, so that a key is not
+/// kept that the mask keeps.
+static bool mayDropKeys(AttentionOp op) {
+  return !op.getScore().empty() &&
+         !isFinite(op.getScore().front().getTerminator()->getOperand(0),
+                   op.getCaptures());
 }
 
 //===----------------------------------------------------------------------===//
@@ -570,7 +215,7 @@ static bool isNonNegative(Value scale) {
 }
 
 LogicalResult Emitter::run() {
-  if (failed(verifyWindow()))
+  if (failed(verifyWindow(AttentionOp::M)))
     return failure();
   b = op.getOrigin()[0];
   h = op.getOrigin()[1];
@@ -578,11 +223,11 @@ LogicalResult Emitter::run() {
   lq = op.getLengths()[0];
   lk = op.getLengths()[1];
   bool hasRegion = !op.getScore().empty();
-  Value initLse = op.getInitLse();
+  Value initLse = attention.getInitLse();
 
   AffineMap qMap = op.getMap(AttentionOp::Q), kMap = op.getMap(AttentionOp::K),
             vMap = op.getMap(AttentionOp::V), oMap = op.getMap(AttentionOp::O);
-  Rows q = rowsOf(op.getQ(), qMap), o = rowsOf(op.getO(), oMap);
+  Rows q = rowsOf(op.getQ(), qMap), o = rowsOf(attention.getO(), oMap);
   Rows lse = rowsOf(op.getLse(), op.getMap(AttentionOp::LSE));
   int64_t d =
       paddedExtent(op.getQ(), *op.findDim(AttentionOp::Q, AttentionOp::D));
@@ -590,40 +235,9 @@ LogicalResult Emitter::run() {
       paddedExtent(op.getV(), *op.findDim(AttentionOp::V, AttentionOp::E));
   Type element = op.getShaped(AttentionOp::Q).getType().getElementType();
 
-  // Blocks of keys. Rows that do not exist have no say in them.
-  AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
-  MLIRContext *context = builder.getContext();
-  OpFoldResult rowEnd = affine::makeComposedFoldedAffineMin(
-      builder, loc, AffineMap::get(2, 0, {d0 + tileM, d1}, context),
-      {OpFoldResult(m0), OpFoldResult(lq)});
-  MaskQuery mask(context, op.getMaskAttr(), b, h, getAsOpFoldResult(lq),
-                 getAsOpFoldResult(lk), op.getSymbols());
-  MaskQuery::Range rows = {getAsOpFoldResult(m0), rowEnd};
-  MaskQuery::Range live = mask.liveColumns(builder, loc, rows);
-  MaskQuery::Range full = mask.fullColumns(builder, loc, rows);
-  auto divide = [&](OpFoldResult value, bool up) {
-    return affine::makeComposedFoldedAffineApply(
-        builder, loc, up ? d0.ceilDiv(tileN) : d0.floorDiv(tileN), {value});
-  };
-  Value first =
-      getValueOrCreateConstantIndexOp(builder, loc, divide(live.lo, false));
-  Value end =
-      getValueOrCreateConstantIndexOp(builder, loc, divide(live.hi, true));
-  OpFoldResult fullFirst = divide(full.lo, true);
-  OpFoldResult fullEnd = divide(full.hi, false);
-
-  // Rows from lq on are dead; a block of them has no key block.
-  unsigned rowPos = *op.findDim(AttentionOp::Q, AttentionOp::M);
-  FailureOr<bool> allRowsLive = ValueBoundsConstraintSet::areEqual(
-      ValueBoundsConstraintSet::Variable(lq),
-      ValueBoundsConstraintSet::Variable(q.memref, int64_t(rowPos)));
-  bool mayEndEarly =
-      q.memref == op.getQ() || failed(allRowsLive) || !*allRowsLive;
-  if (mayEndEarly) {
-    Value dead =
-        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, m0, lq);
-    end = arith::SelectOp::create(builder, loc, dead, first, end);
-  }
+  MaskQuery mask(builder.getContext(), op.getMaskAttr(), b, h,
+                 getAsOpFoldResult(lq), getAsOpFoldResult(lk), op.getSymbols());
+  KeyBlocks blocks = keyBlocks(mask, q.memref, qMap);
 
   // Values before the loop.
   Value qTile = load(q.memref, qMap, AttentionOp::M, q.offset, tileM, d);
@@ -667,39 +281,36 @@ LogicalResult Emitter::run() {
     maxInit = factor ? given : scaled(given, log2e);
   }
 
-  auto loop = scf::ForOp::create(builder, loc, first, end, index(1),
-                                 ValueRange{accInit, maxInit, sumInit});
+  auto loop =
+      scf::ForOp::create(builder, loc, blocks.first, blocks.end, index(1),
+                         ValueRange{accInit, maxInit, sumInit});
   {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(loop.getBody());
-    Value j = loop.getInductionVar();
+    Value step = loop.getInductionVar();
+    Value j = blockOfStep(blocks, step);
     Value acc = loop.getRegionIterArg(0), max = loop.getRegionIterArg(1),
           sum = loop.getRegionIterArg(2);
     Value n0 = getValueOrCreateConstantIndexOp(
         builder, loc,
-        affine::makeComposedFoldedAffineApply(builder, loc, d0 * tileN,
-                                              {OpFoldResult(j)}));
+        affine::makeComposedFoldedAffineApply(
+            builder, loc, builder.getAffineDimExpr(0) * tileN,
+            {OpFoldResult(j)}));
     Value kTile = load(op.getK(), kMap, AttentionOp::N, n0, tileN, d);
     Value scores = contract(qTile, kTile, zeroScores, /*rhsIsTransposed=*/true);
     scores = scaled(scores, multiplier);
-    if (hasRegion && failed(inlineRegion(scores, n0, scores)))
-      return failure();
+    if (hasRegion) {
+      SmallVector<Value> yielded;
+      if (failed(inlineRegion(op.getScore(), scores, {}, n0, yielded)))
+        return failure();
+      scores = yielded.front();
+    }
 
     Value inFull;
     if (Value keep = mask.emitPredicate(builder, loc, tileM, tileN, m0, n0)) {
       Value masked = arith::SelectOp::create(builder, loc, keep, scores,
                                              infinity(scoreType()));
-      auto require = [&](arith::CmpIPredicate predicate, OpFoldResult bound) {
-        Value compare = arith::CmpIOp::create(
-            builder, loc, predicate, j,
-            getValueOrCreateConstantIndexOp(builder, loc, bound));
-        inFull = inFull ? arith::AndIOp::create(builder, loc, inFull, compare)
-                              .getResult()
-                        : compare;
-      };
-      if (!isConstantIntValue(fullFirst, 0))
-        require(arith::CmpIPredicate::sge, fullFirst);
-      require(arith::CmpIPredicate::slt, fullEnd);
+      inFull = isFullBlock(blocks, step);
       scores = arith::SelectOp::create(builder, loc, inFull, scores, masked);
     }
 
@@ -745,19 +356,23 @@ LogicalResult Emitter::run() {
     };
     // A masked probability is 0, and 0 * NaN would spoil the rows that do not
     // see that key. Blocks without masked scores have no such rows, and keys
-    // beyond the end are loaded as zeros.
-    Value newAcc =
-        !inFull || !op.getMaskAttr()
-            ? product()
-            : choose(inFull, product, [&]() -> Value {
-                Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
-                return choose(
-                    spoils,
-                    [&] {
-                      return productOfLiveKeys(factors, scaledAcc, mask, n0);
-                    },
-                    product);
-              });
+    // beyond the end are loaded as zeros. A score region may drop keys in any
+    // block.
+    bool regionDrops = mayDropKeys(attention);
+    auto careful = [&]() -> Value {
+      Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
+      return choose(
+          spoils,
+          [&] {
+            return productOfLiveKeys(factors, scaledAcc, mask, n0,
+                                     regionDrops ? scores : Value());
+          },
+          product);
+    };
+    Value newAcc = regionDrops ? careful()
+                   : inFull && op.getMaskAttr()
+                       ? choose(inFull, product, careful)
+                       : product();
     scf::YieldOp::create(builder, loc, ValueRange{newAcc, newMax, newSum});
   }
   moveLoopInvariantCode(cast<LoopLikeOpInterface>(loop.getOperation()));
@@ -769,7 +384,7 @@ LogicalResult Emitter::run() {
   Value one = constant(vectorType(), 1.0);
   Value dead = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ,
                                      sum, zeroRows);
-  if (mayEndEarly) {
+  if (blocks.rowsEndEarly) {
     auto rowType = RankedTensorType::get({tileM}, builder.getI32Type());
     auto cast = [&](Value value) -> Value {
       return splat(
@@ -797,7 +412,7 @@ LogicalResult Emitter::run() {
   Value log = math::Log2Op::create(builder, loc, safeSum);
   log = fused<arith::AddFOp>(log, scaled(max, factor));
   log = arith::MulFOp::create(builder, loc, log, constant(vectorType(), kLn2));
-  APFloat deadLse = op.getDeadLseValue();
+  APFloat deadLse = attention.getDeadLseValue();
   bool losesInfo;
   deadLse.convert(accType.getFloatSemantics(), APFloat::rmNearestTiesToEven,
                   &losesInfo);
@@ -814,24 +429,8 @@ LogicalResult Emitter::run() {
 namespace {
 struct OnlineSoftmax : public fa::impl::FAOnlineSoftmaxBase<OnlineSoftmax> {
   void runOnOperation() override {
-    SmallVector<AttentionOp> ops;
-    getOperation().walk([&](AttentionOp op) { ops.push_back(op); });
-    for (AttentionOp op : ops) {
-      auto schedule = op->getAttrOfType<ScheduleAttr>(kScheduleAttrName);
-      if (!schedule) {
-        op.emitOpError("has no fa.schedule; run fa-select-schedule and fa-tile "
-                       "first");
-        return signalPassFailure();
-      }
-      if (failed(Emitter(op, schedule).run()))
-        return signalPassFailure();
-      SmallVector<Value> windows(op->getOperands());
-      op.erase();
-      for (Value window : windows)
-        if (auto view = window.getDefiningOp<memref::SubViewOp>())
-          if (view.use_empty())
-            view.erase();
-    }
+    if (failed(emitWindows<AttentionOp, Emitter>(getOperation())))
+      signalPassFailure();
   }
 };
 } // namespace

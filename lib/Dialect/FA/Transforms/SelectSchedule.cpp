@@ -13,9 +13,18 @@ using namespace mlir;
 using namespace mlir::fa;
 
 namespace {
+/// What a loop nest accumulates.
+enum class Work {
+  Output, // fa.attention
+  Delta,  // row sums
+  Rows,   // gradients of query rows
+  Keys    // gradients of keys
+};
+
 /// One row of the table: the first whose chip is not newer than the target and
 /// whose head size is not exceeded applies.
 struct Choice {
+  Work work;
   int chip;         // Compute capability times 10; 0: cpu.
   bool exact;       // Applies to this chip's architecture-specific target only.
   int64_t headSize; // Largest of d and e.
@@ -26,17 +35,42 @@ struct Choice {
 } // namespace
 
 static constexpr Choice kTable[] = {
-    {90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2},
-    {90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2},
-    {90, true, 192, 128, 112, "wgmma", "tma", 8, 4, 2},
-    {90, true, 256, 128, 80, "wgmma", "tma", 8, 4, 2},
-    {80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
-    {80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {80, false, 256, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {0, false, 64, 64, 128, "vector", "direct", 1, 0, 1},
-    {0, false, 128, 128, 64, "vector", "direct", 1, 0, 1},
-    {0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+    {Work::Output, 90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2},
+    {Work::Output, 90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2},
+    {Work::Output, 90, true, 192, 128, 112, "wgmma", "tma", 8, 4, 2},
+    {Work::Output, 90, true, 256, 128, 80, "wgmma", "tma", 8, 4, 2},
+    {Work::Output, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
+    {Work::Output, 80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Output, 80, false, 256, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Output, 0, false, 64, 64, 128, "vector", "direct", 1, 0, 1},
+    {Work::Output, 0, false, 128, 128, 64, "vector", "direct", 1, 0, 1},
+    {Work::Output, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    {Work::Delta, 80, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
+    {Work::Delta, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2},
+    {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 1},
+    {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Rows, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Rows, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    {Work::Keys, 90, true, 128, 64, 128, "wgmma", "tma", 8, 4, 2},
+    {Work::Keys, 90, true, 256, 32, 128, "wgmma", "tma", 8, 4, 1},
+    {Work::Keys, 80, false, 64, 64, 64, "mma_sync", "cp_async", 4, 0, 2},
+    {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Keys, 80, false, 256, 32, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Keys, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
+
+static Work workOf(AttentionOpInterface op) {
+  auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
+  if (!backward)
+    return Work::Output;
+  if (backward.getDK() || backward.getDV())
+    return Work::Keys;
+  return backward.getDQ() ? Work::Rows : Work::Delta;
+}
 
 /// The chip as a number, "sm_90a" -> (90, specific); "cpu" -> (0, false).
 static LogicalResult parseChip(StringRef chip, int &number, bool &specific) {
@@ -55,14 +89,15 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
   using FASelectScheduleBase::FASelectScheduleBase;
 
   /// The largest of the head sizes of q and v; failure when not static.
-  FailureOr<int64_t> headSize(AttentionOp op) {
+  FailureOr<int64_t> headSize(AttentionOpInterface op) {
     int64_t size = 0;
-    for (auto [operand, dim] : {std::pair(AttentionOp::Q, AttentionOp::D),
-                                std::pair(AttentionOp::V, AttentionOp::E)}) {
+    for (auto [operand, dim] :
+         {std::pair(AttentionSpace::Q, AttentionSpace::D),
+          std::pair(AttentionSpace::V, AttentionSpace::E)}) {
       int64_t extent =
           op.getShaped(operand).getType().getDimSize(*op.findDim(operand, dim));
       if (ShapedType::isDynamic(extent))
-        return op.emitOpError(
+        return op->emitOpError(
             "has a dynamic head size; head sizes must be static, cast q, k, v "
             "and o to memrefs with a static head dimension");
       size = std::max(size, extent);
@@ -70,43 +105,50 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
     return size;
   }
 
-  /// Whether q, k and v are promised to start at, and step by, multiples of 16
-  /// bytes (`tile.align` of the function's arguments): what wide copies need.
-  static bool isAligned(AttentionOp op) {
+  /// Whether the factors are promised to start at, and step by, multiples of
+  /// `bytes` (`tile.align` of the function's arguments).
+  static bool isAligned(AttentionOpInterface op, int64_t bytes) {
     return llvm::all_of(
-        ArrayRef{AttentionOp::Q, AttentionOp::K, AttentionOp::V},
-        [&](AttentionOp::Operand operand) {
-          auto arg = dyn_cast<BlockArgument>(op.getShaped(operand));
+        op.getShapedOperands(),
+        [&](std::pair<OpOperand *, AttentionSpace::Operand> operand) {
+          // What products read: o and lse are no factors of the forward.
+          if (operand.second == AttentionSpace::LSE ||
+              (operand.second == AttentionSpace::O &&
+               isa<AttentionOp>(op.getOperation())))
+            return true;
+          auto arg = dyn_cast<BlockArgument>(operand.first->get());
           auto func =
               arg ? dyn_cast<func::FuncOp>(arg.getOwner()->getParentOp())
                   : func::FuncOp();
           auto align = func ? func.getArgAttrOfType<IntegerAttr>(
                                   arg.getArgNumber(), "tile.align")
                             : IntegerAttr();
-          return align && align.getInt() % 16 == 0;
+          return align && align.getInt() % bytes == 0;
         });
   }
 
-  LogicalResult select(AttentionOp op, int chipNumber, bool specific) {
+  LogicalResult select(AttentionOpInterface op, int chipNumber, bool specific) {
     FailureOr<int64_t> size = headSize(op);
     if (failed(size))
       return failure();
-    Type element = op.getShaped(AttentionOp::Q).getType().getElementType();
+    Type element = op.getShaped(AttentionSpace::Q).getType().getElementType();
     if (chipNumber && !element.isF16() && !element.isBF16())
-      return op.emitOpError("has element type ")
+      return op->emitOpError("has element type ")
              << element << ", which chip " << chip
              << " has no schedule for; use f16 or bf16, or chip cpu";
-    bool aligned = isAligned(op);
+    Work work = workOf(op);
     for (const Choice &row : kTable) {
       bool sameChip = row.exact  ? (specific && chipNumber == row.chip)
                       : row.chip ? chipNumber >= row.chip
                                  : chipNumber == 0;
-      if (!sameChip || *size > row.headSize)
+      if (row.work != work || !sameChip || *size > row.headSize)
         continue;
       // A tensor map bounds whole tensors, not the sequences of a batch.
-      if (row.copy == "tma" && (!aligned || !op.getLengths().empty()))
+      if (row.copy == "tma" && (!isAligned(op, 16) || !op.getLengths().empty()))
         continue;
-      StringRef copy = row.copy == "cp_async" && !aligned ? "direct" : row.copy;
+      // Asynchronous copies are of 16 bytes or, by `tile.align`, of 8 or 4.
+      bool async = row.copy != "cp_async" || isAligned(op, 4);
+      StringRef copy = async ? StringRef(row.copy) : "direct";
       MLIRContext *context = &getContext();
       auto plan = tl::PlanAttr::get(context, StringAttr::get(context, chip),
                                     StringAttr::get(context, row.mma),
@@ -116,7 +158,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
                   ScheduleAttr::get(context, row.tileM, row.tileN, plan));
       return success();
     }
-    return op.emitOpError("has head size ")
+    return op->emitOpError("has head size ")
            << *size << " on chip " << chip
            << ", which has no schedule; head sizes up to 256 and chips cpu or "
               "sm_80 and newer are supported";
@@ -140,7 +182,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         return signalPassFailure();
       }
     }
-    WalkResult result = getOperation().walk([&](AttentionOp op) {
+    WalkResult result = getOperation().walk([&](AttentionOpInterface op) {
       if (given) {
         op->setAttr(kScheduleAttrName, given);
         return WalkResult::advance();

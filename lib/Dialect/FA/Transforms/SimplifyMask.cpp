@@ -35,7 +35,7 @@ static bool holdsNothing(IntegerSet like, ArrayRef<AffineExpr> constraints,
     require(getAffineDimExpr(dim, context));
   for (unsigned i = 0; i < 2; ++i)
     require(getAffineSymbolExpr(i, context) -
-            getAffineDimExpr(AttentionSpace::M + i, context) - 1);
+            getAffineDimExpr(AttentionOp::M + i, context) - 1);
   FlatLinearValueConstraints flat(makeSet(like, all, equal));
   return flat.isIntegerEmpty();
 }
@@ -107,17 +107,17 @@ namespace {
 struct SimplifyMask : public fa::impl::FASimplifyMaskBase<SimplifyMask> {
   void simplify(AttentionOpInterface op) {
     // Products and quotients of symbols are beyond the solver.
-    for (IntegerSet set : op.getMask()->getSets())
+    for (IntegerSet set : op.getMaskAttr().getSets())
       if (!llvm::all_of(set.getConstraints(),
                         [](AffineExpr expr) { return expr.isPureAffine(); }))
         return;
     SmallVector<IntegerSet> sets;
-    for (IntegerSet set : op.getMask()->getSets()) {
+    for (IntegerSet set : op.getMaskAttr().getSets()) {
       if (holdsNothing(set, set.getConstraints(), set.getEqFlags()))
         continue;
       set = dropImplied(set);
       if (isEverything(set)) {
-        op.setMaskAttr({});
+        op.setMaskAttr(nullptr);
         op.getSymbolsMutable().clear();
         return;
       }
@@ -134,7 +134,7 @@ struct SimplifyMask : public fa::impl::FASimplifyMaskBase<SimplifyMask> {
 
   void runOnOperation() override {
     getOperation().walk([&](AttentionOpInterface op) {
-      if (op.getMask())
+      if (op.getMaskAttr())
         simplify(op);
     });
   }

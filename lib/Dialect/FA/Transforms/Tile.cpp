@@ -17,30 +17,45 @@ using namespace mlir;
 using namespace mlir::fa;
 
 namespace {
-/// Tiles one attention.
+/// Tiles one attention, or the backward of one.
 class Tiler {
 public:
-  Tiler(AttentionOp op, int64_t tileM)
-      : op(op), tileM(tileM), builder(op), loc(op.getLoc()) {}
+  Tiler(AttentionOpInterface op, ScheduleAttr schedule)
+      : op(op), schedule(schedule), builder(op), loc(op.getLoc()) {}
 
-  void run();
+  /// `isOnly`: the function has no other attention.
+  LogicalResult run(bool isOnly);
 
 private:
-  /// What one grid point computes.
-  struct Point {
-    Value b, h, keyHead, m0; // Coordinates in the operands.
-    OpFoldResult rows;       // Query rows of this block.
-    OpFoldResult keys;       // Keys of this sequence.
+  /// What a window takes of one dimension of its operand.
+  struct Part {
+    enum Kind {
+      Whole,  // all of it
+      Prefix, // the first `size` elements
+      Window, // `size` elements from `offset` on
+      Point   // the element at `offset`; the dimension is dropped
+    } kind = Whole;
+    OpFoldResult offset, size;
   };
+  /// By dimension of the iteration space.
+  using Parts = std::array<Part, 6>;
 
-  void emitBody(ValueRange ivs);
+  /// The window of a block of query rows.
+  void emitRows(ValueRange ivs);
+  /// The window of a block of keys, with all query heads that read them.
+  void emitKeys(ValueRange ivs);
+  void emitWindow(const Parts &rows, const Parts &keys, ValueRange origin,
+                  OpFoldResult lq, OpFoldResult lk);
+  Value multiple(Value index, int64_t tile);
   Value addOrigin(unsigned position, Value coordinate);
   OpFoldResult length(unsigned which, Value batch, OpFoldResult extent);
-  Value slice(Value source, AffineMap map, const Point &point, bool isKey,
+  /// `tile` elements from `first` on, at most up to `extent`.
+  Part block(Value first, int64_t tile, OpFoldResult extent);
+  Value slice(Value source, AffineMap map, const Parts &parts,
               AffineMap &windowMap);
 
-  AttentionOp op;
-  int64_t tileM;
+  AttentionOpInterface op;
+  ScheduleAttr schedule;
   OpBuilder builder;
   Location loc;
   OpFoldResult numRows, numKeys;
@@ -79,39 +94,50 @@ OpFoldResult Tiler::length(unsigned which, Value batch, OpFoldResult extent) {
       .getResult();
 }
 
-/// The part of `source` that `point` uses; batch and head are dropped. Rows are
-/// sliced in a second step, so that the first subview spans the whole extent
-/// and passes below can address it with bounds checks.
-Value Tiler::slice(Value source, AffineMap map, const Point &point, bool isKey,
+Tiler::Part Tiler::block(Value first, int64_t tile, OpFoldResult extent) {
+  AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
+  AffineExpr whole = builder.getAffineConstantExpr(tile);
+  OpFoldResult size = affine::makeComposedFoldedAffineMin(
+      builder, loc,
+      AffineMap::get(2, 0, {whole, d1 - d0}, builder.getContext()),
+      {OpFoldResult(first), extent});
+  return {Part::Window, first, size};
+}
+
+/// The parts of `source`. Windows are taken in a second step, so that the first
+/// subview spans the whole extent and passes below can address it with bounds
+/// checks.
+Value Tiler::slice(Value source, AffineMap map, const Parts &parts,
                    AffineMap &windowMap) {
-  SmallVector<OpFoldResult> offsets, sizes, rowOffsets, rowSizes;
+  SmallVector<OpFoldResult> offsets, sizes, windowOffsets, windowSizes;
   SmallVector<AffineExpr> kept;
   SmallVector<int64_t> keptShape;
   OpFoldResult zero = builder.getIndexAttr(0), one = builder.getIndexAttr(1);
-  bool hasRows = false;
+  bool hasWindow = false;
   for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
-    if (expr.isFunctionOfDim(AttentionOp::B) ||
-        expr.isFunctionOfDim(AttentionOp::H)) {
-      bool isBatch = expr.isFunctionOfDim(AttentionOp::B);
-      offsets.push_back(isBatch ? point.b : isKey ? point.keyHead : point.h);
+    const Part *part = nullptr;
+    for (unsigned dim = 0; dim < parts.size(); ++dim)
+      if (expr.isFunctionOfDim(dim))
+        part = &parts[dim];
+    if (part->kind == Part::Point) {
+      offsets.push_back(part->offset);
       sizes.push_back(one);
       continue;
     }
-    bool isRow = expr.isFunctionOfDim(AttentionOp::M);
     // Each operand's own extent (C5: they agree) shows passes below that the
-    // view is whole; only lengths cut it.
-    bool isCut =
-        expr.isFunctionOfDim(AttentionOp::N) && !op.getLengths().empty();
-    OpFoldResult size =
-        isCut ? point.keys : memref::getMixedSize(builder, loc, source, pos);
+    // view is whole.
+    OpFoldResult size = part->kind == Part::Prefix
+                            ? part->size
+                            : memref::getMixedSize(builder, loc, source, pos);
     offsets.push_back(zero);
     sizes.push_back(size);
     kept.push_back(expr);
     keptShape.push_back(
         getConstantIntValue(size).value_or(ShapedType::kDynamic));
-    hasRows |= isRow;
-    rowOffsets.push_back(isRow ? OpFoldResult(point.m0) : zero);
-    rowSizes.push_back(isRow ? point.rows : size);
+    bool isWindow = part->kind == Part::Window;
+    hasWindow |= isWindow;
+    windowOffsets.push_back(isWindow ? part->offset : zero);
+    windowSizes.push_back(isWindow ? part->size : size);
   }
   windowMap = AffineMap::get(6, 0, kept, builder.getContext());
   SmallVector<OpFoldResult> ones(offsets.size(), one);
@@ -120,99 +146,147 @@ Value Tiler::slice(Value source, AffineMap map, const Point &point, bool isKey,
       keptShape, sourceType, offsets, sizes, ones);
   Value view = memref::SubViewOp::create(builder, loc, type, source, offsets,
                                          sizes, ones);
-  if (!hasRows)
+  if (!hasWindow)
     return view;
-  ones.resize(rowOffsets.size());
-  return memref::SubViewOp::create(builder, loc, view, rowOffsets, rowSizes,
-                                   ones);
+  ones.resize(windowOffsets.size());
+  return memref::SubViewOp::create(builder, loc, view, windowOffsets,
+                                   windowSizes, ones);
 }
 
-void Tiler::emitBody(ValueRange ivs) {
-  AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
-  Point point;
-  point.b = ivs[0];
-  point.h = ivs[1];
-  point.keyHead = op.getKeyHead(builder, point.h);
-  point.m0 = asValue(builder, loc,
-                     affine::makeComposedFoldedAffineApply(
-                         builder, loc, AffineMap::get(1, 0, d0 * tileM),
-                         {OpFoldResult(ivs[2])}));
-  AffineExpr tile = builder.getAffineConstantExpr(tileM);
-  point.rows = affine::makeComposedFoldedAffineMin(
-      builder, loc, AffineMap::get(2, 0, {tile, d1 - d0}, builder.getContext()),
-      {OpFoldResult(point.m0), numRows});
+Value Tiler::multiple(Value index, int64_t tile) {
+  return asValue(builder, loc,
+                 affine::makeComposedFoldedAffineApply(
+                     builder, loc,
+                     AffineMap::get(1, 0, builder.getAffineDimExpr(0) * tile),
+                     {OpFoldResult(index)}));
+}
 
-  Value b = addOrigin(0, point.b), h = addOrigin(1, point.h);
-  Value m = addOrigin(2, point.m0);
-  OpFoldResult rows = length(0, b, numRows);
-  point.keys = length(1, b, numKeys);
-
-  SmallVector<Attribute> maps;
-  SmallVector<Value> windows;
-  for (auto operand : {AttentionOp::Q, AttentionOp::K, AttentionOp::V,
-                       AttentionOp::O, AttentionOp::LSE}) {
-    bool isKey = operand == AttentionOp::K || operand == AttentionOp::V;
+void Tiler::emitWindow(const Parts &rows, const Parts &keys, ValueRange origin,
+                       OpFoldResult lq, OpFoldResult lk) {
+  auto window = cast<AttentionOpInterface>(builder.clone(*op));
+  SmallVector<Attribute> maps(5);
+  builder.setInsertionPoint(window);
+  for (auto [operand, role] : op.getShapedOperands()) {
+    bool isKey = role == AttentionSpace::K || role == AttentionSpace::V;
     AffineMap windowMap;
-    windows.push_back(slice(op.getShaped(operand), op.getMap(operand), point,
-                            isKey, windowMap));
-    maps.push_back(AffineMapAttr::get(windowMap));
+    Value part =
+        slice(operand->get(), op.getMap(role), isKey ? keys : rows, windowMap);
+    window->setOperand(operand->getOperandNumber(), part);
+    maps[role] = AffineMapAttr::get(windowMap);
   }
-  Value initLse = op.getInitLse();
-  if (initLse) {
-    AffineMap unused;
-    initLse = slice(initLse, op.getMap(AttentionOp::LSE), point, false, unused);
-  }
-  auto window = AttentionOp::create(
-      builder, loc, TypeRange(), windows[0], windows[1], windows[2],
-      op.getScale(), ValueRange{b, h, m},
-      ValueRange{asValue(builder, loc, rows),
-                 asValue(builder, loc, point.keys)},
-      initLse, op.getCaptures(), op.getSymbols(), windows[3], windows[4],
-      builder.getArrayAttr(maps), op.getCaptureMapsAttr(), op.getMaskAttr(),
-      op.getDeadLseAttr());
-  window.getScore().takeBody(op.getScore());
-  window->setAttr(kScheduleAttrName, op->getAttr(kScheduleAttrName));
+  window.getOriginMutable().assign(origin);
+  window.getLengthsMutable().assign(
+      {asValue(builder, loc, lq), asValue(builder, loc, lk)});
+  window.setIndexingMapsAttr(builder.getArrayAttr(maps));
 }
 
-void Tiler::run() {
-  numRows = op.getExtent(builder, AttentionOp::M);
-  numKeys = op.getExtent(builder, AttentionOp::N);
-  OpFoldResult blocks = affine::makeComposedFoldedAffineApply(
-      builder, loc, builder.getAffineDimExpr(0).ceilDiv(tileM), {numRows});
-  SmallVector<OpFoldResult> grid = {op.getExtent(builder, AttentionOp::B),
-                                    op.getExtent(builder, AttentionOp::H),
-                                    blocks};
-  auto forall = scf::ForallOp::create(builder, loc, grid, ValueRange(),
-                                      /*mapping=*/std::nullopt);
+void Tiler::emitRows(ValueRange ivs) {
+  Value b = ivs[0], h = ivs[1], keyHead = op.getKeyHead(builder, h);
+  Value m0 = multiple(ivs[2], schedule.getTileM());
+  Parts rows, keys;
+  rows[AttentionSpace::B] = keys[AttentionSpace::B] = {Part::Point, b, {}};
+  rows[AttentionSpace::H] = {Part::Point, h, {}};
+  keys[AttentionSpace::H] = {Part::Point, keyHead, {}};
+  rows[AttentionSpace::M] = block(m0, schedule.getTileM(), numRows);
+
+  Value bOrigin = addOrigin(0, b), hOrigin = addOrigin(1, h);
+  Value mOrigin = addOrigin(2, m0);
+  OpFoldResult lq = length(0, bOrigin, numRows);
+  OpFoldResult lk = length(1, bOrigin, numKeys);
+  if (!op.getLengths().empty())
+    keys[AttentionSpace::N] = {Part::Prefix, {}, lk};
+  emitWindow(rows, keys, {bOrigin, hOrigin, mOrigin}, lq, lk);
+}
+
+void Tiler::emitKeys(ValueRange ivs) {
+  Value b = ivs[0], keyHead = ivs[1];
+  Value n0 = multiple(ivs[2], schedule.getTileN());
+  Parts rows, keys;
+  rows[AttentionSpace::B] = keys[AttentionSpace::B] = {Part::Point, b, {}};
+  keys[AttentionSpace::H] = {Part::Point, keyHead, {}};
+  keys[AttentionSpace::N] = block(n0, schedule.getTileN(), numKeys);
+  // The query heads of the group; one is no window.
+  OpFoldResult group = op.getGroup(builder);
+  Value h = keyHead;
+  if (isConstantIntValue(group, 1)) {
+    rows[AttentionSpace::H] = {Part::Point, h, {}};
+  } else {
+    h = arith::MulIOp::create(builder, loc, keyHead,
+                              asValue(builder, loc, group));
+    rows[AttentionSpace::H] = {Part::Window, h, group};
+  }
+  Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
+  emitWindow(rows, keys, {b, h, zero, n0}, length(0, b, numRows),
+             length(1, b, numKeys));
+}
+
+LogicalResult Tiler::run(bool isOnly) {
+  auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
+  bool byKeys = backward && (backward.getDK() || backward.getDV());
+  if (byKeys && backward.getDQ())
+    return op->emitOpError("computes gradients of rows and of keys; run "
+                           "fa-split-backward first");
+  if (byKeys && !op.getOrigin().empty())
+    return op->emitOpError("has an origin and gradients of keys, which are "
+                           "tiled as a whole problem; tile before it is cut");
+  numRows = op.getExtent(builder, AttentionSpace::M);
+  numKeys = op.getExtent(builder, AttentionSpace::N);
+  AffineExpr d0 = builder.getAffineDimExpr(0);
+  auto count = [&](OpFoldResult extent, int64_t tile) {
+    return affine::makeComposedFoldedAffineApply(builder, loc, d0.ceilDiv(tile),
+                                                 {extent});
+  };
+  OpFoldResult blocks = byKeys ? count(numKeys, schedule.getTileN())
+                               : count(numRows, schedule.getTileM());
+  OpFoldResult batch = op.getExtent(builder, AttentionSpace::B);
+  OpFoldResult heads = op.getExtent(builder, AttentionSpace::H);
+  if (byKeys) {
+    heads = builder.getIndexAttr(1);
+    for (auto operand : {AttentionSpace::V, AttentionSpace::K})
+      if (std::optional<unsigned> pos = op.findDim(operand, AttentionSpace::H))
+        heads = memref::getMixedSize(builder, loc, op.getShaped(operand), *pos);
+  }
+  auto forall =
+      scf::ForallOp::create(builder, loc, {batch, heads, blocks}, ValueRange(),
+                            /*mapping=*/std::nullopt);
+  // One loop of several has a plan of its own.
+  (isOnly ? forall->getParentOp() : forall.getOperation())
+      ->setAttr(tl::kPlanAttrName, schedule.getPlan());
   builder.setInsertionPointToStart(forall.getBody());
-  emitBody(forall.getInductionVars());
-  op.erase();
+  SmallVector<Value> ivs = forall.getInductionVars();
+  if (byKeys) {
+    // The first keys have the most rows in causal masks: they come last, where
+    // launches start.
+    AffineExpr last = builder.getAffineDimExpr(1) - 1 - d0;
+    ivs[2] = asValue(builder, loc,
+                     affine::makeComposedFoldedAffineApply(
+                         builder, loc, AffineMap::get(2, 0, last),
+                         {OpFoldResult(ivs[2]), blocks}));
+    emitKeys(ivs);
+  } else {
+    emitRows(ivs);
+  }
+  op->erase();
+  return success();
 }
 
 namespace {
 struct TilePass : public fa::impl::FATileBase<TilePass> {
   void runOnOperation() override {
-    SmallVector<AttentionOp> ops;
-    getOperation().walk([&](AttentionOp op) { ops.push_back(op); });
-    for (AttentionOp op : ops) {
+    SmallVector<AttentionOpInterface> ops;
+    getOperation().walk([&](AttentionOpInterface op) { ops.push_back(op); });
+    for (AttentionOpInterface op : ops) {
       auto schedule = op->getAttrOfType<ScheduleAttr>(kScheduleAttrName);
       if (!schedule) {
-        op.emitOpError("has no fa.schedule; run fa-select-schedule first");
+        op->emitOpError("has no fa.schedule; run fa-select-schedule first");
         return signalPassFailure();
       }
       if (op.hasTensorSemantics()) {
-        op.emitOpError("is on tensors; run one-shot-bufferize first");
+        op->emitOpError("is on tensors; run one-shot-bufferize first");
         return signalPassFailure();
       }
-      Attribute plan = getOperation()->getAttr(tl::kPlanAttrName);
-      if (plan && plan != schedule.getPlan()) {
-        op.emitOpError("has the plan ")
-            << schedule.getPlan() << " in a function of plan " << plan
-            << "; give all attentions of a function one plan";
+      if (failed(Tiler(op, schedule).run(ops.size() == 1)))
         return signalPassFailure();
-      }
-      getOperation()->setAttr(tl::kPlanAttrName, schedule.getPlan());
-      Tiler(op, schedule.getTileM()).run();
     }
   }
 };

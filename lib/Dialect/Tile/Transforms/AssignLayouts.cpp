@@ -59,13 +59,13 @@ namespace {
 struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
   DenseMap<Value, FragmentAttr> layouts;
   SmallVector<Value> worklist;
-  bool failed_ = false;
+  bool conflicting = false;
 
   void runOnOperation() override {
     func::FuncOp func = getOperation();
     layouts.clear();
     worklist.clear();
-    failed_ = false;
+    conflicting = false;
     auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
     if (!plan) {
       func.emitError("has no 'tile.plan' attribute; run fa-tile or set one");
@@ -78,7 +78,7 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
       auto layout = accumulatorLayout(contract, plan, acc.getDimSize(0),
                                       acc.getDimSize(1));
       if (failed(layout)) {
-        failed_ = true;
+        conflicting = true;
         return;
       }
       set(contract.getResult(), *layout);
@@ -87,36 +87,36 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
         auto operand = accumulatorLayout(contract, plan, lhs.getDimSize(0),
                                          lhs.getDimSize(1));
         if (failed(operand))
-          failed_ = true;
+          conflicting = true;
         else
           set(contract.getLhs(), *operand);
       }
       if (isTile(contract.getRhs())) {
         contract.emitError("the right factor must be in a shared buffer; it is "
                            "a tile that products alone do not read");
-        failed_ = true;
+        conflicting = true;
       }
     });
-    while (!worklist.empty() && !failed_)
+    while (!worklist.empty() && !conflicting)
       propagate(worklist.pop_back_val());
     // Matrices that no product reaches (plain elementwise programs).
     func.walk([&](Operation *op) {
       for (Value result : op->getResults())
         if (auto type = dyn_cast<RankedTensorType>(result.getType());
-            type && !failed_ && !layouts.contains(result) &&
+            type && !conflicting && !layouts.contains(result) &&
             type.getRank() == 2) {
           auto layout = accumulatorLayout(op, plan, type.getDimSize(0),
                                           type.getDimSize(1));
           if (failed(layout)) {
-            failed_ = true;
+            conflicting = true;
             return;
           }
           set(result, *layout);
-          while (!worklist.empty() && !failed_)
+          while (!worklist.empty() && !conflicting)
             propagate(worklist.pop_back_val());
         }
     });
-    if (failed_)
+    if (conflicting)
       return signalPassFailure();
     func.walk([&](Operation *op) { retype(op); });
   }
@@ -143,8 +143,8 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
     auto [it, isNew] = layouts.try_emplace(value, layout);
     if (isNew) {
       worklist.push_back(value);
-    } else if (it->second != layout && !failed_) {
-      failed_ = true;
+    } else if (it->second != layout && !conflicting) {
+      conflicting = true;
       emitError(value.getLoc())
           << "this tile is needed in two layouts, " << it->second << " and "
           << layout << "; a conversion between them is not supported";

@@ -89,18 +89,21 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
 
   /// Clones `produce` at the builder's place for the iteration `iv`, whose fill
   /// number is `ordinal`, when `iv` is below the chain's end.
-  void cloneProduce(OpBuilder &builder, ProduceOp produce, scf::ForOp loop,
-                    Value iv, Value ordinal, Value end) {
+  ProduceOp cloneProduce(OpBuilder &builder, ProduceOp produce, scf::ForOp loop,
+                         Value iv, Value ordinal, Value end) {
     SetVector<Operation *> slice;
     BackwardSliceOptions options;
     options.filter = [&](Operation *op) {
       return op->getBlock() == loop.getBody();
     };
     options.omitBlockArguments = true;
-    for (Value offset : produce.getOffsets())
-      (void)getBackwardSlice(offset, &slice, options);
-    for (Value offset : produce.getOffsets())
-      if (Operation *def = offset.getDefiningOp();
+    // Where the copy reads may depend on the iteration, as the offsets do.
+    SmallVector<Value> varying(produce.getOffsets());
+    varying.push_back(produce.getSource());
+    for (Value value : varying)
+      (void)getBackwardSlice(value, &slice, options);
+    for (Value value : varying)
+      if (Operation *def = value.getDefiningOp();
           def && def->getBlock() == loop.getBody())
         slice.insert(def);
     IRMapping map;
@@ -113,8 +116,9 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
     SmallVector<Value> offsets;
     for (Value offset : produce.getOffsets())
       offsets.push_back(map.lookupOrDefault(offset));
-    ProduceOp::create(builder, loc, produce.getPipe(), ordinal,
-                      produce.getSource(), offsets, more);
+    return ProduceOp::create(builder, loc, produce.getPipe(), ordinal,
+                             map.lookupOrDefault(produce.getSource()), offsets,
+                             more);
   }
 
   void pipelineChain(LoopChain &chain) {
@@ -151,14 +155,15 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
     SmallVector<int64_t> pending = countPending(traffic, prologue);
     for (scf::ForOp loop : chain.loops) {
       auto consumes = opsOf<ConsumeOp>(loop);
+      DenseMap<size_t, Operation *> lastAfter; // by position of a consume
       for (auto [index, entry] : llvm::enumerate(traffic)) {
         onPipe<ConsumeOp>(loop, entry.pipe).setPending(pending[index]);
         auto produce = onPipe<ProduceOp>(loop, entry.pipe);
-        // Refills after one wait keep the order of the pipes.
-        Operation *after = consumes[entry.refill];
-        while (isa_and_present<ProduceOp>(after->getNextNode()) &&
-               cast<ProduceOp>(after->getNextNode()).getCondition())
-          after = after->getNextNode();
+        // Refills after one wait keep the order of the pipes, which the counts
+        // rely on.
+        Operation *&after = lastAfter[entry.refill];
+        if (!after)
+          after = consumes[entry.refill];
         builder.setInsertionPointAfter(after);
         Value ahead =
             arith::ConstantIndexOp::create(builder, loc, entry.ahead());
@@ -166,7 +171,8 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
             arith::AddIOp::create(builder, loc, loop.getInductionVar(), ahead);
         Value ordinal =
             arith::SubIOp::create(builder, loc, iv, chain.lowerBound());
-        cloneProduce(builder, produce, loop, iv, ordinal, chain.upperBound());
+        after = cloneProduce(builder, produce, loop, iv, ordinal,
+                             chain.upperBound());
         produce.erase();
       }
     }

@@ -27,6 +27,7 @@ std::optional<unsigned> findDim(AttentionOpInterface op,
                                 AttentionSpace::Dim dim);
 OpFoldResult getExtent(AttentionOpInterface op, OpBuilder &builder,
                        AttentionSpace::Dim dim);
+OpFoldResult getGroup(AttentionOpInterface op, OpBuilder &builder);
 Value getKeyHead(AttentionOpInterface op, OpBuilder &builder, Value head);
 } // namespace impl
 } // namespace mlir::fa

@@ -21,18 +21,28 @@ def FA_AttentionOpInterface : OpInterface<"AttentionOpInterface"> {
     InterfaceMethod<"", "::mlir::Value", "getLse">,
     InterfaceMethod<"", "::mlir::Value", "getScale">,
     InterfaceMethod<"", "::mlir::Operation::operand_range", "getOrigin">,
+    InterfaceMethod<"", "::mlir::MutableOperandRange", "getOriginMutable">,
     InterfaceMethod<"", "::mlir::Operation::operand_range", "getLengths">,
+    InterfaceMethod<"", "::mlir::MutableOperandRange", "getLengthsMutable">,
     InterfaceMethod<"", "::mlir::Operation::operand_range", "getCaptures">,
     InterfaceMethod<"", "::mlir::Operation::operand_range", "getSymbols">,
     InterfaceMethod<"", "::mlir::MutableOperandRange", "getSymbolsMutable">,
     InterfaceMethod<"", "::mlir::ArrayAttr", "getIndexingMaps">,
+    InterfaceMethod<"", "void", "setIndexingMapsAttr",
+                    (ins "::mlir::ArrayAttr":$maps)>,
     InterfaceMethod<"", "std::optional<::mlir::ArrayAttr>", "getCaptureMaps">,
     InterfaceMethod<"", "std::optional<::mlir::fa::MaskAttr>", "getMask">,
+    InterfaceMethod<"", "::mlir::fa::MaskAttr", "getMaskAttr">,
     InterfaceMethod<"Null removes the mask.", "void", "setMaskAttr",
                     (ins "::mlir::fa::MaskAttr":$mask)>,
     InterfaceMethod<"", "::mlir::Region &", "getScore">,
     InterfaceMethod<"A value that has the indexing map of o: o, or d_o.",
                     "::mlir::Value", "getOutputLike">,
+    InterfaceMethod<"All operands that an indexing map describes, with the map's "
+                    "name.",
+                    "::llvm::SmallVector<std::pair<::mlir::OpOperand *, "
+                    "::mlir::fa::AttentionSpace::Operand>>",
+                    "getShapedOperands">,
     InterfaceMethod<"The operands that are written, in the order of the results "
                     "that tensors have for them.",
                     "::llvm::SmallVector<::mlir::OpOperand *>",
@@ -69,6 +79,10 @@ def FA_AttentionOpInterface : OpInterface<"AttentionOpInterface"> {
     /// Extent of `dim` for queries; 1 when no operand has it.
     OpFoldResult getExtent(OpBuilder &builder, Dim dim) {
       return impl::getExtent($_op, builder, dim);
+    }
+    /// Query heads that read one head of k and v.
+    OpFoldResult getGroup(OpBuilder &builder) {
+      return impl::getGroup($_op, builder);
     }
     /// The head of k and v that query head `head` reads.
     Value getKeyHead(OpBuilder &builder, Value head) {

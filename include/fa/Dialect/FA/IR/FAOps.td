@@ -99,7 +99,7 @@ def FA_TensorOrMemRef : AnyTypeOf<[AnyRankedTensor, AnyStridedMemRef]>;
 def FA_AttentionOp : FA_Op<"attention",
     [AttrSizedOperandSegments,
      DeclareOpInterfaceMethods<FA_AttentionOpInterface,
-                               ["getOutputLike", "getDestinations"]>,
+                               ["getOutputLike", "getShapedOperands", "getDestinations"]>,
      DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
   let summary = "softmax(mask(score(scale * q k^T))) v";
   let description = [{
@@ -216,7 +216,7 @@ def FA_AttentionOp : FA_Op<"attention",
 def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     [AttrSizedOperandSegments,
      DeclareOpInterfaceMethods<FA_AttentionOpInterface,
-                               ["getOutputLike", "getDestinations"]>,
+                               ["getOutputLike", "getShapedOperands", "getDestinations"]>,
      DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
   let summary = "gradients of fa.attention";
   let description = [{

@@ -50,12 +50,44 @@ def FASimplifyMask : Pass<"fa-simplify-mask", "::mlir::func::FuncOp"> {
   }];
 }
 
+def FASplitBackward : Pass<"fa-split-backward", "::mlir::func::FuncOp"> {
+  let summary = "one operation per loop nest that a backward needs";
+  let description = [{
+    Splits each `fa.attention_backward` on memrefs: delta, which the others read;
+    d_q, accumulated along the keys; d_k and d_v, accumulated along the rows.
+    The scores are computed again in each. No sum crosses a grid point, so the
+    results do not depend on the order in which they run. The accumulators of d_k
+    and d_v share the registers of a thread block: where the head sizes add up
+    to more than `max-head-sizes`, they are separate operations too.
+
+    Input:
+    ```mlir
+    fa.attention_backward ins(%q, %k, %v, %lse, %do : ...) o(%o : ...) ...
+      delta(%delta : ...) d_q(%dq : ...) d_k(%dk : ...) d_v(%dv : ...)
+    ```
+    Output:
+    ```mlir
+    fa.attention_backward ins(...) o(%o : ...) ... delta(%delta : ...)
+    fa.attention_backward ins(...) ... delta(%delta : ...) d_q(%dq : ...) {delta_known}
+    fa.attention_backward ins(...) ... delta(%delta : ...) d_k(%dk : ...) d_v(%dv : ...)
+      {delta_known}
+    ```
+  }];
+  let options = [
+    Option<"maxHeadSizes", "max-head-sizes", "int64_t", "INT64_MAX",
+           "largest sum of head sizes whose d_k and d_v are computed together">,
+  ];
+}
+
 def FATile : Pass<"fa-tile", "::mlir::func::FuncOp"> {
   let summary = "one attention window per batch, head and block of query rows";
   let description = [{
     Rewrites an `fa.attention` on memrefs as an `scf.forall` over (batch, query
     head, block of `tile_m` rows) around an `fa.attention` on two-dimensional
-    windows, and moves the schedule's plan to the function as `tile.plan`. The
+    windows, and moves the schedule's plan to the function as `tile.plan` (to the
+    loop, where the function has several). An `fa.attention_backward` of d_k or
+    d_v is tiled over (batch, key head, block of `tile_n` keys); its windows hold
+    all query heads that read the key head. The
     windows of q, o, lse and init_lse are taken from subviews that hold all rows
     of the batch and head; k and v hold the `lk` keys of the sequence.
     Per-batch lengths are read here and clamped to the extents.
@@ -90,6 +122,10 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     something; blocks in which it keeps everything are recognised by a scalar
     comparison that `fa-split-mask-loops` turns into loop bounds.
 
+    Where a mask may cut blocks on both sides of the full ones (a window), the
+    blocks that it may cut come first and the full ones after them: then
+    `fa-split-mask-loops` makes two loops of it, not three.
+
     The running maximum is exact. Without a score region and with a scale that
     is known not to be negative (a constant, or a function argument with the
     attribute `fa.nonnegative`), scale and base change cost one multiply-subtract
@@ -99,8 +135,12 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     the mask cuts, a dead key has probability 0, but 0 * NaN is NaN: such blocks
     ask whether their values hold NaN or infinity (`tile.nonfinite`) and, if so,
     add one key at a time to the rows that keep it. Keys beyond the lengths are
-    loaded as zeros. (A key that the mask keeps but whose score the region makes
-    -inf has probability 0 too; its value is multiplied.)
+    loaded as zeros. A score region can drop keys as well, with a score of -inf:
+    where it may (it reads captured tensors, or constants of infinity, or
+    functions with poles), every block asks, and the rows that keep a key are
+    those whose score is not -inf. A captured number is taken to be finite: a
+    soft cap or a product with a position asks nothing. Infinite q or k make scores of -inf too: without such
+    a region, the values of these keys are multiplied.
 
     Input:
     ```mlir
@@ -119,6 +159,49 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
       %full = arith.cmpi slt, %j, %end : index
       %s1 = arith.select %full, %s, %masked : tensor<128x64xf32>
       ...
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::affine::AffineDialect",
+      "::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+      "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect",
+      "::mlir::tl::TileDialect"];
+}
+
+def FARecomputeSoftmax : Pass<"fa-recompute-softmax", "::mlir::func::FuncOp"> {
+  let summary = "windows of attention_backward to tile programs";
+  let description = [{
+    Rewrites each window of an `fa.attention_backward` that `fa-split-backward`
+    and `fa-tile` have made as a tile program. Probabilities are computed again
+    from the scores and lse: `p = exp2(s * log2(e) - lse * log2(e))`.
+
+    - delta: the row sums of o * d_o, without a loop.
+    - d_q: a loop over the blocks of keys that the rows see, as in
+      `fa-online-softmax`.
+    - d_k and d_v: a loop over the query heads of the group and, for each, the
+      blocks of rows that see one of the keys. The products that accumulate them
+      take p and the gradient of the scores transposed.
+
+    A row without a live key, and a row from lq on, is given lse = inf, which
+    makes its probabilities 0. Gradients of scores that the mask drops are
+    selected to 0. (A NaN in d_o, k or v of a row or key that a row of the same
+    block does not see is still multiplied by those zeros.)
+
+    Input:
+    ```mlir
+    fa.attention_backward ins(%qw, %ks, %vs, %lsew, %dow : ...)
+      scale(%scale : f32) origin(%b, %h, %m0) lengths(%lq, %lk : index, index)
+      delta(%deltaw : ...) d_q(%dqw : ...) {delta_known, ...}
+    ```
+    Output:
+    ```mlir
+    %r = scf.for %j = %lo to %hi step %c1 iter_args(%acc = %zero) {
+      %s = tile.contract %qt, %kt, %none ...
+      %p = math.exp2 ...
+      %dp = tile.contract %dot, %vt, %none ...
+      %ds = arith.mulf %p, ...
+      %next = tile.contract %ds16, %kt, %acc ...
+      scf.yield %next
     }
     ```
   }];
@@ -167,7 +250,7 @@ def FADifferentiate : Pass<"fa-differentiate", "::mlir::func::FuncOp"> {
 
     Only what lies between the raw score or a capture of `capture_grads` and the
     result is differentiated: `arith` addf, subf, mulf, divf, negf, minimumf,
-    maximumf, minnumf, maxnumf, select, extf, truncf; `math` absf, exp, exp2,
+    maximumf, minnumf, maxnumf, select, extf, truncf; `math` absf, exp, exp2, fma,
     log, log1p, sqrt, rsqrt, tanh, erf, sin, cos, powf; `fa.gather`. Any other
     operation there is refused by name; elsewhere it is a constant, as are
     comparisons, conversions to integers and what is computed from these.

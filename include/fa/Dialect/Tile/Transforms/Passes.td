@@ -6,6 +6,42 @@
 include "mlir/Pass/PassBase.td"
 
 //===----------------------------------------------------------------------===//
+// Every target
+//===----------------------------------------------------------------------===//
+
+def TileOutlineLaunches : Pass<"tile-outline-launches", "::mlir::ModuleOp"> {
+  let summary = "One function for each of several top-level scf.forall";
+  let description = [{
+    A program may be a sequence of `scf.forall`, each of which reads from memory
+    what earlier ones wrote: every loop becomes a launch of its own. A function
+    `@f` with n > 1 of them becomes `@f_0` to `@f_{n-1}` with the arguments of
+    `@f`, one loop each and the scalar computation that it uses; `tile.order`
+    tells the runtime their order. A loop may carry a `tile.plan` of its own,
+    which wins over the function's. A function with one loop stays.
+
+    Refused: a loop inside another operation, a loop with results, and anything
+    that is not pure beside the loops.
+
+    Input:
+    ```mlir
+    func.func @f(%x: memref<?xf32>, %sum: memref<?xf32>) attributes {tile.plan = #a} {
+      %n = memref.dim %x, %c0 : memref<?xf32>
+      scf.forall (%i) in (%n) { ... }
+      scf.forall (%i) in (%n) { ... } {tile.plan = #b}
+      return
+    }
+    ```
+    Output:
+    ```mlir
+    func.func @f_0(%x: memref<?xf32>, %sum: memref<?xf32>)
+        attributes {tile.order = 0 : i64, tile.plan = #a} { ... }
+    func.func @f_1(%x: memref<?xf32>, %sum: memref<?xf32>)
+        attributes {tile.order = 1 : i64, tile.plan = #b} { ... }
+    ```
+  }];
+}
+
+//===----------------------------------------------------------------------===//
 // GPU
 //===----------------------------------------------------------------------===//
 
@@ -31,6 +67,36 @@ def TileMapGrid : Pass<"tile-map-grid", "::mlir::func::FuncOp"> {
   }];
   let dependentDialects = ["::mlir::arith::ArithDialect",
                            "::mlir::gpu::GPUDialect"];
+}
+
+def TileOrientForProducts : Pass<"tile-orient-for-products", "::mlir::func::FuncOp"> {
+  let summary = "transpose computed tiles so that products can take them";
+  let description = [{
+    Tensor cores take a factor from registers on the left only, with the reduced
+    dimension along its columns; factors in shared memory can be read either way.
+    For each class of tiles that elementwise operations and loops tie together,
+    the products that take one of them as a factor decide whether the class is
+    held transposed. Afterwards every product is written with its accumulator as
+    (m, n) and the rows of the left factor as m.
+
+    Input:
+    ```mlir
+    // %s = a b^T, then c += f(%s)^T d
+    %s = tile.contract %a, %b, %zero {maps = [mk, nk, mn]}
+        : tensor<32x64xf16>, tensor<16x64xf16>, tensor<32x16xf32>
+    %p = arith.truncf %s : tensor<32x16xf32> to tensor<32x16xf16>
+    %r = tile.contract %p, %d, %c {maps = [km, kn, mn]}
+        : tensor<32x16xf16>, tensor<32x64xf16>, tensor<16x64xf32>
+    ```
+    Output:
+    ```mlir
+    %s = tile.contract %b, %a, %zero {maps = [mk, nk, mn]}
+        : tensor<16x64xf16>, tensor<32x64xf16>, tensor<16x32xf32>
+    %p = arith.truncf %s : tensor<16x32xf32> to tensor<16x32xf16>
+    %r = tile.contract %p, %d, %c {maps = [mk, kn, mn]}
+        : tensor<16x32xf16>, tensor<32x64xf16>, tensor<16x64xf32>
+    ```
+  }];
 }
 
 def TileAsyncCopy : Pass<"tile-async-copy", "::mlir::func::FuncOp"> {

@@ -1,0 +1,222 @@
+"""PyTorch's side: gradients, and operators that its compiler can see.
+
+Imported when a call first needs it. Eager calls without gradients do not pass
+here; eager calls with gradients go through one autograd.Function. Under
+torch.compile, torch.export, dispatch modes and for tensor subclasses the
+operators `flash_attn_mlir::attention` and `::attention_backward` stand for the
+kernels.
+"""
+
+from __future__ import annotations
+
+import types
+
+import torch
+
+from . import _arrays, _attention
+
+_NO_SECOND = (
+    "flash_attn_mlir: second derivatives of attention are not supported; "
+    "differentiate once, or use a composition of torch operators here"
+)
+
+
+def attention(names, arrays, options, causal):
+    """out and softmax_lse of tensors that PyTorch must see."""
+    if _is_traced(arrays):
+        scale, left, right, softcap = options
+        return torch.ops.flash_attn_mlir.attention.default(
+            *_split(names, arrays), scale, bool(causal), left, right, softcap
+        )
+    if torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in arrays):
+        return _Attention.apply(names, options, causal, *arrays)
+    return _attention._forward(_attention._operands(names, arrays), options, causal)
+
+
+def _is_traced(arrays):
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return True
+    plain = (torch.Tensor, torch.nn.Parameter)
+    return any(isinstance(a, torch.Tensor) and type(a) not in plain for a in arrays)
+
+
+def _split(names, arrays):
+    """q, k and v; parts of a packed tensor are views of it."""
+    *first, last = arrays
+    parts = _attention._PARTS.get(names[-1])
+    if parts is None:
+        return arrays
+    if last.dim() != 5 or last.shape[2] != len(parts):
+        raise ValueError(
+            f"{names[-1]}: shape {tuple(last.shape)} is not supported; allowed: (batch, seqlen, "
+            f"{len(parts)}, heads, head_dim)"
+        )
+    return (*first, *last.unbind(2))
+
+
+# ===-----------------------------------------------------------------------=== #
+# Eager gradients
+# ===-----------------------------------------------------------------------=== #
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, names, options, causal, *arrays):
+        operands = _attention._operands(names, arrays)
+        out, softmax_lse = _attention._forward(operands, options, causal)
+        # The arrays that were read: copies where the head dimension is strided.
+        ctx.save_for_backward(*(operand.array for operand in operands), out, softmax_lse)
+        ctx.call = names, options, causal
+        ctx.set_materialize_grads(False)
+        return out, softmax_lse
+
+    @staticmethod
+    def backward(ctx, dout, dsoftmax_lse):
+        names, options, causal = ctx.call
+        wanted = ctx.needs_input_grad[3:]
+        if dout is None and dsoftmax_lse is None:
+            return (None,) * (3 + len(wanted))
+        *arrays, out, softmax_lse = ctx.saved_tensors
+        return (
+            None,
+            None,
+            None,
+            *_Gradients.apply(
+                names, options, causal, wanted, out, softmax_lse, dout, dsoftmax_lse, *arrays
+            ),
+        )
+
+
+class _Gradients(torch.autograd.Function):
+    """The backward kernels; a function only to refuse its own derivative by name."""
+
+    @staticmethod
+    def forward(ctx, names, options, causal, wanted, out, softmax_lse, dout, dlse, *arrays):
+        operands = _attention._operands(names, arrays)
+        if dout is None:
+            dout = torch.zeros_like(out)
+        rest = _attention._gradient_operands(operands, out, softmax_lse, dout, dlse)
+        return tuple(_attention._backward(operands, *rest, options, causal, wanted))
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise NotImplementedError(_NO_SECOND)
+
+
+# ===-----------------------------------------------------------------------=== #
+# Operators
+# ===-----------------------------------------------------------------------=== #
+
+_OPTIONS = "float? softmax_scale, bool causal, int window_left, int window_right, float softcap"
+_QKV = ("q", "k", "v")
+
+
+@torch.library.custom_op(
+    "flash_attn_mlir::attention",
+    mutates_args=(),
+    schema=f"(Tensor q, Tensor k, Tensor v, {_OPTIONS}) -> (Tensor, Tensor)",
+)
+def _attention_op(q, k, v, softmax_scale, causal, window_left, window_right, softcap):
+    options = softmax_scale, window_left, window_right, softcap
+    return _attention._forward(_attention._operands(_QKV, (q, k, v)), options, causal)
+
+
+@torch.library.custom_op(
+    "flash_attn_mlir::attention_backward",
+    mutates_args=(),
+    schema="(Tensor dout, Tensor? dsoftmax_lse, Tensor q, Tensor k, Tensor v, Tensor out, "
+    f"Tensor softmax_lse, {_OPTIONS}, str gradients) -> (Tensor, Tensor, Tensor)",
+)
+def _backward_op(
+    dout,
+    dsoftmax_lse,
+    q,
+    k,
+    v,
+    out,
+    softmax_lse,
+    softmax_scale,
+    causal,
+    window_left,
+    window_right,
+    softcap,
+    gradients,
+):
+    """A gradient that is not in `gradients` is an empty tensor."""
+    options = softmax_scale, window_left, window_right, softcap
+    operands = _attention._operands(_QKV, (q, k, v))
+    rest = _attention._gradient_operands(operands, out, softmax_lse, dout, dsoftmax_lse)
+    wanted = [letter in gradients for letter in "qkv"]
+    results = _attention._backward(operands, *rest, options, causal, wanted)
+    return tuple(q.new_empty((0,)) if grad is None else grad for grad in results)
+
+
+def _described(tensor):
+    """What the checks look at, of a tensor without memory."""
+    library = _arrays.library("q", tensor)
+    dtype = library.dtypes.get(tensor.dtype, str(tensor.dtype))
+    device = tensor.device
+    kind = _arrays.CUDA if device.type == "cuda" else _arrays.CPU
+    return types.SimpleNamespace(
+        shape=tuple(tensor.shape), dtype=dtype, device_type=kind, device_id=device.index or 0
+    )
+
+
+@_attention_op.register_fake
+def _(q, k, v, *_):
+    for name, tensor in zip(_QKV, (q, k, v)):
+        if tensor.dim() != 4:
+            raise ValueError(
+                f"{name}: rank {tensor.dim()} is not supported; allowed: 4 dimensions, "
+                f"{_attention._SHAPES[4]}"
+            )
+    _attention._check_shapes(*map(_described, (q, k, v)))
+    batch, seqlen_q, heads, head_dim = q.shape
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    out = q.new_empty((batch, seqlen_q, heads, head_dim))
+    return out, q.new_empty((batch, heads, seqlen_q), dtype=dtype)
+
+
+@_backward_op.register_fake
+def _(dout, dsoftmax_lse, q, k, v, out, softmax_lse, *rest):
+    gradients = rest[-1]
+    return tuple(
+        x.new_empty(x.shape) if letter in gradients else x.new_empty((0,))
+        for letter, x in zip("qkv", (q, k, v))
+    )
+
+
+def _setup(ctx, inputs, output):
+    q, k, v, *ctx.options = inputs
+    ctx.save_for_backward(q, k, v, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx, dout, dsoftmax_lse):
+    unused = [None] * len(ctx.options)
+    wanted = ctx.needs_input_grad[:3]
+    if dout is None and dsoftmax_lse is None:
+        return None, None, None, *unused
+    q, k, v, out, softmax_lse = ctx.saved_tensors
+    if dout is None:
+        dout = torch.zeros_like(out)
+    gradients = torch.ops.flash_attn_mlir.attention_backward.default(
+        dout,
+        dsoftmax_lse,
+        q,
+        k,
+        v,
+        out,
+        softmax_lse,
+        *ctx.options,
+        "".join(letter for letter, want in zip("qkv", wanted) if want),
+    )
+    return *(grad if want else None for grad, want in zip(gradients, wanted)), *unused
+
+
+def _refuse(ctx, *_):
+    raise NotImplementedError(_NO_SECOND)
+
+
+_attention_op.register_autograd(_differentiate, setup_context=_setup)
+_backward_op.register_autograd(_refuse)

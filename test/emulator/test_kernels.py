@@ -1,0 +1,328 @@
+"""Compiled kernels, run by the emulator, against float64.
+
+Small problems with the edges at which kernels go wrong: every result of a GPU
+artifact is checked here, and that it synchronises, where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flash_attn_mlir as fa
+import ml_dtypes
+import numpy as np
+import pytest
+from cases import EDGES, Case, numpy_in_pairs, random_case, unaligned_numpy
+from emulate import emulate
+from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
+from reference import Sizes, attention, band, check
+from test_gradients import check as check_gradients
+from test_gradients import reference_gradients
+from test_programs import PLANS, PROGRAMS
+
+CHIPS = ["sm_80", "sm_90a"]
+TYPES = {"float16": ("f16", np.float16), "bfloat16": ("bf16", ml_dtypes.bfloat16)}
+
+
+def draw(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float16)
+
+
+# ===-----------------------------------------------------------------------=== #
+# Tile programs
+# ===-----------------------------------------------------------------------=== #
+
+
+def compile_program(name, target):
+    text = (PROGRAMS / f"{name}.mlir").read_text().replace("@PLAN@", PLANS[target])
+    return fa.compile(mlir=text, chip=target.split("-")[0], ptxas=False)
+
+
+def program(name, rng, m, n, k=64):
+    """Inputs and the result of a program of test/programs."""
+    if name == "matmul":
+        a, b = draw(rng, m, k), draw(rng, k, n)
+        return (a, b), a.astype(np.float64) @ b
+    if name == "row-normalised":
+        a, b = draw(rng, m, k), draw(rng, k, 128)
+        p = a.astype(np.float64) @ b
+        return (a, b), p / np.abs(p).sum(axis=1, keepdims=True)
+    if name == "chain":
+        a, b, c = draw(rng, m, 64), draw(rng, n, 64), draw(rng, n, 64)
+        return (a, b, c), (a.astype(np.float64) @ b.T) @ c
+    assert name == "transposed-chain"
+    a, b, c = draw(rng, m, 64), draw(rng, n, 64), draw(rng, m, 64)
+    x = rng.standard_normal(m).astype(np.float32)
+    return (a, b, c, x), (x[:, None] + a.astype(np.float64) @ b.T).T @ c
+
+
+@pytest.mark.parametrize("target", [target for target in PLANS if target != "cpu"])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("matmul", (200, 136, 72)),
+        ("matmul", (1, 8, 520)),
+        ("chain", (130, 333)),
+        ("chain", (1, 1)),
+        ("transposed-chain", (333, 130)),
+        ("transposed-chain", (1, 1)),
+        ("row-normalised", (77, 0, 200)),
+    ],
+)
+def test_program(name, shape, target, rng):
+    inputs, want = program(name, rng, *shape)
+    kernel = compile_program(name, target)
+    for seed in range(2):
+        out = np.full(want.shape, np.nan, np.float32)
+        emulate(kernel, *inputs, out, seed=seed, optimized=bool(seed))
+        assert np.linalg.norm(out - want) < 1e-3 * np.linalg.norm(want)
+
+
+# ===-----------------------------------------------------------------------=== #
+# Attention
+# ===-----------------------------------------------------------------------=== #
+
+
+def compile_case(case, chip, dtype, **more):
+    left, right = case.window
+    return fa.compile(
+        chip=chip,
+        dtype=TYPES[dtype][0],
+        head_dim=case.head_dim,
+        causal=case.causal,
+        window_left=left >= 0,
+        window_right=right >= 0 and not case.causal,
+        softcap=case.softcap > 0,
+        alignment=1 if case.unaligned or case.head_dim % 8 else 16,
+        negative_scale=(case.scale or 0) < 0,
+        ptxas=False,
+        **more,
+    )
+
+
+def scalars(case):
+    """The scale and the options that the kernel of a case takes."""
+    left, right = case.window
+    values = [case.head_dim**-0.5 if case.scale is None else case.scale]
+    values += [case.softcap] if case.softcap else []
+    values += [left] if left >= 0 else []
+    values += [right] if right >= 0 and not case.causal else []
+    return values
+
+
+def run_case(case, chip, dtype, arrays, seed, optimized=False):
+    q, k, v = map(unaligned_numpy, arrays) if case.unaligned else arrays
+    out = np.full(q.shape, np.nan).astype(q.dtype)
+    lse = np.full((case.batch, case.heads, case.seqlen_q), np.nan, np.float32)
+    kernel = compile_case(case, chip, dtype)
+    emulate(kernel, q, k, v, *scalars(case), out, lse, seed=seed, optimized=optimized)
+    return out, lse
+
+
+def check_case(case, chip, dtype, rng):
+    if chip == "sm_90a" and (case.unaligned or case.head_dim % 8):
+        chip = "sm_80"  # as the functions do
+    arrays = [x.astype(TYPES[dtype][1]) for x in case.draw(rng)]
+    seed = int(rng.integers(1 << 30))
+    result = run_case(case, chip, dtype, arrays, seed, optimized=bool(seed % 2))
+    check(dtype, *result, *case.reference(*arrays))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("index", range(len(EDGES)))
+def test_edges(index, chip, rng):
+    case = EDGES[index]
+    if chip == "sm_90a" and (case.unaligned or case.head_dim % 8):
+        return  # the same as sm_80
+    check_case(case, chip, list(TYPES)[index % 2], rng)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("head_dim", [24, 72, 96, 128, 192, 256])
+def test_head_dims(head_dim, chip, rng):
+    case = Case(1, 70, 150, 2, 1, head_dim, causal=head_dim % 3 == 0)
+    check_case(case, chip, list(TYPES)[head_dim % 16 // 8], rng)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_random(index, rng):
+    case = dataclasses.replace(random_case(rng, 150), batch=1)
+    check_case(case, CHIPS[index % 2], list(TYPES)[index // 2 % 2], rng)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("head_dim", [1, 2, 7, 10, 59, 64, 90, 128, 255])
+def test_four_byte_alignment(head_dim, dtype, rng):
+    """Copies of 4 bytes; the last one of an odd row reads one element, not the NaN
+    beside it."""
+    case = Case(1, 70, 100, 2, 1, head_dim, causal=head_dim % 3 == 0)
+    q, k, v = (numpy_in_pairs(x.astype(TYPES[dtype][1])) for x in case.draw(rng))
+    out = numpy_in_pairs(np.full(q.shape, np.nan).astype(q.dtype))
+    lse = np.full((1, 2, 70), np.nan, np.float32)
+    kernel = fa.compile(
+        chip="sm_80",
+        dtype=TYPES[dtype][0],
+        head_dim=head_dim,
+        causal=case.causal,
+        alignment=4,
+        ptxas=False,
+    )
+    assert "cp.async.ca.shared.global" in kernel.ptx
+    emulate(kernel, q, k, v, head_dim**-0.5, out, lse, seed=int(rng.integers(1 << 30)))
+    check(dtype, out, lse, *case.reference(q, k, v))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("causal", [False, True])
+def test_interleavings(causal, chip, rng):
+    """The same result bit for bit, however the threads take turns."""
+    case = Case(1, 60, 400, 1, 1, 64, causal=causal)
+    arrays = [x.astype(np.float16) for x in case.draw(rng)]
+    for optimized in (False, True):
+        first = run_case(case, chip, "float16", arrays, 0, optimized)
+        check("float16", *first, *case.reference(*arrays))
+        for seed in range(1, 12):
+            for got, want in zip(run_case(case, chip, "float16", arrays, seed, optimized), first):
+                np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_nan_under_the_mask_does_not_leak(chip, rng):
+    case = Case(1, 200, 200, 1, 1, 64, causal=True)
+    q, k, v = (x.astype(np.float16) for x in case.draw(rng))
+    v[0, 150], v[0, 180, 0, 7] = np.nan, np.inf
+    with np.errstate(invalid="ignore"):
+        want, want_lse, sizes = case.reference(q, k, v)
+    out, lse = run_case(case, chip, "float16", (q, k, v), int(rng.integers(1 << 30)))
+    sizes = Sizes(*(size[..., :150] for size in sizes))
+    check("float16", out[:, :150], lse[..., :150], want[:, :150], want_lse[..., :150], sizes)
+    assert np.isnan(out[:, 150:]).all()
+
+
+class Setup:
+    """Data of whole `fa.attention` programs, and how to run one."""
+
+    def __init__(self, target, rng, batch=2, sq=70, sk=90, heads=4, heads_k=2, d=32, dv=None):
+        self.chip, _, alignment = target.partition("-")
+        self.alignment = int(alignment or 1)
+        self.q = draw(rng, batch, sq, heads, d)
+        self.k = draw(rng, batch, sk, heads_k, d)
+        self.v = draw(rng, batch, sk, heads_k, dv or d)
+        self.seed = int(rng.integers(1 << 30))
+
+    def run(self, program, *extra):
+        program = dataclasses.replace(program, dtype="f16", alignment=self.alignment)
+        kernel = fa.compile(mlir=program.text(), chip=self.chip, ptxas=False)
+        batch, sq, heads, d = self.q.shape
+        out = np.full((batch, sq, heads, self.v.shape[3]), np.nan, np.float16)
+        lse = np.full((batch, heads, sq), np.nan, np.float32)
+        emulate(kernel, self.q, self.k, self.v, d**-0.5, *extra, out, lse, seed=self.seed)
+        return out, lse
+
+    def check(self, result, **meaning):
+        check("float16", *result, *attention(self.q, self.k, self.v, **meaning))
+
+
+@pytest.fixture(params=["sm_80", "sm_80-4", "sm_80-16", "sm_90a-16"])
+def target(request):
+    return request.param
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_lengths(target, causal, rng):
+    setup = Setup(target, rng, batch=3)
+    q_lengths, k_lengths = np.array([70, 0, 33], np.int32), np.array([11, 90, 65], np.int32)
+    # Data beyond the lengths must never be seen, NaN included.
+    for b in range(3):
+        setup.q[b, q_lengths[b] :] = np.nan
+        setup.k[b, k_lengths[b] :] = np.nan
+        setup.v[b, k_lengths[b] :] = np.nan
+    result = setup.run(Program(mask=CAUSAL if causal else "", **LENGTHS), q_lengths, k_lengths)
+    mask = band(q_lengths, k_lengths, True) if causal else None
+    setup.check(result, mask=mask, q_lengths=q_lengths, k_lengths=k_lengths)
+
+
+def test_bias(target, rng):
+    setup = Setup(target, rng)
+    bias = rng.standard_normal((4, 70, 90)).astype(np.float32)
+    setup.check(
+        setup.run(Program(mask=CAUSAL, **BIAS), bias),
+        mask=band(70, 90, True),
+        score=lambda s, b, h, m, n: s + bias[h],
+    )
+
+
+def test_values_of_dropped_keys_do_not_leak(target, rng):
+    """NaN in v reaches the rows whose bias keeps the key, no other."""
+    setup = Setup(target, rng)
+    bias = rng.standard_normal((4, 70, 90)).astype(np.float32)
+    bias[:, :40, 8] = -np.inf  # rows from 40 on keep it
+    bias[:, :, 33] = -np.inf  # no row does
+    clean = setup.v.copy()
+    setup.v[:, 8, :, 5], setup.v[:, 33] = np.inf, np.nan
+    out, lse = setup.run(Program(**BIAS), bias)
+    assert not np.isfinite(out[:, 40:, :, 5]).any()
+    meaning = {"score": lambda s, b, h, m, n: s + bias[h]}
+    expected, expected_lse, sizes = attention(setup.q, setup.k, clean, **meaning)
+    out[:, 40:, :, 5] = expected[:, 40:, :, 5] = 0
+    check("float16", out, lse, expected, expected_lse, sizes)
+
+
+def test_gather(target, rng):
+    setup = Setup(target, rng)
+    table = rng.standard_normal(41).astype(np.float32)
+    setup.check(
+        setup.run(Program(**RELATIVE), table),
+        score=lambda s, b, h, m, n: s + table[np.clip(m - n + 20, 0, 40)],
+    )
+
+
+def test_init_lse(target, rng):
+    setup = Setup(target, rng)
+    start = rng.standard_normal((2, 4, 70)).astype(np.float32)
+    start[0, 1] = -np.inf
+    start_type = "memref<?x?x?xf32, strided<[?, ?, 1], offset: ?>>"
+    program = Program(arguments=(("start", start_type),), init_lse="%start", mask=CAUSAL)
+    setup.check(setup.run(program, start), init_lse=start, mask=band(70, 90, True))
+
+
+def test_other_value_dimension(target, rng):
+    setup = Setup(target, rng, d=48, dv=80)
+    setup.check(setup.run(Program(head_dim=48, head_dim_v=80)))
+
+
+# ===-----------------------------------------------------------------------=== #
+# Gradients
+# ===-----------------------------------------------------------------------=== #
+
+GRADIENTS = [
+    Case(1, 70, 150, 2, 1, 64),
+    Case(1, 129, 127, 1, 1, 64, causal=True),
+    Case(2, 100, 37, 2, 2, 32, window=(5, 3)),
+    Case(1, 130, 140, 1, 1, 128, causal=True, softcap=2.0),
+    Case(1, 33, 65, 2, 1, 59, causal=True),
+    Case(1, 65, 65, 2, 2, 80, scale=-0.3, unaligned=True),
+]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("index", range(len(GRADIENTS)))
+def test_gradients(index, chip, rng):
+    case, dtype = GRADIENTS[index], list(TYPES)[index % 2]
+    if chip == "sm_90a" and (case.unaligned or case.head_dim % 8):
+        return  # the same as sm_80
+    q, k, v = (x.astype(TYPES[dtype][1]) for x in case.draw(rng))
+    dout = rng.standard_normal(q.shape).astype(q.dtype)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        want = reference_gradients(case, q, k, v, dout, None)
+        out, lse, _ = case.reference(q, k, v)
+    arrays = [q, k, v, out.astype(q.dtype), dout]
+    if case.unaligned:
+        arrays = list(map(unaligned_numpy, arrays))
+    results = [np.full(x.shape, np.nan).astype(x.dtype) for x in (q, k, v)]
+    delta = np.full(lse.shape, np.nan, np.float32)
+    kernel = compile_case(case, chip, dtype, backward=True)
+    inputs = (*arrays[:4], lse.astype(np.float32), arrays[4], *scalars(case))
+    seed = int(rng.integers(1 << 30))
+    emulate(kernel, *inputs, delta, *results, seed=seed, optimized=bool(seed % 2))
+    check_gradients(dtype, results, want)

@@ -1,0 +1,113 @@
+"""Without any one wait, barrier, arrive or fence, a kernel must fail.
+
+Each place that synchronises is left out alone; then some interleaving must give an
+error, a deadlock or a wrong result. Places that a kernel can do without are counted by
+kind in `SPARE`, with the reason; more of them mean that the emulator has become blind,
+or that a pass synchronises more than it must.
+"""
+
+from __future__ import annotations
+
+import collections
+
+import flash_attn_mlir as fa
+import numpy as np
+import pytest
+from emulate import EmulationError, emulate, emulator
+from reference import attention, band
+from test_kernels import compile_program, program
+from test_programs import PLANS
+
+SHAPES = {
+    "matmul": (130, 136, 520),
+    "chain": (130, 600),
+    "transposed-chain": (600, 130),
+    "row-normalised": (77, 0, 520),
+}
+
+# The first fills of two pipes are waited for one after the other before anything is
+# read: without the first commit, wait or barrier the second one covers both.
+FIRST_FILLS = {"cp.async commit": 1, "cp.async wait": 1, "barrier": 1}
+# As that, but between the two another fill begins, which needs the barrier.
+FIRST_FILLS_APART = {"cp.async commit": 1, "cp.async wait": 1}
+# The producer of two pipes that are released together need not wait for the second.
+TOGETHER = {"mbarrier wait": 1}
+# A pipe that is filled once is empty then, and nobody waits for its release.
+ONCE = {"mbarrier wait": 1, "mbarrier arrive": 1}
+SPARE = {
+    ("matmul", "sm_80"): FIRST_FILLS_APART,
+    ("matmul", "sm_90a"): TOGETHER,
+    ("row-normalised", "sm_80"): FIRST_FILLS_APART,
+    ("row-normalised", "sm_90a"): TOGETHER,
+    ("chain", "sm_80"): FIRST_FILLS,
+    ("chain", "sm_80-direct"): {"barrier": 1},
+    ("chain", "sm_90a"): ONCE,
+    ("transposed-chain", "sm_80"): FIRST_FILLS,
+    ("transposed-chain", "sm_80-direct"): {"barrier": 1},
+    ("transposed-chain", "sm_90a"): ONCE,
+    # And the commit of the last iteration of the last loop.
+    ("attention", "sm_80"): FIRST_FILLS | {"cp.async commit": 2},
+    # And the releases by the last loop, which often has one iteration.
+    ("attention", "sm_90a"): ONCE | {"mbarrier arrive": 3},
+}
+
+
+def undetected(kernel, run, seeds=4):
+    """The kinds of places without which `run(seed, skip)` always succeeds."""
+    spare, total = collections.Counter(), 0
+    for seed in range(seeds):
+        assert run(seed, ()), f"wrong without a mutation, seed {seed}"
+    for site, kind, text in emulator(kernel).sites:
+        total += 1
+        for seed in range(seeds):
+            try:
+                if not run(seed, (site,)):
+                    break
+            except EmulationError:
+                break
+        else:
+            print(f"nothing fails without #{site}: {kind} `{text}`")
+            spare[kind] += 1
+    assert total > sum(spare.values()), "the kernel does not synchronise"
+    return spare
+
+
+@pytest.mark.parametrize("target", [target for target in PLANS if target != "cpu"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_program(name, target, rng):
+    inputs, want = program(name, rng, *SHAPES[name])
+    kernel = compile_program(name, target)
+    first = np.full(want.shape, np.nan, np.float32)
+    emulate(kernel, *inputs, first, blocks=[0])
+    part = np.isfinite(first)  # what the first block writes
+
+    def run(seed, skip):
+        out = np.full(want.shape, np.nan, np.float32)
+        emulate(kernel, *inputs, out, seed=seed, skip=skip, blocks=[0])
+        return np.linalg.norm((out - want)[part]) < 1e-3 * np.linalg.norm(want[part])
+
+    spare = undetected(kernel, run)
+    # The width of a copy changes nothing in the order of its waits.
+    schedule = "sm_80" if target == "sm_80-4" else target
+    assert not spare - collections.Counter(SPARE.get((name, schedule), {}))
+
+
+@pytest.mark.parametrize("chip", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention(causal, chip, rng):
+    q, k, v = (rng.standard_normal((1, n, 1, 64)).astype(np.float16) for n in (64, 800, 800))
+    # Under the mask of all rows but the last: warps must agree that the block has it.
+    if causal:
+        v[0, 799] = np.nan
+    kernel = fa.compile(chip=chip, head_dim=64, causal=causal, ptxas=False)
+    want = attention(q, k, v, mask=band(64, 800, causal))[0][:, :63]
+
+    def run(seed, skip):
+        out = np.full(q.shape, np.nan, np.float16)
+        lse = np.full((1, 1, 64), np.nan, np.float32)
+        emulate(kernel, q, k, v, 0.125, out, lse, seed=seed, skip=skip)
+        error = np.linalg.norm(out[:, :63] - want) / np.linalg.norm(want)
+        return error < 2e-3
+
+    spare = undetected(kernel, run)
+    assert not spare - collections.Counter(SPARE.get(("attention", chip), {}))
