@@ -44,6 +44,23 @@ def stages(m, n):
     }
 
 
+def backward_stages(m, n):
+    """As `stages`, for fa.attention_backward."""
+    differentiate = ["--fa-differentiate"]
+    select = f"--fa-select-schedule=override={TILE.format(m=m, n=n)}"
+    split = [*differentiate, "--fa-split-backward"]
+    tile = [*split, select, "--fa-tile", *CLEAN]
+    recompute = [*tile, "--fa-recompute-softmax"]
+    return {
+        "decompose": [*differentiate, "--fa-decompose"],
+        "simplify": ["--fa-simplify-mask", *differentiate, "--fa-decompose"],
+        "split": [*split, "--fa-decompose"],
+        "tile": [*tile, "--fa-decompose"],
+        "recompute": [*recompute, "--convert-tile-to-linalg"],
+        "all": [f"--fa-lower-to-tile=override={TILE.format(m=m, n=n)}", "--convert-tile-to-linalg"],
+    }
+
+
 LOWER = """--convert-elementwise-to-linalg
 --one-shot-bufferize=allow-return-allocs-from-loops --canonicalize --convert-linalg-to-loops
 --scf-forall-to-for --llvm-request-c-wrappers --expand-strided-metadata --lower-affine

@@ -33,13 +33,18 @@ class Program:
     def acc(self):
         return "f64" if self.dtype == "f64" else "f32"
 
-    def text(self) -> str:
-        dv = self.head_dim_v or self.head_dim
-        acc = self.acc
+    @property
+    def types(self):
+        """The types of q and k, of v and o, of lse."""
         strided = "strided<[?, ?, ?, 1], offset: ?>"
-        qk = f"memref<?x?x?x{self.head_dim}x{self.dtype}, {strided}>"
-        v = f"memref<?x?x?x{dv}x{self.dtype}, {strided}>"
-        lse = f"memref<?x?x?x{acc}, strided<[?, ?, 1], offset: ?>>"
+        qk, v = (
+            f"memref<?x?x?x{d}x{self.dtype}, {strided}>"
+            for d in (self.head_dim, self.head_dim_v or self.head_dim)
+        )
+        return qk, v, f"memref<?x?x?x{self.acc}, strided<[?, ?, 1], offset: ?>>"
+
+    @property
+    def attributes(self):
         order = {
             "bshd": ("b, m, h, d", "b, n, h floordiv g, d", "b, n, h floordiv g, e", "b, m, h, e"),
             "bhsd": ("b, h, m, d", "b, h floordiv g, n, d", "b, h floordiv g, n, e", "b, h, m, e"),
@@ -47,11 +52,44 @@ class Program:
         maps = ", ".join(
             f"affine_map<(b, h, m, n, d, e)[g] -> ({results})>" for results in (*order, "b, h, m")
         )
-        arguments = [("q", qk), ("k", qk), ("v", v), ("scale", acc), *self.arguments]
-        arguments += [("o", v), ("lse", lse)]
         attributes = [f"indexing_maps = [{maps}]"]
         if self.capture_maps:
             attributes.append(f"capture_maps = [{self.capture_maps}]")
+        return attributes
+
+    @property
+    def problem(self):
+        """Lines for the lengths; lines for captures, mask and symbols."""
+        lengths, lines = [], []
+        if self.lengths:
+            lengths.append(f"      lengths({self.lengths})")
+        if self.captures:
+            lines.append(f"      captures({self.captures})")
+        if self.mask:
+            lines.append(f"      mask <{self.mask}>")
+        if self.symbols:
+            lines.append(f"      symbols({self.symbols})")
+        return lengths, lines
+
+    @property
+    def region(self):
+        if not self.score:
+            return []
+        return [
+            "      score {",
+            f"      ^bb0(%s: {self.acc}, %b: index, %h: index, %m: index, %n: index"
+            f"{self.region_arguments}):",
+            self.score,
+            f"        fa.yield %r : {self.acc}",
+            "      }",
+        ]
+
+    def text(self) -> str:
+        acc = self.acc
+        qk, v, lse = self.types
+        arguments = [("q", qk), ("k", qk), ("v", v), ("scale", acc), *self.arguments]
+        arguments += [("o", v), ("lse", lse)]
+        attributes = self.attributes
         if self.dead_lse:
             attributes.append(f"dead_lse = {self.dead_lse} : f64")
         align = f" {{tile.align = {self.alignment} : i64}}" if self.alignment > 1 else ""
@@ -61,26 +99,66 @@ class Program:
             f"  fa.attention ins(%q, %k, %v : {qk}, {qk}, {v})",
             f"      scale(%scale : {acc})",
         ]
-        if self.lengths:
-            lines.append(f"      lengths({self.lengths})")
+        lengths, rest = self.problem
+        lines += lengths
         if self.init_lse:
             lines.append(f"      init_lse({self.init_lse} : {lse})")
-        if self.captures:
-            lines.append(f"      captures({self.captures})")
-        if self.mask:
-            lines.append(f"      mask <{self.mask}>")
-        if self.symbols:
-            lines.append(f"      symbols({self.symbols})")
+        lines += rest
         lines.append(f"      outs(%o, %lse : {v}, {lse}) {{{', '.join(attributes)}}}")
-        if self.score:
-            lines += [
-                "      score {",
-                f"      ^bb0(%s: {acc}, %b: index, %h: index, %m: index, %n: index"
-                f"{self.region_arguments}):",
-                self.score,
-                f"        fa.yield %r : {acc}",
-                "      }",
-            ]
+        lines += self.region
+        return "\n".join([*lines, "  return", "}", ""])
+
+
+@dataclasses.dataclass
+class Backward:
+    """Text of a module with one function @attention that computes gradients.
+
+    Its arguments: q, k, v, lse, d_o, o (unless delta_known), d_lse (if any),
+    scale, those of the program, delta, the gradients, those of captures.
+    """
+
+    program: Program
+    gradients: str = "qkv"
+    d_lse: bool = False
+    delta_known: bool = False
+    # Position and rank of each capture that has a gradient.
+    capture_grads: tuple[tuple[int, int], ...] = ()
+
+    def text(self) -> str:
+        program, acc = self.program, self.program.acc
+        qk, v, lse = program.types
+        ins = [("q", qk), ("k", qk), ("v", v), ("lse", lse), ("d_o", v)]
+        pieces = [] if self.delta_known else [("o", v)]
+        pieces += [("d_lse", lse)] if self.d_lse else []
+        outs = [("delta", lse)]
+        outs += [(f"d_{x}", {"q": qk, "k": qk, "v": v}[x]) for x in self.gradients]
+        captures = []
+        for number, rank in self.capture_grads:
+            layout = f", strided<[{', '.join('?' * rank)}], offset: ?>" if rank else ""
+            captures.append((f"dc{number}", f"memref<{'?x' * rank}{acc}{layout}>"))
+        arguments = [*ins, *pieces, ("scale", acc), *program.arguments, *outs, *captures]
+        lengths, rest = program.problem
+        attributes = program.attributes + (["delta_known"] if self.delta_known else [])
+        if captures:
+            numbers = ", ".join(str(number) for number, _ in self.capture_grads)
+            attributes.append(f"capture_grads = array<i64: {numbers}>")
+
+        def operands(pairs):
+            names, types = zip(*pairs, strict=True)
+            return f"{', '.join(f'%{n}' for n in names)} : {', '.join(types)}"
+
+        lines = [
+            f"func.func @attention({', '.join(f'%{n}: {t}' for n, t in arguments)}) {{",
+            f"  fa.attention_backward ins({operands(ins)})",
+            *(f"      {name}({operands([(name, kind)])})" for name, kind in pieces),
+            f"      scale(%scale : {acc})",
+            *lengths,
+            *rest,
+            *(f"      {name}({operands([(name, kind)])})" for name, kind in outs),
+            *([f"      d_captures({operands(captures)})"] if captures else []),
+            f"      {{{', '.join(attributes)}}}",
+            *program.region,
+        ]
         return "\n".join([*lines, "  return", "}", ""])
 
 

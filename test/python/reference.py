@@ -134,6 +134,22 @@ class Gradients(NamedTuple):
     d_v: np.ndarray
 
 
+class Capture(NamedTuple):
+    """A capture whose gradient `attention_backward` adds to `gradient`, and its
+    magnitude to `size`. `slope(raw, b, h, m, n)` returns the indices of the element
+    that each score reads and the derivative of the score by it."""
+
+    gradient: np.ndarray
+    size: np.ndarray
+    slope: object
+
+    def add(self, to, at, ds, live):
+        indices, slope = self.slope(*at)
+        *indices, slope, _ = np.broadcast_arrays(*indices, slope, live)
+        slope = np.where(live, np.abs(slope) if to is self.size else slope, 0.0)
+        np.add.at(to, tuple(indices) or ..., slope * ds if indices else (slope * ds).sum())
+
+
 def attention_backward(
     q,
     k,
@@ -147,11 +163,13 @@ def attention_backward(
     k_lengths=None,
     d_lse=None,
     init_lse=None,
+    captures=(),
     magnitudes=False,
 ):
     """Gradients of `sum(o * d_o) + sum(lse * d_lse)`, o and lse those of `attention`.
 
-    `d_score(raw, b, h, m, n)` is the derivative of `score` by its first argument.
+    `d_score(raw, b, h, m, n)` is the derivative of `score` by its first argument;
+    `captures` are `Capture`s.
     With `magnitudes`, the second of two results holds what each sum would be if no
     term cancelled another: rounding errors are proportional to it.
     """
@@ -192,6 +210,9 @@ def attention_backward(
                 to.d_q[b, :lq, h] = scale * (dr @ keys)
                 to.d_k[b, :lk, h // group] += scale * (dr.T @ queries)
                 to.d_v[b, :lk, h // group] += p.T @ rows
+                for capture in captures:
+                    sum_of = capture.gradient if to is result else capture.size
+                    capture.add(sum_of, (raw, b, h, m, n), ds, live)
 
             terms = (queries, rows, keys, values, outputs, d_lse_row, slope, scale)
             add(result, 1, *terms)
@@ -271,12 +292,13 @@ def _within(what, errors, bound):
     )
 
 
-def check_gradients(dtype, actual, expected, sizes, terms):
+def check_gradients(dtype, actual, expected, sizes, terms, scores=0.0):
     """Asserts that gradients are within the errors that rounding can make.
 
     `actual` maps names of `Gradients` to arrays; `expected` and `sizes` come from
     `attention_backward(magnitudes=True)`; `terms` bounds how many products one
-    element sums, scores and o included.
+    element sums, scores and o included; `scores` is the largest size of a score
+    (`Sizes`), whose rounding error is a relative one of the probability.
 
     An element passes four roundings to the storage type (o, the probability, the
     gradient of its score, the result), each relative to the sum without
@@ -293,13 +315,13 @@ def check_gradients(dtype, actual, expected, sizes, terms):
         assert array.shape == wanted.shape, (name, array.shape, wanted.shape)
         assert (array[size == 0] == 0).all(), f"{name}: what nothing reaches is not exactly zero"
         error = np.abs(array - wanted)
-        bound = (4 * stored + terms * summed) * size + tiny
+        bound = (4 * stored + (terms + 4 * scores) * summed) * size + tiny
         # NaN must not pass for a small error.
         assert (error <= bound).all(), (
             f"{name}: error of {np.nanmax(error / np.where(bound == 0, 1, bound)):.3g} times the "
             f"bound, {np.isnan(error).sum()} NaN"
         )
-        norm = (stored + terms**0.5 * summed) * np.linalg.norm(size) + tiny
+        norm = (stored + (terms**0.5 + scores) * summed) * np.linalg.norm(size) + tiny
         assert np.linalg.norm(error) <= norm, (
             f"{name}: L2 error of {np.linalg.norm(error) / norm:.3g} times the bound"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from reference import (
+    Capture,
     Sizes,
     attention,
     attention_backward,
@@ -224,3 +225,29 @@ def test_errors_of_gradients_are_noticed(rng):
         wrong[-1, -1] = np.nan
         with pytest.raises(AssertionError, match="[1-9] NaN"):
             check_gradients("bfloat16", {name: wrong}, expected, sizes, terms=17)
+
+
+@pytest.mark.parametrize("name", ["table", "scalar"])
+def test_gradients_of_captures(name, rng):
+    q, d_o = rng.standard_normal((2, 4, 4, 3)), rng.standard_normal((2, 4, 4, 2))
+    k, v = rng.standard_normal((2, 5, 2, 3)), rng.standard_normal((2, 5, 2, 2))
+    x = rng.standard_normal((4, 3)) if name == "table" else np.array(0.8)
+    place = (lambda h, m, n: (h, np.clip(n - m, 0, 2))) if name == "table" else lambda *_: ()
+    score = lambda s, b, h, m, n: np.sin(s * x[place(h, m, n)])  # noqa: E731
+    keep = band(4, 5, True)
+
+    def by_score(s, b, h, m, n):
+        at = x[place(h, m, n)]
+        return at * np.cos(s * at)
+
+    def by_capture(s, b, h, m, n):
+        at = place(h, m, n)
+        return at, s * np.cos(s * x[at])
+
+    capture = Capture(np.zeros(x.shape), np.zeros(x.shape), by_capture)
+    attention_backward(
+        q, k, v, d_o, mask=keep, score=score, d_score=by_score, captures=[capture], magnitudes=True
+    )
+    loss = lambda: (attention(q, k, v, mask=keep, score=score)[0] * d_o).sum()  # noqa: E731
+    np.testing.assert_allclose(capture.gradient, differences(loss, x), atol=2e-8)
+    assert (np.abs(capture.gradient) <= capture.size * (1 + 1e-12)).all()

@@ -50,3 +50,37 @@ func.func @memrefs(%q: memref<?x?x?x16xf32>, %k: memref<?x?x?x16xf32>, %scale: f
     outs(%o, %l : memref<?x?x?x16xf32>, memref<?x?x?xf32>) {indexing_maps = #maps}
   return
 }
+
+// The backward on tensors: delta, scores, probabilities, dp, ds, then sums that
+// add to one element at a time and their conversion.
+// CHECK-LABEL: func.func @backward(
+// CHECK-SAME: %[[Q:[a-z0-9]*]]: tensor<2x8x4x16xf16>, %[[K:[a-z0-9]*]]: tensor<2x9x2x16xf16>, %[[LSE:[a-z0-9]*]]: tensor<2x4x8xf32>, %[[O:[a-z0-9]*]]: tensor<2x8x4x16xf16>, %[[DO:[a-z0-9]*]]: tensor<2x8x4x16xf16>,
+// CHECK: %[[ODO:.*]] = linalg.generic {{.*}} ins(%[[O]], %[[DO]] :
+// CHECK: %[[DELTA:.*]] = linalg.generic {{.*}} ins(%[[ODO]], %[[LSE]] :
+// CHECK: %[[RAW:.*]] = linalg.generic {{.*}} ins(%[[Q]] :
+// CHECK: %[[S:.*]] = linalg.generic {{.*}} ins(%[[RAW]], %[[LSE]] :
+// CHECK: %[[P:.*]] = linalg.generic {{.*}} ins(%[[S]], %[[LSE]] :
+// CHECK: math.exp
+// CHECK: %[[DP:.*]] = linalg.generic {{.*}} ins(%[[DO]] :
+// CHECK: %[[DS:.*]] = linalg.generic {{.*}} ins(%[[S]], %[[P]], %[[DP]], %[[DELTA]] :
+// CHECK: scf.for %[[B:[a-z0-9]*]] =
+// CHECK: scf.for %[[H:[a-z0-9]*]] =
+// CHECK: scf.for %[[M:[a-z0-9]*]] =
+// CHECK: scf.for %[[N:[a-z0-9]*]] =
+// CHECK: scf.for %[[D:[a-z0-9]*]] =
+// CHECK: tensor.extract %[[DS]][%[[B]], %[[H]], %[[M]], %[[N]]]
+// CHECK: tensor.extract %[[Q]][%[[B]], %[[M]], %[[H]], %[[D]]]
+// CHECK: %[[KH:.*]] = arith.divui %[[H]]
+// CHECK: tensor.insert %{{.*}} into %{{.*}}[%[[B]], %[[N]], %[[KH]], %[[D]]]
+// CHECK: %[[DK:.*]] = linalg.generic
+// CHECK: arith.truncf
+// CHECK-NOT: fa.
+// CHECK: return %[[DELTA]], %[[DK]]
+func.func @backward(%q: tensor<2x8x4x16xf16>, %k: tensor<2x9x2x16xf16>, %lse: tensor<2x4x8xf32>, %o: tensor<2x8x4x16xf16>, %do: tensor<2x8x4x16xf16>,
+    %scale: f32, %delta: tensor<2x4x8xf32>, %dk: tensor<2x9x2x16xf16>) -> (tensor<2x4x8xf32>, tensor<2x9x2x16xf16>) {
+  %r:2 = fa.attention_backward ins(%q, %k, %k, %lse, %do : tensor<2x8x4x16xf16>, tensor<2x9x2x16xf16>, tensor<2x9x2x16xf16>, tensor<2x4x8xf32>, tensor<2x8x4x16xf16>)
+    o(%o : tensor<2x8x4x16xf16>) scale(%scale : f32)
+    delta(%delta : tensor<2x4x8xf32>) d_k(%dk : tensor<2x9x2x16xf16>) {indexing_maps = #maps}
+    -> tensor<2x4x8xf32>, tensor<2x9x2x16xf16>
+  return %r#0, %r#1 : tensor<2x4x8xf32>, tensor<2x9x2x16xf16>
+}

@@ -1,7 +1,7 @@
 // RUN: fa-opt %s -split-input-file -verify-diagnostics
 
-// One negative test for each label of fa.attention's documentation, and for
-// fa.gather.
+// One negative test for each label of the documentation of fa.attention and
+// fa.attention_backward, and for fa.gather and fa.accumulate.
 
 #q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
 #k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
@@ -459,3 +459,430 @@ func.func @gather_type(%x: memref<4xf32>, %i: index) {
 #s = affine_set<(b,h,m)[lq,lk] : (m >= 0)>
 // expected-error @+1 {{[C10 mask-symbols] a mask set has 3 dimensions and 2 symbols; it needs (b, h, m, n)[lq, lk, ...]}}
 func.func @mask_dims() attributes {x = #fa.mask<#s>} { return }
+
+// -----
+
+// fa.attention_backward: the constraints of its own, and those of fa.attention
+// that read differently.
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C14_backward(%q: !t, %l: !l, %s: f32, %i: index) {
+  // expected-error @+1 {{[C14 origin] has 5 values; give none, or b, h and m, and n for a window of keys}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) origin(%i, %i, %i, %i, %i)
+      delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C8_backward(%q: !t, %l: !l, %s: f32, %t: tensor<8x16xf16>) {
+  // expected-error @+1 {{[C8 storage] d_q is 'tensor<8x16xf16>' but q is 'memref<8x16xf16>'}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) 
+      delta(%l : !l) d_q(%t : tensor<8x16xf16>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C16_type(%q: !t, %l: !l, %s: f32, %t: memref<8x16xbf16>) {
+  // expected-error @+1 {{[C16 gradients] d_q is 'memref<8x16xbf16>' but q is 'memref<8x16xf16>'; it must have that shape and hold 'f16' or the accumulator type}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) 
+      delta(%l : !l) d_q(%t : memref<8x16xbf16>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C16_shape(%q: !t, %l: !l, %s: f32, %t: memref<7x16xf16>) {
+  // expected-error @+1 {{[C16 gradients] d_v is 'memref<7x16xf16>' but v is 'memref<8x16xf16>'}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) 
+      delta(%l : !l) d_v(%t : memref<7x16xf16>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C16_d_o(%q: !t, %l: !l, %s: f32, %t: memref<8x15xf16>) {
+  // expected-error @+1 {{[C16 gradients] d_o is 'memref<8x15xf16>' but o is 'memref<8x16xf16>'}}
+  fa.attention_backward ins(%q, %q, %q, %l, %t : !t, !t, !t, !l, memref<8x15xf16>) o(%q : !t) scale(%s : f32) 
+      delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C17_delta(%q: !t, %l: !l, %s: f32, %t: memref<8xf16>) {
+  // expected-error @+1 {{[C17 rows] delta is 'memref<8xf16>' but lse is 'memref<8xf32>'; it must have that shape and hold 'f32'}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) 
+      delta(%t : memref<8xf16>) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C17_d_lse(%q: !t, %l: !l, %s: f32, %t: memref<9xf32>) {
+  // expected-error @+1 {{[C17 rows] d_lse is 'memref<9xf32>' but lse is 'memref<8xf32>'}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) d_lse(%t : memref<9xf32>) scale(%s : f32) 
+      delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C18_missing(%q: !t, %l: !l, %s: f32) {
+  // expected-error @+1 {{[C18 delta-known] has no o and no delta_known; give o, from which delta is computed, or delta_known, without o and d_lse}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t)  scale(%s : f32) 
+      delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C18_o(%q: !t, %l: !l, %s: f32) {
+  // expected-error @+1 {{[C18 delta-known] has o and delta_known}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) 
+      delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l], delta_known}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C18_d_lse(%q: !t, %l: !l, %s: f32) {
+  // expected-error @+1 {{[C18 delta-known] has d_lse but no o and delta_known}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) d_lse(%l : !l) scale(%s : f32) 
+      delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l], delta_known}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C19(%q: !t, %l: !l, %s: f32) {
+  // expected-error @+1 {{[C19 outputs] computes nothing; give at least one of d_q, d_k, d_v and d_captures, or drop delta_known}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t)  scale(%s : f32) 
+      delta(%l : !l) {indexing_maps = [#q, #k, #v, #o, #l], delta_known}
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C20_count(%q: !t, %l: !l, %s: f32, %x: memref<8xf32>) {
+  // expected-error @+1 {{[C20 capture-gradients] has 1 capture_grads and 0 d_captures}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) captures(%x : memref<8xf32>)
+      delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [affine_map<(b,h,m,n) -> (n)>], capture_grads = array<i64: 0>} score {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %e: f32):
+        fa.yield %e : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C20_position(%q: !t, %l: !l, %s: f32, %x: memref<8xf32>) {
+  // expected-error @+1 {{[C20 capture-gradients] capture_grads holds 1 after -1; give increasing positions of the 1 captures}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) captures(%x : memref<8xf32>)
+      delta(%l : !l) d_captures(%x : memref<8xf32>) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [affine_map<(b,h,m,n) -> (n)>], capture_grads = array<i64: 1>} score {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %e: f32):
+        fa.yield %e : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C20_shape(%q: !t, %l: !l, %s: f32, %x: memref<8xf32>, %h16: memref<8xf16>) {
+  // expected-error @+1 {{[C20 capture-gradients] the gradient of capture 0 is 'memref<8xf16>' but the capture is 'memref<8xf32>'; it must have that shape (rank 0 for a scalar) and hold 'f32'}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) captures(%x : memref<8xf32>)
+      delta(%l : !l) d_captures(%h16 : memref<8xf16>) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [affine_map<(b,h,m,n) -> (n)>], capture_grads = array<i64: 0>} score {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %e: f32):
+        fa.yield %e : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C20_integer(%q: !t, %l: !l, %s: f32, %x: memref<8xf32>, %i: index) {
+  // expected-error @+1 {{[C20 capture-gradients] capture 0 is 'index', which has no gradient; drop it from capture_grads}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) captures(%i : index)
+      delta(%l : !l) d_captures(%x : memref<8xf32>) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [unit], capture_grads = array<i64: 0>} score {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %e: index):
+        fa.yield %r : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C21_no_score(%q: !t, %l: !l, %s: f32) {
+  // expected-error @+1 {{[C21 derivative-region] has a derivative but no score region; give both or none}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) 
+      delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l]} derivative {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %ds: f32):
+        fa.yield %ds : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C21_arguments(%q: !t, %l: !l, %s: f32, %x: memref<8xf32>) {
+  // expected-error @+1 {{[C21 derivative-region] takes 'f32', 'index', 'index', 'index', 'index', 'f32'; it must take 'f32', 'index', 'index', 'index', 'index', 'f32', 'f32': the raw score, b, h, m, n, the captures and the gradient of the score}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) captures(%x : memref<8xf32>)
+      delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [affine_map<(b,h,m,n) -> (n)>]} score {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %e: f32):
+        fa.yield %e : f32
+      } derivative {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %ds: f32):
+        fa.yield %ds : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C21_yield(%q: !t, %l: !l, %s: f32, %x: memref<8xf32>) {
+  // expected-error @+1 {{[C21 derivative-region] must end with fa.yield of 2 values of type 'f32'}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) captures(%x : memref<8xf32>)
+      delta(%l : !l) d_captures(%x : memref<8xf32>) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [affine_map<(b,h,m,n) -> (n)>], capture_grads = array<i64: 0>} score {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %e: f32):
+        fa.yield %e : f32
+      } derivative {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %y: f32, %ds: f32):
+        fa.yield %ds : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @C21_effects(%q: !t, %l: !l, %s: f32, %x: memref<8xf32>) {
+  // expected-error @+1 {{[C21 derivative-region] holds memref.store, which may have side effects; use pure operations, and fa.gather to read memory or fa.accumulate to add to a gradient}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) captures(%x : memref<8xf32>)
+      delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [affine_map<(b,h,m,n) -> (n)>]} score {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %e: f32):
+        fa.yield %e : f32
+      } derivative {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %y: f32, %ds: f32):
+        memref.store %ds, %x[%n] : memref<8xf32>
+        fa.yield %ds : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @accumulate_capture(%q: !t, %l: !l, %s: f32, %x: memref<8xf32>) {
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) captures(%x, %x : memref<8xf32>, memref<8xf32>)
+      delta(%l : !l) d_captures(%x : memref<8xf32>) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [unit, unit], capture_grads = array<i64: 0>} score {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %t: memref<8xf32>, %u: memref<8xf32>):
+        fa.yield %r : f32
+      } derivative {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %t: memref<8xf32>, %u: memref<8xf32>, %ds: f32):
+        // expected-error @+1 {{adds to the gradient of capture 1; name an entry of capture_grads that the region gathers from, and yield the others}}
+        fa.accumulate %ds into 1[%n] : f32
+        fa.yield %ds : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @accumulate_rank(%q: !t, %l: !l, %s: f32, %x: memref<8xf32>) {
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) captures(%x, %x : memref<8xf32>, memref<8xf32>)
+      delta(%l : !l) d_captures(%x : memref<8xf32>) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [unit, unit], capture_grads = array<i64: 0>} score {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %t: memref<8xf32>, %u: memref<8xf32>):
+        fa.yield %r : f32
+      } derivative {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %t: memref<8xf32>, %u: memref<8xf32>, %ds: f32):
+        // expected-error @+1 {{has 2 indices for a capture of rank 1; give one index per dimension}}
+        fa.accumulate %ds into 0[%n, %n] : f32
+        fa.yield %ds : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = memref<8x16xf16>
+!l = memref<8xf32>
+func.func @accumulate_type(%q: !t, %l: !l, %s: f32, %x: memref<8xf32>) {
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) captures(%x, %x : memref<8xf32>, memref<8xf32>)
+      delta(%l : !l) d_captures(%x : memref<8xf32>) {indexing_maps = [#q, #k, #v, #o, #l], capture_maps = [unit, unit], capture_grads = array<i64: 0>} score {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %t: memref<8xf32>, %u: memref<8xf32>):
+        fa.yield %r : f32
+      } derivative {
+      ^bb0(%r: f32, %b: index, %h: index, %m: index, %n: index, %t: memref<8xf32>, %u: memref<8xf32>, %ds: f32):
+        %z = arith.constant 0.0 : f64
+        // expected-error @+1 {{adds 'f64'; gradients are 'f32'}}
+        fa.accumulate %z into 0[%n] : f64
+        fa.yield %ds : f32
+      }
+  return
+}
+
+// -----
+
+#q = affine_map<(b,h,m,n,d,e) -> (m, d)>
+#k = affine_map<(b,h,m,n,d,e) -> (n, d)>
+#v = affine_map<(b,h,m,n,d,e) -> (n, e)>
+#o = affine_map<(b,h,m,n,d,e) -> (m, e)>
+#l = affine_map<(b,h,m,n,d,e) -> (m)>
+!t = tensor<8x16xf16>
+!l = tensor<8xf32>
+func.func @C13_backward(%q: !t, %l: !l, %s: f32) {
+  // expected-error @+1 {{[C13 results] has results of types 'tensor<8xf32>'; it must have the types of delta unless known, d_q, d_k, d_v and d_captures, as far as present, with tensors and none with memrefs}}
+  %r = fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32)
+      delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l]} -> !l
+  return
+}

@@ -74,3 +74,13 @@ func.func @semi_affine(%q: !t, %s: f32, %l: !l, %w: index) {
     outs(%q, %l : !t, !l) {indexing_maps = #maps}
   return
 }
+
+// The backward has the same mask.
+// CHECK-LABEL: @backward
+// CHECK: fa.attention_backward {{.*}} mask <#[[CAUSAL]]> delta
+func.func @backward(%q: !t, %s: f32, %l: !l) {
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32)
+    mask <affine_set<(b,h,m,n)[lq,lk] : (lk - n + 3 >= 0, m + lk - lq - n >= 0)>>
+    delta(%l : !l) d_q(%q : !t) {indexing_maps = #maps}
+  return
+}

@@ -175,8 +175,9 @@ Value Backward::gradientOf(Operand operand, Value gradient, Value scores,
   Value sum =
       accumulate(dims, zeros(gradient),
                  [&](const Coordinates &at, MutableArrayRef<Value> sums) {
-                   Value product = binary<arith::MulFOp>(
-                       readAt(scores, at), element(by, other, at));
+                   Value score = readAt(scores, at);
+                   Value product =
+                       binary<arith::MulFOp>(score, element(by, other, at));
                    product = select(isDropped(readAt(s, at)), zero, product);
                    sums[0] = add(sums[0], indicesOf(operand, at), product);
                  })[0];
