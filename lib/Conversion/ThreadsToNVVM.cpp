@@ -91,6 +91,26 @@ template <typename OpT> struct LogPattern : OpConversionPattern<OpT> {
   }
 };
 
+/// div.full: two ulps over the whole range, and what depends on the divisor
+/// alone is computed once for all elements. The correctly rounded division is a
+/// dozen instructions and a call for each element.
+struct DivPattern : OpConversionPattern<arith::DivFOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(arith::DivFOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!op.getType().isF32())
+      return failure();
+    Value result = LLVM::CallIntrinsicOp::create(
+                       rewriter, op.getLoc(), rewriter.getF32Type(),
+                       rewriter.getStringAttr("llvm.nvvm.div.full.ftz"),
+                       ValueRange{adaptor.getLhs(), adaptor.getRhs()})
+                       .getResult(0);
+    rewriter.replaceOp(op, result);
+    return success();
+  }
+};
+
 /// tanh(x) = 1 - 2 / (exp(2 x) + 1): saturates correctly and keeps the absolute
 /// error near one f32 ulp of 1, which tanh.approx (11 bits) does not. Five
 /// instructions; an expansion around 0, where the difference cancels, would be
@@ -144,8 +164,9 @@ struct ConvertThreadsToNVVM
     target.addLegalOp<ModuleOp>();
     RewritePatternSet patterns(context);
     patterns.add<Exp2Pattern, ExpPattern, LogPattern<math::LogOp>,
-                 LogPattern<math::Log2Op>, TanhPattern>(converter, context,
-                                                        /*benefit=*/2);
+                 LogPattern<math::Log2Op>, DivPattern, TanhPattern>(
+        converter, context,
+        /*benefit=*/2);
     patterns.add<BlockIdPattern>(converter, context);
     populateAffineToStdConversionPatterns(patterns);
     arith::populateArithToLLVMConversionPatterns(converter, patterns);
@@ -156,6 +177,13 @@ struct ConvertThreadsToNVVM
     populateVectorToLLVMConversionPatterns(converter, patterns);
     if (failed(applyFullConversion(module, target, std::move(patterns))))
       return signalPassFailure();
+    // What scf.for says about its loop stands on the branch back, under the
+    // name that it has outside of the LLVM dialect.
+    module.walk([](LLVM::BrOp branch) {
+      if (Attribute said =
+              branch->removeDiscardableAttr("llvm.loop_annotation"))
+        branch.setLoopAnnotationAttr(cast<LLVM::LoopAnnotationAttr>(said));
+    });
     moveKernels(module);
   }
 

@@ -112,3 +112,36 @@ func.func @pairs(%m: memref<?x8xf16> {tile.align = 4 : i64}, %n: memref<?x8xf16>
   tile.store %u, %o[%c0, %c0] : tensor<64x8xf16, #row>, memref<?x8xf16>
   return
 }
+
+// -----
+
+// LLVM hoists nothing out of a loop in a branch of another loop, but may out of
+// that one and out of a loop in a branch outside of any.
+// CHECK: #[[LICM:.*]] = #llvm.loop_licm<disable = true>
+// CHECK: #[[COLD:.*]] = #llvm.loop_annotation<licm = #[[LICM]]>
+// CHECK-LABEL: func.func @cold_loop
+// CHECK: scf.for
+// CHECK: scf.if
+// CHECK: scf.for
+// CHECK: } {llvm.loop_annotation = #[[COLD]]}
+// CHECK-NOT: llvm.loop_annotation
+func.func @cold_loop(%n: index, %o: memref<?xf32>, %rare: i1) attributes {
+    tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 0 : i64} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %x = arith.constant 1.0 : f32
+  scf.for %i = %c0 to %n step %c1 {
+    scf.if %rare {
+      scf.for %j = %c0 to %n step %c1 {
+        memref.store %x, %o[%j] : memref<?xf32>
+      }
+    }
+  }
+  scf.if %rare {
+    scf.for %j = %c0 to %n step %c1 {
+      memref.store %x, %o[%j] : memref<?xf32>
+    }
+  }
+  return
+}

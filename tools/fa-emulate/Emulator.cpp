@@ -47,6 +47,7 @@ static int32_t callBlocks() { return int32_t(running->gridBlocks()); }
 static float callExp2(float x) { return std::exp2(x); }
 static float callLog2(float x) { return std::log2(x); }
 static float callReciprocal(float x) { return 1 / x; }
+static float callDivide(float x, float y) { return x / y; }
 static float callRsqrt(float x) { return 1 / std::sqrt(x); }
 static float callTanh(float x) { return std::tanh(x); }
 
@@ -79,6 +80,7 @@ static const HostFunction kFunctions[] = {
     {"llvm.nvvm.lg2.approx.ftz.f", (void *)callLog2},
     {"llvm.nvvm.lg2.approx.f", (void *)callLog2},
     {"llvm.nvvm.rcp.approx.ftz.f", (void *)callReciprocal},
+    {"llvm.nvvm.div.full.ftz", (void *)callDivide},
     {"llvm.nvvm.rsqrt.approx.ftz.f", (void *)callRsqrt},
     {"llvm.nvvm.tanh.approx.f32", (void *)callTanh},
 };

@@ -47,7 +47,8 @@ def ConvertTileToThreads : Pass<"convert-tile-to-threads", "::mlir::ModuleOp"> {
     combine registers and then lanes, products become `mma.sync` or `wgmma`
     instructions on fragments and shared buffers, fills become asynchronous
     copies with their waits, roles become branches on the warp number. After
-    this pass no tile type is left.
+    this pass no tile type is left. A loop in a branch of another loop is taken
+    to be cold: `llvm.loop_annotation` keeps LLVM from hoisting out of it.
 
     Input:
     ```mlir
@@ -73,7 +74,17 @@ def ConvertThreadsToNVVM : Pass<"convert-threads-to-nvvm", "::mlir::ModuleOp"> {
   let description = [{
     Each function with `tile.launch` moves into a `gpu.module` as an `llvm.func`
     with `nvvm.kernel`; its body is converted to the LLVM and NVVM dialects with
-    the approximations that the GPU computes natively (`ex2`, `lg2`, `rcp`).
+    the approximations that the GPU computes natively (`ex2`, `lg2`, `rcp`);
+    f32 division is `div.full`, two ulps.
+
+    Input:
+    ```mlir
+    %y = arith.divf %x, %c : f32
+    ```
+    Output:
+    ```mlir
+    %y = llvm.call_intrinsic "llvm.nvvm.div.full.ftz"(%x, %c) : (f32, f32) -> f32
+    ```
   }];
   let dependentDialects = ["::mlir::cf::ControlFlowDialect",
                            "::mlir::gpu::GPUDialect",

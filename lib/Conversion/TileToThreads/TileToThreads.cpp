@@ -139,6 +139,7 @@ struct ConvertTileToThreads
     });
     if (failed(applyPartialConversion(func, target, std::move(patterns))))
       return failure();
+    keepInvariantsInColdLoops(func);
     lowerRoles(func, kernel);
     finish(func, kernel);
     return success();
@@ -255,6 +256,22 @@ struct ConvertTileToThreads
       }
       roles.erase();
     }
+  }
+
+  /// A loop in a branch of another loop runs rarely. What it computes anew in
+  /// each iteration would, hoisted, take registers from the loop around it.
+  void keepInvariantsInColdLoops(func::FuncOp func) {
+    auto never = LLVM::LoopLICMAttr::get(
+        &getContext(), /*disable=*/BoolAttr::get(&getContext(), true),
+        /*versioningDisable=*/BoolAttr());
+    auto annotation =
+        LLVM::LoopAnnotationAttr::get(&getContext(), {}, {}, {}, {}, {}, never,
+                                      {}, {}, {}, {}, {}, {}, {}, {}, {});
+    func.walk([&](scf::ForOp loop) {
+      auto branch = loop->getParentOfType<scf::IfOp>();
+      if (branch && branch->getParentOfType<scf::ForOp>())
+        loop->setAttr("llvm.loop_annotation", annotation);
+    });
   }
 
   /// Kernel attributes that the launcher and ptxas need.

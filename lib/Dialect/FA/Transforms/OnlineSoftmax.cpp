@@ -134,10 +134,8 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
                                     tl::ReduceKind::add, marks, 1);
   Value live = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OGT,
                                      mark, constant(vectorType(), 0.0));
-  Value product =
-      arith::MulFOp::create(builder, loc, alongColumns(weight, e), onRows);
-  Value sum =
-      arith::AddFOp::create(builder, loc, keys.getRegionIterArg(0), product);
+  Value product = fused<arith::MulFOp>(alongColumns(weight, e), onRows);
+  Value sum = fused<arith::AddFOp>(keys.getRegionIterArg(0), product);
   Value next = arith::SelectOp::create(builder, loc, alongColumns(live, e), sum,
                                        keys.getRegionIterArg(0));
   scf::YieldOp::create(builder, loc, next);
