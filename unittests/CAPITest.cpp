@@ -438,7 +438,7 @@ static void testSeveralLaunches() {
 
 static void testPTX() {
   for (auto [chip, version] :
-       {std::pair("sm_80", ".version 7.0"), {"sm_90a", ".version 8.0"}}) {
+       {std::pair("sm_80", ".version 7.0"), {"sm_90a", ".version 8.1"}}) {
     Compiled axpy(axpyGPU(), chip, R"({"cache": false, "ptxas": false})");
     CHECK(axpy.result.ok());
     std::string ptx = axpy.part("ptx");
