@@ -307,8 +307,10 @@ def check_gradients(dtype, actual, expected, sizes, terms, scores=0.0):
     rounding to the storage type dominates the others.
     """
     stored, summed = ROUNDOFF[dtype]
-    # Numbers below 2^-14 have an absolute error in float16.
-    tiny = terms * 2.0**-24 if dtype == "float16" else 0.0
+    # Numbers below 2^-14 have an absolute error in float16; below the accumulator's
+    # least number, probabilities are 0, whatever they are multiplied with (2^10).
+    least = {"float16": 2.0**-24, "float64": 2.0**-1012}.get(dtype, 2.0**-116)
+    tiny = terms * least
     for name, array in actual.items():
         wanted, size = getattr(expected, name), getattr(sizes, name)
         array = np.asarray(array).astype(np.float64)

@@ -96,9 +96,9 @@ def test_matrix(chip, dtype, head_dim, mask, ptxas, tmp_path):
 
 
 # Compile time is a matter of code size: LLVM and ptxas take about 0.1 s for a thousand
-# lines. Largest when written: 7537 (sm_80, D 128, everything), 4178 (sm_90a, D 128).
+# lines. Largest when written: 8179 (sm_80, D 128, everything), 4946 (sm_90a, D 128).
 # A third copy of the loop body, or a few instructions more per score, exceed these.
-LINES = {"sm_80": 8000, "sm_90a": 4600}
+LINES = {"sm_80": 8600, "sm_90a": 5300}
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -148,12 +148,14 @@ def test_features(chip, features, ptxas, tmp_path):
 
 # Reviewed spills of gradients, by kernel: d_k and d_v together keep two accumulators
 # beside scores, probabilities and their gradients. Of these, sm_80 has 255 registers
-# and sm_90a 240, and some loop invariants spill. d_q at 256 on sm_80: one address.
+# and sm_90a 240, and some loop invariants spill. At 256, the row sums of o * d_o hold
+# whole rows of both.
 BACKWARD_SPILLS = {
     ("sm_80", 96): 16,
     ("sm_80", 128): 100,
-    ("sm_80", 256): 4,
+    ("sm_80", 256): 16,
     ("sm_90a", 128): 68,
+    ("sm_90a", 256): 80,
 }
 
 
