@@ -320,8 +320,6 @@ def test_other_value_dimension(target, rng):
     setup.check(setup.run(Program(head_dim=48, head_dim_v=80)))
 
 
-# ===-----------------------------------------------------------------------=== #
-# Gradients
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("cap", [0.5, 50.0, 1e4, 1e6, 1e9])
 def test_soft_cap(cap, chip, rng):
@@ -329,6 +327,8 @@ def test_soft_cap(cap, chip, rng):
     check_case(Case(1, 70, 80, 1, 1, 64, softcap=cap, scale=1.0), chip, "float16", rng)
 
 
+# ===-----------------------------------------------------------------------=== #
+# Gradients
 # ===-----------------------------------------------------------------------=== #
 
 GRADIENTS = [
