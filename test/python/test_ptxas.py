@@ -96,9 +96,9 @@ def test_matrix(chip, dtype, head_dim, mask, ptxas, tmp_path):
 
 
 # Compile time is a matter of code size: LLVM and ptxas take about 0.1 s for a thousand
-# lines. Largest when written: 8179 (sm_80, D 128, everything), 4946 (sm_90a, D 128).
+# lines. Largest when written: 8526 (sm_80, D 128, window and soft cap), 5308 (sm_90a).
 # A third copy of the loop body, or a few instructions more per score, exceed these.
-LINES = {"sm_80": 8600, "sm_90a": 5300}
+LINES = {"sm_80": 8900, "sm_90a": 5600}
 
 
 @pytest.mark.parametrize("chip", CHIPS)
