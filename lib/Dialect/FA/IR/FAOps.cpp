@@ -177,6 +177,7 @@ AttentionBackwardOp::getShapedOperands() {
                              {getOMutable(), O},
                              {getDLseMutable(), LSE},
                              {getDeltaMutable(), LSE},
+                             {getDQSumMutable(), Q},
                              {getDQMutable(), Q},
                              {getDKMutable(), K},
                              {getDVMutable(), V}})
@@ -194,6 +195,9 @@ void AttentionBackwardOp::getEffects(
     SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
         &effects) {
   addEffects(*this, effects);
+  for (OpOperand &operand : getDQSumMutable())
+    effects.emplace_back(MemoryEffects::Write::get(), &operand,
+                         SideEffects::DefaultResource::get());
 }
 
 //===----------------------------------------------------------------------===//
@@ -602,6 +606,7 @@ LogicalResult AttentionBackwardOp::verify() {
   NamedValues others = {{"d_o", getDO()}, {"delta", getDelta()}};
   for (auto [name, value] : {std::pair<StringRef, Value>("o", getO()),
                              {"d_lse", getDLse()},
+                             {"d_q_sum", getDQSum()},
                              {"d_q", getDQ()},
                              {"d_k", getDK()},
                              {"d_v", getDV()}})
@@ -627,6 +632,12 @@ LogicalResult AttentionBackwardOp::verify() {
       failed(
           verifyLike(*this, rows, "d_lse", getDLse(), "lse", getLse(), false)))
     return failure();
+
+  if (getDQSum() && (failed(verifyLike(*this, gradients, "d_q_sum", getDQSum(),
+                                       "q", getQ(), true)) ||
+                     getDQSum().getType().getElementType() != getAccType()))
+    return emitOpError(gradients) << " d_q_sum is " << getDQSum().getType()
+                                  << "; it must hold " << getAccType();
 
   if (getDeltaKnown() ? getO() || getDLse() : !getO())
     return emitOpError("[C18 delta-known] has ")
