@@ -62,21 +62,46 @@ int64_t tl::rowAlignment(Value memref) {
 
 namespace {
 
+/// Whether each warp holds blocks of 8 rows and 16 columns of a tile as
+/// products accumulate them: what shuffled accesses rely on.
+static bool holdsBlocks(FragmentAttr layout) {
+  auto has = [](FragmentAttr::Mode mode, int64_t dim, int64_t stride) {
+    return mode.dim == dim && mode.stride == stride;
+  };
+  SmallVector<FragmentAttr::Mode> lanes = layout.laneModes(),
+                                  regs = layout.regModes();
+  return lanes.size() == 2 && has(lanes[0], 1, 2) && has(lanes[1], 0, 1) &&
+         regs.size() >= 3 && has(regs[0], 1, 1) && has(regs[1], 0, 8) &&
+         has(regs[2], 1, 8) && regs[2].extent % 2 == 0 &&
+         llvm::all_of(layout.warpModes(), [](FragmentAttr::Mode mode) {
+           return mode.stride % (mode.dim == 0 ? 8 : 16) == 0;
+         });
+}
+
 /// The places in memory of the registers of a tile.
+///
+/// When shuffled, the 32 elements that a register holds in a warp, columns
+/// 8 j + 2 t + p of rows g (t = lane % 4, g = lane / 4), lie in two rows: row
+/// 4 j + 2 p + g / 4 of the block, columns 4 (g % 4) + t.
 class Access {
 public:
   Access(OpBuilder &builder, Location loc, KernelContext &kernel,
          const Team &team, FragmentAttr layout, RankedTensorType tile,
          Value memref, ValueRange offsets,
-         std::optional<ArrayRef<int64_t>> order)
-      : builder(builder), loc(loc), layout(layout), memref(memref) {
+         std::optional<ArrayRef<int64_t>> order, bool isShuffled = false)
+      : builder(builder), loc(loc), layout(layout), memref(memref),
+        isShuffled(isShuffled) {
     auto type = cast<MemRefType>(memref.getType());
+    SmallVector<Value> places;
+    for (int64_t dim = 0; dim < tile.getRank(); ++dim)
+      places.push_back(threadOffset(builder, loc, kernel, team, layout, dim));
+    if (isShuffled)
+      shuffle(places[0], places[1]);
     for (int64_t dim = 0; dim < tile.getRank(); ++dim) {
       int64_t memDim = order ? (*order)[dim] : dim;
       memDims.push_back(memDim);
       Value base = arith::IndexCastOp::create(
-          builder, loc, builder.getIndexType(),
-          threadOffset(builder, loc, kernel, team, layout, dim));
+          builder, loc, builder.getIndexType(), places[dim]);
       bases.push_back(
           arith::AddIOp::create(builder, loc, offsets[memDim], base));
       // Constant offset and static extent: nothing to check at run time.
@@ -92,6 +117,11 @@ public:
   /// Index of register `reg` along tile dimension `dim`.
   Value index(int64_t reg, int64_t dim) {
     int64_t offset = layout.registerOffset(reg, dim);
+    if (isShuffled) {
+      int64_t column = layout.registerOffset(reg, 1);
+      offset = dim == 1 ? column / 16 * 16
+                        : offset + column % 16 / 8 * 4 + column % 2 * 2;
+    }
     if (offset == 0)
       return bases[dim];
     return arith::AddIOp::create(
@@ -128,10 +158,34 @@ public:
   bool checks(int64_t dim) { return bool(extents[dim]); }
 
 private:
+  void shuffle(Value &row, Value &column) {
+    auto constant = [&](int64_t value) {
+      return constantI32(builder, loc, value);
+    };
+    auto bits = [&](Value value, int64_t mask, int64_t shift) -> Value {
+      value = arith::AndIOp::create(builder, loc, value, constant(mask));
+      return arith::ShRUIOp::create(builder, loc, value, constant(shift));
+    };
+    auto sum = [&](std::initializer_list<Value> values) {
+      Value result;
+      for (Value value : values)
+        result = result
+                     ? Value(arith::AddIOp::create(builder, loc, result, value))
+                     : value;
+      return result;
+    };
+    Value g = bits(row, 3, 0);
+    Value within = arith::ShLIOp::create(builder, loc, g, constant(2));
+    Value shuffledRow = sum({bits(row, ~7, 0), bits(row, 4, 2)});
+    column = sum({bits(column, ~15, 0), within, bits(column, 6, 1)});
+    row = shuffledRow;
+  }
+
   OpBuilder &builder;
   Location loc;
   FragmentAttr layout;
   Value memref;
+  bool isShuffled;
   SmallVector<int64_t> memDims;
   SmallVector<Value> bases, extents;
 };
@@ -160,12 +214,16 @@ struct LoadPattern : OpConversionPattern<LoadOp> {
     auto type = cast<RankedTensorType>(op.getResult().getType());
     FragmentAttr layout = layoutOf(type);
     Value source = op.getSource();
+    if (op.getShuffled() && !holdsBlocks(layout))
+      return op.emitError("is shuffled, which this layout has no form for: ")
+             << layout;
     Access access(rewriter, loc, kernel, kernel.teamOf(op), layout, type,
-                  source, op.getOffsets(), op.getOrder());
+                  source, op.getOffsets(), op.getOrder(), op.getShuffled());
     Value zero = arith::ConstantOp::create(
         rewriter, loc, rewriter.getZeroAttr(type.getElementType()));
     int64_t width =
-        holdsPairs(access, layout, type, source, op.getOffsets(), op.getOrder())
+        !op.getShuffled() && holdsPairs(access, layout, type, source,
+                                        op.getOffsets(), op.getOrder())
             ? 2
             : 1;
     SmallVector<Value> results;
@@ -290,13 +348,20 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     Value dest = op.getDest();
     const Team &team = kernel.teamOf(op);
     int64_t rank = type.getRank();
+    bool isShuffled = false;
+    if constexpr (add)
+      isShuffled = op.getShuffled();
+    if (isShuffled && !holdsBlocks(layout))
+      return op.emitError("is shuffled, which this layout has no form for: ")
+             << layout;
     Access access(rewriter, loc, kernel, team, layout, type, dest,
-                  op.getOffsets(), op.getOrder());
+                  op.getOffsets(), op.getOrder(), isShuffled);
 
     // Threads that hold copies of the same element: one of them stores.
     Value owner = ownsElements(rewriter, loc, kernel, team, layout);
 
-    bool pairs = holdsPairs(access, layout, type, dest, op.getOffsets(),
+    bool pairs = !isShuffled &&
+                 holdsPairs(access, layout, type, dest, op.getOffsets(),
                             op.getOrder()) &&
                  (!add || hasVectorReduction());
     int64_t width = pairs ? 2 : 1;

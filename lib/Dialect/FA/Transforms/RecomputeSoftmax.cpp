@@ -231,6 +231,7 @@ void Emitter::emitConversion() {
   Rows sum = rowsOf(backward.getDQSum(), qMap);
   Rows dQ = rowsOf(backward.getDQ(), qMap);
   Value tile = load(sum.memref, qMap, AttentionSpace::M, sum.offset, tileM, d);
+  tile.getDefiningOp<tl::LoadOp>().setShuffled(true);
   Value dead = deadRows(loadVector(rowsOf(op.getLse(), lseMap)));
   storeGradient(tile, dead, op.getScale(), dQ.memref, qMap, AttentionSpace::M,
                 dQ.offset);
@@ -394,7 +395,8 @@ LogicalResult Emitter::emitColumns() {
                          keep, /*inFull=*/Value(), n0, block)))
       return failure();
     if (Value dQSum = backward.getDQSum()) {
-      Value view = rowsView(dQSum, op.getMap(AttentionSpace::Q), sumMap);
+      // All rows, with those that fill its last block.
+      Value view = headOf(dQSum, op.getMap(AttentionSpace::Q), head, sumMap);
       Value dQ = contract(narrow(block.dr), kTile,
                           constant(matrix(tileM, d, accType), 0.0),
                           /*rhsIsTransposed=*/false);
