@@ -62,9 +62,14 @@ int64_t tl::rowAlignment(Value memref) {
 
 namespace {
 
-/// Whether each warp holds blocks of 8 rows and 16 columns of a tile as
-/// products accumulate them: what shuffled accesses rely on.
-static bool holdsBlocks(FragmentAttr layout) {
+/// Columns of the blocks of 8 rows within which shuffled memory is permuted: a
+/// line of memory, where warps that share rows hold whole blocks all the same.
+static int64_t shuffledColumns(MemRefType memory) {
+  return memory.getDimSize(1) % 64 == 0 ? 32 : 16;
+}
+
+/// Whether each warp holds such blocks of a tile as products accumulate them.
+static bool holdsBlocks(FragmentAttr layout, int64_t columns) {
   auto has = [](FragmentAttr::Mode mode, int64_t dim, int64_t stride) {
     return mode.dim == dim && mode.stride == stride;
   };
@@ -72,26 +77,27 @@ static bool holdsBlocks(FragmentAttr layout) {
                                   regs = layout.regModes();
   return lanes.size() == 2 && has(lanes[0], 1, 2) && has(lanes[1], 0, 1) &&
          regs.size() >= 3 && has(regs[0], 1, 1) && has(regs[1], 0, 8) &&
-         has(regs[2], 1, 8) && regs[2].extent % 2 == 0 &&
-         llvm::all_of(layout.warpModes(), [](FragmentAttr::Mode mode) {
-           return mode.stride % (mode.dim == 0 ? 8 : 16) == 0;
+         has(regs[2], 1, 8) && regs[2].extent * 8 % columns == 0 &&
+         llvm::all_of(layout.warpModes(), [&](FragmentAttr::Mode mode) {
+           return mode.stride % (mode.dim == 0 ? 8 : columns) == 0;
          });
 }
 
 /// The places in memory of the registers of a tile.
 ///
 /// When shuffled, the 32 elements that a register holds in a warp, columns
-/// 8 j + 2 t + p of rows g (t = lane % 4, g = lane / 4), lie in two rows: row
-/// 4 j + 2 p + g / 4 of the block, columns 4 (g % 4) + t.
+/// 8 j + 2 t + p of rows g (t = lane % 4, g = lane / 4), follow each other in
+/// memory: as number 2 j + p of their block.
 class Access {
 public:
   Access(OpBuilder &builder, Location loc, KernelContext &kernel,
          const Team &team, FragmentAttr layout, RankedTensorType tile,
          Value memref, ValueRange offsets,
          std::optional<ArrayRef<int64_t>> order, bool isShuffled = false)
-      : builder(builder), loc(loc), layout(layout), memref(memref),
-        isShuffled(isShuffled) {
+      : builder(builder), loc(loc), layout(layout), memref(memref) {
     auto type = cast<MemRefType>(memref.getType());
+    if (isShuffled)
+      blockColumns = shuffledColumns(type);
     SmallVector<Value> places;
     for (int64_t dim = 0; dim < tile.getRank(); ++dim)
       places.push_back(threadOffset(builder, loc, kernel, team, layout, dim));
@@ -117,10 +123,11 @@ public:
   /// Index of register `reg` along tile dimension `dim`.
   Value index(int64_t reg, int64_t dim) {
     int64_t offset = layout.registerOffset(reg, dim);
-    if (isShuffled) {
+    if (blockColumns) {
       int64_t column = layout.registerOffset(reg, 1);
-      offset = dim == 1 ? column / 16 * 16
-                        : offset + column % 16 / 8 * 4 + column % 2 * 2;
+      int64_t number = column % blockColumns / 8 * 2 + column % 2;
+      offset = dim == 1 ? column / blockColumns * blockColumns
+                        : offset + number * 32 / blockColumns;
     }
     if (offset == 0)
       return bases[dim];
@@ -174,18 +181,20 @@ private:
                      : value;
       return result;
     };
-    Value g = bits(row, 3, 0);
-    Value within = arith::ShLIOp::create(builder, loc, g, constant(2));
-    Value shuffledRow = sum({bits(row, ~7, 0), bits(row, 4, 2)});
-    column = sum({bits(column, ~15, 0), within, bits(column, 6, 1)});
-    row = shuffledRow;
+    // The lane's place among the 32 elements.
+    Value place =
+        arith::ShLIOp::create(builder, loc, bits(row, 7, 0), constant(2));
+    place = sum({place, bits(column, 6, 1)});
+    row = sum({bits(row, ~7, 0), bits(place, 31, llvm::Log2_64(blockColumns))});
+    column =
+        sum({bits(column, -blockColumns, 0), bits(place, blockColumns - 1, 0)});
   }
 
   OpBuilder &builder;
   Location loc;
   FragmentAttr layout;
   Value memref;
-  bool isShuffled;
+  int64_t blockColumns = 0; // of shuffled memory
   SmallVector<int64_t> memDims;
   SmallVector<Value> bases, extents;
 };
@@ -214,7 +223,8 @@ struct LoadPattern : OpConversionPattern<LoadOp> {
     auto type = cast<RankedTensorType>(op.getResult().getType());
     FragmentAttr layout = layoutOf(type);
     Value source = op.getSource();
-    if (op.getShuffled() && !holdsBlocks(layout))
+    if (op.getShuffled() &&
+        !holdsBlocks(layout, shuffledColumns(op.getSource().getType())))
       return op.emitError("is shuffled, which this layout has no form for: ")
              << layout;
     Access access(rewriter, loc, kernel, kernel.teamOf(op), layout, type,
@@ -351,7 +361,8 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     bool isShuffled = false;
     if constexpr (add)
       isShuffled = op.getShuffled();
-    if (isShuffled && !holdsBlocks(layout))
+    if (isShuffled &&
+        !holdsBlocks(layout, shuffledColumns(op.getDest().getType())))
       return op.emitError("is shuffled, which this layout has no form for: ")
              << layout;
     Access access(rewriter, loc, kernel, team, layout, type, dest,

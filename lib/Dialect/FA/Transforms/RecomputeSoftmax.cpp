@@ -24,7 +24,14 @@ namespace {
 class Emitter : WindowEmitter {
 public:
   Emitter(AttentionBackwardOp op, ScheduleAttr schedule)
-      : WindowEmitter(op, schedule), backward(op) {}
+      : WindowEmitter(op, schedule), backward(op) {
+    // Teams of warps that share the rows of d_q hold some of its columns each:
+    // 16, or as many as wgmma's 128 bytes of a factor in shared memory.
+    tl::PlanAttr plan = schedule.getPlan();
+    int64_t sharers = plan.getTeams() / plan.getTeamsAlong(tileM);
+    if (op.getDQSum() && sharers > 1 && plan.getMma() != "vector")
+      headMultiple = sharers * (plan.getMma() == "wgmma" ? 64 : 16);
+  }
 
   LogicalResult run();
 
@@ -394,6 +401,12 @@ LogicalResult Emitter::emitColumns() {
     if (failed(emitBlock(qTile, kTile, needsDr ? dOTile : Value(), vTile, rows,
                          keep, /*inFull=*/Value(), n0, block)))
       return failure();
+    // By the order of their last uses: probabilities and d_o, then q.
+    Value nextDK, nextDV;
+    ValueRange sums = loop.getRegionIterArgs();
+    if (backward.getDV())
+      nextDV = contract(narrow(block.p), dOTile, sums.back(),
+                        /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
     if (Value dQSum = backward.getDQSum()) {
       // All rows, with those that fill its last block.
       Value view = headOf(dQSum, op.getMap(AttentionSpace::Q), head, sumMap);
@@ -402,17 +415,13 @@ LogicalResult Emitter::emitColumns() {
                           /*rhsIsTransposed=*/false);
       accumulate(dQ, view, sumMap, AttentionSpace::M, m0);
     }
-    SmallVector<Value> next;
     if (backward.getDK())
-      next.push_back(contract(narrow(block.dr), qTile,
-                              loop.getRegionIterArgs()[next.size()],
-                              /*rhsIsTransposed=*/false,
-                              /*lhsIsTransposed=*/true));
-    if (backward.getDV())
-      next.push_back(contract(narrow(block.p), dOTile,
-                              loop.getRegionIterArgs()[next.size()],
-                              /*rhsIsTransposed=*/false,
-                              /*lhsIsTransposed=*/true));
+      nextDK = contract(narrow(block.dr), qTile, sums.front(),
+                        /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
+    SmallVector<Value> next;
+    for (Value sum : {nextDK, nextDV})
+      if (sum)
+        next.push_back(sum);
     scf::YieldOp::create(builder, loc, next);
   }
   h = firstHead;

@@ -238,10 +238,11 @@ def Tile_AccumulateOp : Tile_Op<"accumulate",
     order, and so the rounding of the sum, is not specified. Nothing in the same
     grid may read what it accumulates. `order` as in `tile.store`.
 
-    With `shuffled`, the target chooses where in its block of 8 rows and 16
+    With `shuffled`, the target chooses where in its block of 8 rows and 16 or 32
     columns an element lies, so that threads that add at the same time add to
-    neighbours. Only a `tile.load` with `shuffled` finds it again. The memory
-    holds whole blocks, offsets are at blocks, there is no `order`.
+    neighbours. Only a `tile.load` with `shuffled` finds it again. The extents of
+    the memory are multiples of 8 and 16, the offsets of 8 and 32; there is no
+    `order`.
 
     ```mlir
     tile.accumulate %t, %sum[%m0, %c0] : tensor<64x64xf32>,
