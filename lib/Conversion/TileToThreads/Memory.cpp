@@ -494,7 +494,8 @@ struct StagePattern : OpConversionPattern<StageOp> {
     Value start = arith::AddIOp::create(rewriter, loc, rowBytes,
                                         constant(*op.getOffset()));
     DenseMap<int64_t, Value> places; // of the columns of a register
-    synchronize(rewriter, loc, team);
+    if (!op.getUnread())
+      synchronize(rewriter, loc, team);
     // Threads that hold copies of the same element: one of them stores.
     OpBuilder::InsertPoint after;
     if (Value owner = ownsElements(rewriter, loc, kernel, team, layout)) {
