@@ -345,7 +345,8 @@ static void testWrongPrograms() {
                                           "no function to launch"));
   CHECK(Compiled(kAxpyCPU, "sm_12")
             .result.failed(FA_INVALID_ARGUMENT,
-                           "chip is 'sm_12'; allowed are cpu, sm_80, sm_90a"));
+                           "chip is 'sm_12'; allowed are cpu, sm_75, sm_80, "
+                           "sm_86, sm_89, sm_90a"));
   CHECK(Compiled(kAxpyCPU, "sm_80")
             .result.failed(FA_INVALID_ARGUMENT, "lowered for the CPU"));
   CHECK(Compiled(axpyGPU(), "cpu")

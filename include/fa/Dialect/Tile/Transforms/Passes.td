@@ -217,7 +217,9 @@ def TilePlanResources : Pass<"tile-plan-resources", "::mlir::func::FuncOp"> {
   let description = [{
     Gives each `tile.pipe` its offset, and with roles its barriers, gives each
     `tile.stage` its offset, and notes
-    the total as `tile.shared_bytes`. Refuses a total above the chip's limit.
+    the total as `tile.shared_bytes`. Refuses a total above the chip's limit and
+    a plan for instructions that the chip does not have (`cp_async` and products
+    of bf16 on sm_75, for example).
   }];
 }
 
