@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <thread>
+#include <tuple>
 #include <unistd.h>
 #include <vector>
 
@@ -336,6 +337,22 @@ static void testArguments() {
   char *error = nullptr;
   CHECK(take(fa_launch(nullptr, nullptr, 0, 0, nullptr, &error), error)
             .failed(FA_INVALID_ARGUMENT, "artifact is a null pointer"));
+}
+
+static void testChips() {
+  CHECK(std::string(fa_chip(0)) == "cpu" && std::string(fa_chip(1)) == "sm_75");
+  CHECK(!fa_chip(-1) && !fa_chip(100));
+  for (auto [major, minor, chip] : {std::tuple(7, 5, "sm_75"),
+                                    {8, 0, "sm_80"},
+                                    {8, 6, "sm_86"},
+                                    {8, 7, "sm_80"},
+                                    {8, 9, "sm_89"},
+                                    {9, 0, "sm_90a"},
+                                    {10, 0, "sm_80"},
+                                    {12, 0, "sm_89"},
+                                    {99, 0, "sm_80"}})
+    CHECK(std::string(fa_chip_of_capability(major, minor)) == chip);
+  CHECK(!fa_chip_of_capability(7, 2) && !fa_chip_of_capability(0, 0));
 }
 
 static void testWrongPrograms() {
@@ -1125,6 +1142,7 @@ int main(int argc, char **argv) {
                {"ConcurrentLaunches", testConcurrentLaunches},
                {"Fork", testFork},
                {"Arguments", testArguments},
+               {"Chips", testChips},
                {"WrongPrograms", testWrongPrograms},
                {"SeveralLaunches", testSeveralLaunches},
                {"PTX", testPTX},

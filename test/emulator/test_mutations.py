@@ -92,7 +92,7 @@ def test_program(name, target, rng):
     assert not spare - collections.Counter(SPARE.get((name, schedule), {}))
 
 
-@pytest.mark.parametrize("chip", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("chip", ["sm_75", "sm_80", "sm_90a"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention(causal, chip, rng):
     q, k, v = (rng.standard_normal((1, n, 1, 64)).astype(np.float16) for n in (64, 800, 800))
