@@ -407,7 +407,7 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
                                   bool windowRight, bool softcap, bool lengths,
                                   bool initLse, double deadLse, int alignment,
                                   bool negativeScale, int gradients,
-                                  bool hasDLse) {
+                                  bool hasDLse, bool hasDQSum) {
   fa_attention_spec spec = {};
   spec.dtype = static_cast<fa_dtype>(dtype);
   spec.head_dim_qk = headDimQK;
@@ -422,9 +422,10 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
   spec.alignment = alignment;
   spec.negative_scale = negativeScale;
   char *mlir = nullptr, *error = nullptr;
-  int status = gradients ? fa_build_attention_backward(&spec, gradients,
-                                                       hasDLse, &mlir, &error)
-                         : fa_build_attention(&spec, &mlir, &error);
+  int status = gradients
+                   ? fa_build_attention_backward(&spec, gradients, hasDLse,
+                                                 hasDQSum, &mlir, &error)
+                   : fa_build_attention(&spec, &mlir, &error);
   check(status, error);
   std::string result = mlir;
   fa_free(mlir);

@@ -17,9 +17,10 @@ namespace {
 /// What a loop nest accumulates.
 enum class Work {
   Output, // fa.attention
-  Delta,  // row sums
+  Copies, // no products: delta, a sum of d_q set or converted
   Rows,   // gradients of query rows
-  Keys    // gradients of keys
+  Keys,   // gradients of keys
+  All     // gradients of keys, and d_q added to memory
 };
 
 /// One row of the table: the first applies whose chip is not newer than the
@@ -53,8 +54,8 @@ static constexpr Choice kTable[] = {
     {Work::Output, 0, false, 128, 128, 64, "vector", "direct", 1, 0, 1},
     {Work::Output, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
-    {Work::Delta, 75, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
-    {Work::Delta, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+    {Work::Copies, 75, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
+    {Work::Copies, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
     {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2},
     {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 1},
@@ -75,15 +76,29 @@ static constexpr Choice kTable[] = {
     {Work::Keys, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::Keys, 75, false, 256, 16, 32, "mma_sync", "direct", 2, 0, 1},
     {Work::Keys, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    {Work::All, 90, true, 64, 128, 128, "wgmma", "tma", 8, 4, 1},
+    {Work::All, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
+    {Work::All, 80, false, 32, 64, 64, "mma_sync", "cp_async", 4, 0, 2},
+    {Work::All, 80, false, 64, 64, 128, "mma_sync", "cp_async", 8, 0, 2},
+    {Work::All, 80, false, 128, 64, 128, "mma_sync", "cp_async", 8, 0, 1, 100},
+    {Work::All, 80, false, 128, 32, 128, "mma_sync", "cp_async", 8, 0, 1},
+    {Work::All, 80, false, 256, 32, 64, "mma_sync", "cp_async", 8, 0, 1, 100},
+    {Work::All, 80, false, 256, 16, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::All, 75, false, 64, 64, 64, "mma_sync", "direct", 4, 0, 1},
+    {Work::All, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
+    {Work::All, 75, false, 256, 16, 32, "mma_sync", "direct", 2, 0, 1},
+    {Work::All, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
 
 static Work workOf(AttentionOpInterface op) {
   auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
   if (!backward)
     return Work::Output;
+  bool hasSum = bool(backward.getDQSum());
   if (backward.getDK() || backward.getDV())
-    return Work::Keys;
-  return backward.getDQ() ? Work::Rows : Work::Delta;
+    return hasSum ? Work::All : Work::Keys;
+  return backward.getDQ() && !hasSum ? Work::Rows : Work::Copies;
 }
 
 namespace {
