@@ -400,3 +400,23 @@ def test_gradients(index, chip, rng):
     seed = int(rng.integers(1 << 30))
     emulate(kernel, *inputs, delta, *results, seed=seed, optimized=bool(seed % 2))
     check_gradients(dtype, results, want)
+
+
+@pytest.mark.parametrize("chip", ["sm_75", "sm_86"])
+@pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
+def test_gradients_in_one_pass(head_dim, chip, rng):
+    """d_q added to memory: the tiles of these chips."""
+    case = Case(1, 70, 90, 2, 1, head_dim, causal=True)
+    q, k, v = (x.astype(np.float16) for x in case.draw(rng))
+    dout = rng.standard_normal(q.shape).astype(q.dtype)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        want = reference_gradients(case, q, k, v, dout, None)
+        out, lse, _ = case.reference(q, k, v)
+    results = [np.full(x.shape, np.nan).astype(x.dtype) for x in (q, k, v)]
+    workspaces = [np.full(lse.shape, np.nan, np.float32), np.full((1, 72, 2, head_dim), np.nan)]
+    workspaces[1] = workspaces[1].astype(np.float32)
+    kernel = compile_case(case, chip, "float16", backward=True, d_q_sum=True)
+    inputs = (q, k, v, out.astype(q.dtype), lse.astype(np.float32), dout, *scalars(case))
+    seed = int(rng.integers(1 << 30))
+    emulate(kernel, *inputs, *workspaces, *results, seed=seed, optimized=bool(seed % 2))
+    check_gradients("float16", results, want)
