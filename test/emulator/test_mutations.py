@@ -41,10 +41,13 @@ SPARE = {
     ("row-normalised", "sm_90a"): TOGETHER,
     ("chain", "sm_80"): FIRST_FILLS,
     ("chain", "sm_80-direct"): {"barrier": 1},
+    ("chain", "sm_75"): {"barrier": 1},
     ("chain", "sm_90a"): ONCE,
     ("transposed-chain", "sm_80"): FIRST_FILLS,
     ("transposed-chain", "sm_80-direct"): {"barrier": 1},
+    ("transposed-chain", "sm_75"): {"barrier": 1},
     ("transposed-chain", "sm_90a"): ONCE,
+    ("attention", "sm_75"): {"barrier": 1},
     # And the commit of the last iteration of the last loop.
     ("attention", "sm_80"): FIRST_FILLS | {"cp.async commit": 2},
     # And the releases by the last loop, which often has one iteration.

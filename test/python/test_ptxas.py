@@ -215,3 +215,23 @@ def test_gradients(chip, dtype, head_dim, causal, ptxas, tmp_path):
         assert registers <= 255
         assert stores <= allowed and loads <= 2 * allowed, log
     assert all(launch["shared_bytes"] <= SHARED[chip] for launch in launches)
+
+
+@pytest.mark.parametrize("chip", ["sm_75", "sm_86", "sm_89"])
+@pytest.mark.parametrize("head_dim", [32, 64, 128, 192, 256])
+def test_gradients_in_one_pass(chip, head_dim, ptxas, tmp_path):
+    kernel = fa.compile(
+        chip=chip,
+        head_dim=head_dim,
+        causal=True,
+        backward=True,
+        d_q_sum=True,
+        alignment=16,
+        cache=str(tmp_path),
+    )
+    assert kernel.cubin
+    allowed = BACKWARD_SPILLS.get((chip, head_dim), 0)
+    for registers, stores, loads in entries(kernel.ptxas_log):
+        assert registers <= 255
+        assert stores <= allowed and loads <= 2 * allowed, kernel.ptxas_log
+    assert all(x["shared_bytes"] <= SHARED[chip] for x in kernel.metadata["launches"])
