@@ -171,7 +171,7 @@ def TilePipeline : Pass<"tile-pipeline", "::mlir::func::FuncOp"> {
   let summary = "Start copies ahead of their use in the same threads";
   let description = [{
     For programs without producer warps. A slot that was released may be filled
-    again after the next `tile.consume`, which is a barrier; the pass moves each
+    again after the next `tile.consume` or `tile.stage`, which are barriers; the pass moves each
     `tile.produce` there, as many fills ahead as the pipe has slots free at that
     point, puts the first fills before the loop, and counts for each
     `tile.consume` how many younger fills may be `pending`. A pipe that cannot
@@ -217,10 +217,10 @@ def TilePlanResources : Pass<"tile-plan-resources", "::mlir::func::FuncOp"> {
   let summary = "Place pipes and barriers in shared memory";
   let description = [{
     Gives each `tile.pipe` its offset, and with roles its barriers, gives each
-    `tile.stage` its offset, and notes
-    the total as `tile.shared_bytes`. Refuses a total above the chip's limit and
-    a plan for instructions that the chip does not have (`cp_async` and products
-    of bf16 on sm_75, for example).
+    `tile.stage` its offset and says where it can save a barrier, and notes the
+    total as `tile.shared_bytes`. Refuses a total above the chip's limit and a
+    plan for instructions that the chip does not have (`cp_async` and products of
+    bf16 on sm_75, for example).
   }];
 }
 
