@@ -413,8 +413,8 @@ def test_gradients_in_one_pass(head_dim, chip, rng):
         want = reference_gradients(case, q, k, v, dout, None)
         out, lse, _ = case.reference(q, k, v)
     results = [np.full(x.shape, np.nan).astype(x.dtype) for x in (q, k, v)]
-    workspaces = [np.full(lse.shape, np.nan, np.float32), np.full((1, 72, 2, head_dim), np.nan)]
-    workspaces[1] = workspaces[1].astype(np.float32)
+    d_q_sum = np.full((1, 2, 72, head_dim), np.nan, np.float32).swapaxes(1, 2)
+    workspaces = (np.full(lse.shape, np.nan, np.float32), d_q_sum)
     kernel = compile_case(case, chip, "float16", backward=True, d_q_sum=True)
     inputs = (q, k, v, out.astype(q.dtype), lse.astype(np.float32), dout, *scalars(case))
     seed = int(rng.integers(1 << 30))

@@ -72,10 +72,11 @@ static constexpr Choice kTable[] = {
     {Work::Keys, 80, false, 64, 64, 64, "mma_sync", "cp_async", 4, 0, 2},
     {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Keys, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, 160},
-    {Work::Keys, 80, false, 256, 16, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Keys, 80, false, 256, 32, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Keys, 75, false, 64, 64, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::Keys, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
-    {Work::Keys, 75, false, 256, 16, 32, "mma_sync", "direct", 2, 0, 1},
+    {Work::Keys, 75, false, 224, 32, 32, "mma_sync", "direct", 4, 0, 1},
+    {Work::Keys, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
     {Work::Keys, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
     {Work::All, 90, true, 64, 128, 128, "wgmma", "tma", 8, 4, 1},
@@ -84,11 +85,11 @@ static constexpr Choice kTable[] = {
     {Work::All, 80, false, 128, 64, 128, "mma_sync", "cp_async", 8, 0, 2, 160},
     {Work::All, 80, false, 128, 32, 128, "mma_sync", "cp_async", 8, 0, 1},
     {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, 160},
-    {Work::All, 80, false, 192, 32, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::All, 80, false, 256, 16, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::All, 80, false, 256, 32, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::All, 75, false, 64, 64, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::All, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
-    {Work::All, 75, false, 256, 16, 32, "mma_sync", "direct", 2, 0, 1},
+    {Work::All, 75, false, 224, 32, 32, "mma_sync", "direct", 4, 0, 1},
+    {Work::All, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
     {Work::All, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
 
