@@ -74,9 +74,7 @@ def _number(name: str, value) -> float:
         raise TypeError(f"{name}: {value!r} is not a number") from None
 
 
-def _check_options(
-    dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
-):
+def _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic):
     """Returns (scale or None, window left, window right, softcap)."""
     dropout_p = _number("dropout_p", dropout_p)
     if not 0.0 <= dropout_p < 1.0:

@@ -10,6 +10,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Transforms/LoopInvariantCodeMotionUtils.h"
+#include <numeric>
 
 namespace mlir::fa {
 #define GEN_PASS_DEF_FARECOMPUTESOFTMAX
@@ -25,12 +26,21 @@ class Emitter : WindowEmitter {
 public:
   Emitter(AttentionBackwardOp op, ScheduleAttr schedule)
       : WindowEmitter(op, schedule), backward(op) {
-    // Teams of warps that share the rows of d_q hold some of its columns each:
-    // 16, or as many as wgmma's 128 bytes of a factor in shared memory.
+    // Teams of warps that share the rows of a gradient hold some of its columns
+    // each: 16, or as many as wgmma's 128 bytes of a factor in shared memory.
     tl::PlanAttr plan = schedule.getPlan();
-    int64_t sharers = plan.getTeams() / plan.getTeamsAlong(tileM);
-    if (op.getDQSum() && sharers > 1 && plan.getMma() != "vector")
-      headMultiple = sharers * (plan.getMma() == "wgmma" ? 64 : 16);
+    if (plan.getMma() == "vector")
+      return;
+    auto share = [&](int64_t rows) {
+      int64_t sharers = plan.getTeams() / plan.getTeamsAlong(rows);
+      if (sharers > 1)
+        headMultiple = std::lcm(headMultiple,
+                                sharers * (plan.getMma() == "wgmma" ? 64 : 16));
+    };
+    if (op.getDQ() || op.getDQSum())
+      share(tileM);
+    if (op.getDK() || op.getDV())
+      share(tileN);
   }
 
   LogicalResult run();

@@ -25,7 +25,7 @@ def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
   }];
   let options = [
     Option<"chip", "chip", "std::string", "\"cpu\"",
-           "cpu, or sm_NN with an optional a or f suffix">,
+           "cpu, sm_75, sm_80, sm_86, sm_89 or sm_90a">,
     Option<"overrideSchedule", "override", "std::string", "\"\"",
            "a #fa.schedule<...> used in place of the table">,
   ];
