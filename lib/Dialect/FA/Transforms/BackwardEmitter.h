@@ -38,6 +38,9 @@ protected:
 
   Statistics loadStatistics(const Rows &lse, const Rows &delta);
   Value deadRows(Value lse);
+  /// `keep` (null: everything) without dead rows. Scores of rows that do not
+  /// exist may be NaN where captures are.
+  Value keptRows(const Statistics &rows, Value keep);
   /// `keep` may be null: everything is kept. `inFull`, if not null, is true in
   /// blocks in which everything is kept.
   LogicalResult emitBlock(Value q, Value k, Value dO, Value v,

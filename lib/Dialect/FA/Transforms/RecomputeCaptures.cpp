@@ -225,18 +225,10 @@ LogicalResult CaptureEmitter::addBlock(Value n0, Value q, Value dO,
                      extentOf(AttentionSpace::K, AttentionSpace::D));
   Value vTile = load(v, vMap, AttentionSpace::N, n0, tileN,
                      extentOf(AttentionSpace::V, AttentionSpace::E));
-  // Rows that do not exist, too: captures may hold anything there.
-  auto bools = matrix(tileM, tileN, builder.getI1Type());
-  Value alive = arith::XOrIOp::create(
-      builder, loc, rows.dead,
-      arith::ConstantOp::create(
-          builder, loc,
-          DenseElementsAttr::get(cast<ShapedType>(rows.dead.getType()), true)));
-  Value keep = tl::BroadcastOp::create(builder, loc, bools, alive, 1);
   MaskQuery mask(builder.getContext(), op.getMaskAttr(), b, h,
                  getAsOpFoldResult(lq), getAsOpFoldResult(lk), op.getSymbols());
-  if (Value inMask = mask.emitPredicate(builder, loc, tileM, tileN, m0, n0))
-    keep = arith::AndIOp::create(builder, loc, keep, inMask);
+  Value keep =
+      keptRows(rows, mask.emitPredicate(builder, loc, tileM, tileN, m0, n0));
   Block block;
   addends.clear();
   if (failed(emitBlock(q, kTile, dO, vTile, rows, keep, /*inFull=*/Value(), n0,

@@ -57,6 +57,16 @@ Emitter::Statistics Emitter::loadStatistics(const Rows &lseRows,
   return rows;
 }
 
+Value Emitter::keptRows(const Statistics &rows, Value keep) {
+  auto type = cast<RankedTensorType>(rows.dead.getType());
+  Value all = arith::ConstantOp::create(builder, loc,
+                                        DenseElementsAttr::get(type, true));
+  Value alive = arith::XOrIOp::create(builder, loc, rows.dead, all);
+  Value kept = tl::BroadcastOp::create(
+      builder, loc, matrix(tileM, tileN, builder.getI1Type()), alive, 1);
+  return keep ? arith::AndIOp::create(builder, loc, keep, kept) : kept;
+}
+
 LogicalResult Emitter::emitBlock(Value q, Value k, Value dO, Value v,
                                  const Statistics &rows, Value keep,
                                  Value inFull, Value n0, Block &block) {
@@ -324,6 +334,8 @@ LogicalResult Emitter::emitColumns() {
     Value keep = mask.keepsAll()
                      ? Value()
                      : mask.emitPredicate(builder, loc, tileM, tileN, m0, n0);
+    if (rowsEndEarly && !op.getCaptures().empty())
+      keep = keptRows(rows, keep);
     Block block;
     bool needsDr = backward.getDK() || backward.getDQSum();
     if (failed(emitBlock(qTile, kTile, needsDr ? dOTile : Value(), vTile, rows,
