@@ -90,8 +90,9 @@ typedef enum fa_gradient {
  * combination of fa_gradient, has it:
  *   q, k, v, o, lse as for fa_build_attention, d_o like o, d_lse like lse (the
  *   gradient of lse), scale, q_lengths, k_lengths, softcap, window_left,
- *   window_right, delta like lse (a workspace), d_q_sum (a workspace of the
- *   shape of q in the type of lse), d_q, d_k, d_v like q, k, v.
+ *   window_right, delta like lse (a workspace), d_q_sum (a workspace in the
+ *   type of lse and the shape of q, rounded up to multiples of 8 rows and of 16
+ *   for the head size), d_q, d_k, d_v like q, k, v.
  * With d_q_sum, which FA_GRADIENT_Q and one of the others must accompany, the
  * scores are computed once for all gradients on a GPU, and d_q depends in its
  * last bits on the order of additions: faster, but not deterministic.

@@ -86,7 +86,7 @@ ProgramText::ProgramText(const fa_attention_spec &spec) : spec(spec) {
   };
   qk = matrix(spec.head_dim_qk, dtype);
   v = matrix(spec.head_dim_v, dtype);
-  sum = matrix(spec.head_dim_qk, acc);
+  sum = matrix(llvm::alignTo(spec.head_dim_qk, 16), acc);
   row = "memref<?x?x?x" + acc + ", strided<[?, ?, 1], offset: ?>>";
 
   // The key column n may be at most `right`, at least `left`; row m is aligned

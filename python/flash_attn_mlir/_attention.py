@@ -324,7 +324,8 @@ def _backward(operands, out, softmax_lse, dout, dlse, options, causal, wanted, c
         and not (options[-1] or lib.wants_determinism())
     )
     if has_sum:
-        workspaces.append(lib.empty(q.shape, lse_dtype, like)[1])
+        shape = (batch, -(-seqlen_q // 8) * 8, heads, -(-head_dim // 16) * 16)
+        workspaces.append(lib.empty(shape, lse_dtype, like)[1])
     key = (
         *(dtype, head_dim, head_dim, *flags, alignment, scale < 0.0, letters),
         *(dlse is not None, has_sum),

@@ -62,21 +62,52 @@ int64_t tl::rowAlignment(Value memref) {
 
 namespace {
 
+/// Columns of the blocks of 8 rows within which shuffled memory is permuted: a
+/// line of memory, where warps that share rows hold whole blocks all the same.
+static int64_t shuffledColumns(MemRefType memory) {
+  return memory.getDimSize(1) % 64 == 0 ? 32 : 16;
+}
+
+/// Whether each warp holds such blocks of a tile as products accumulate them.
+static bool holdsBlocks(FragmentAttr layout, int64_t columns) {
+  auto has = [](FragmentAttr::Mode mode, int64_t dim, int64_t stride) {
+    return mode.dim == dim && mode.stride == stride;
+  };
+  SmallVector<FragmentAttr::Mode> lanes = layout.laneModes(),
+                                  regs = layout.regModes();
+  return lanes.size() == 2 && has(lanes[0], 1, 2) && has(lanes[1], 0, 1) &&
+         regs.size() >= 3 && has(regs[0], 1, 1) && has(regs[1], 0, 8) &&
+         has(regs[2], 1, 8) && regs[2].extent * 8 % columns == 0 &&
+         llvm::all_of(layout.warpModes(), [&](FragmentAttr::Mode mode) {
+           return mode.stride % (mode.dim == 0 ? 8 : columns) == 0;
+         });
+}
+
 /// The places in memory of the registers of a tile.
+///
+/// When shuffled, the 32 elements that a register holds in a warp, columns
+/// 8 j + 2 t + p of rows g (t = lane % 4, g = lane / 4), follow each other in
+/// memory: as number 2 j + p of their block.
 class Access {
 public:
   Access(OpBuilder &builder, Location loc, KernelContext &kernel,
          const Team &team, FragmentAttr layout, RankedTensorType tile,
          Value memref, ValueRange offsets,
-         std::optional<ArrayRef<int64_t>> order)
+         std::optional<ArrayRef<int64_t>> order, bool isShuffled = false)
       : builder(builder), loc(loc), layout(layout), memref(memref) {
     auto type = cast<MemRefType>(memref.getType());
+    if (isShuffled)
+      blockColumns = shuffledColumns(type);
+    SmallVector<Value> places;
+    for (int64_t dim = 0; dim < tile.getRank(); ++dim)
+      places.push_back(threadOffset(builder, loc, kernel, team, layout, dim));
+    if (isShuffled)
+      shuffle(places[0], places[1]);
     for (int64_t dim = 0; dim < tile.getRank(); ++dim) {
       int64_t memDim = order ? (*order)[dim] : dim;
       memDims.push_back(memDim);
       Value base = arith::IndexCastOp::create(
-          builder, loc, builder.getIndexType(),
-          threadOffset(builder, loc, kernel, team, layout, dim));
+          builder, loc, builder.getIndexType(), places[dim]);
       bases.push_back(
           arith::AddIOp::create(builder, loc, offsets[memDim], base));
       // Constant offset and static extent: nothing to check at run time.
@@ -92,6 +123,12 @@ public:
   /// Index of register `reg` along tile dimension `dim`.
   Value index(int64_t reg, int64_t dim) {
     int64_t offset = layout.registerOffset(reg, dim);
+    if (blockColumns) {
+      int64_t column = layout.registerOffset(reg, 1);
+      int64_t number = column % blockColumns / 8 * 2 + column % 2;
+      offset = dim == 1 ? column / blockColumns * blockColumns
+                        : offset + number * 32 / blockColumns;
+    }
     if (offset == 0)
       return bases[dim];
     return arith::AddIOp::create(
@@ -128,10 +165,36 @@ public:
   bool checks(int64_t dim) { return bool(extents[dim]); }
 
 private:
+  void shuffle(Value &row, Value &column) {
+    auto constant = [&](int64_t value) {
+      return constantI32(builder, loc, value);
+    };
+    auto bits = [&](Value value, int64_t mask, int64_t shift) -> Value {
+      value = arith::AndIOp::create(builder, loc, value, constant(mask));
+      return arith::ShRUIOp::create(builder, loc, value, constant(shift));
+    };
+    auto sum = [&](std::initializer_list<Value> values) {
+      Value result;
+      for (Value value : values)
+        result = result
+                     ? Value(arith::AddIOp::create(builder, loc, result, value))
+                     : value;
+      return result;
+    };
+    // The lane's place among the 32 elements.
+    Value place =
+        arith::ShLIOp::create(builder, loc, bits(row, 7, 0), constant(2));
+    place = sum({place, bits(column, 6, 1)});
+    row = sum({bits(row, ~7, 0), bits(place, 31, llvm::Log2_64(blockColumns))});
+    column =
+        sum({bits(column, -blockColumns, 0), bits(place, blockColumns - 1, 0)});
+  }
+
   OpBuilder &builder;
   Location loc;
   FragmentAttr layout;
   Value memref;
+  int64_t blockColumns = 0; // of shuffled memory
   SmallVector<int64_t> memDims;
   SmallVector<Value> bases, extents;
 };
@@ -160,12 +223,17 @@ struct LoadPattern : OpConversionPattern<LoadOp> {
     auto type = cast<RankedTensorType>(op.getResult().getType());
     FragmentAttr layout = layoutOf(type);
     Value source = op.getSource();
+    if (op.getShuffled() &&
+        !holdsBlocks(layout, shuffledColumns(op.getSource().getType())))
+      return op.emitError("is shuffled, which this layout has no form for: ")
+             << layout;
     Access access(rewriter, loc, kernel, kernel.teamOf(op), layout, type,
-                  source, op.getOffsets(), op.getOrder());
+                  source, op.getOffsets(), op.getOrder(), op.getShuffled());
     Value zero = arith::ConstantOp::create(
         rewriter, loc, rewriter.getZeroAttr(type.getElementType()));
     int64_t width =
-        holdsPairs(access, layout, type, source, op.getOffsets(), op.getOrder())
+        !op.getShuffled() && holdsPairs(access, layout, type, source,
+                                        op.getOffsets(), op.getOrder())
             ? 2
             : 1;
     SmallVector<Value> results;
@@ -290,13 +358,21 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     Value dest = op.getDest();
     const Team &team = kernel.teamOf(op);
     int64_t rank = type.getRank();
+    bool isShuffled = false;
+    if constexpr (add)
+      isShuffled = op.getShuffled();
+    if (isShuffled &&
+        !holdsBlocks(layout, shuffledColumns(op.getDest().getType())))
+      return op.emitError("is shuffled, which this layout has no form for: ")
+             << layout;
     Access access(rewriter, loc, kernel, team, layout, type, dest,
-                  op.getOffsets(), op.getOrder());
+                  op.getOffsets(), op.getOrder(), isShuffled);
 
     // Threads that hold copies of the same element: one of them stores.
     Value owner = ownsElements(rewriter, loc, kernel, team, layout);
 
-    bool pairs = holdsPairs(access, layout, type, dest, op.getOffsets(),
+    bool pairs = !isShuffled &&
+                 holdsPairs(access, layout, type, dest, op.getOffsets(),
                             op.getOrder()) &&
                  (!add || hasVectorReduction());
     int64_t width = pairs ? 2 : 1;

@@ -13,7 +13,14 @@ namespace mlir::fa {
 class BackwardEmitter : protected WindowEmitter {
 public:
   BackwardEmitter(AttentionBackwardOp op, ScheduleAttr schedule)
-      : WindowEmitter(op, schedule), backward(op), schedule(schedule) {}
+      : WindowEmitter(op, schedule), backward(op), schedule(schedule) {
+    // Teams of warps that share the rows of d_q hold some of its columns each:
+    // 16, or as many as wgmma's 128 bytes of a factor in shared memory.
+    tl::PlanAttr plan = schedule.getPlan();
+    int64_t sharers = plan.getTeams() / plan.getTeamsAlong(tileM);
+    if (op.getDQSum() && sharers > 1 && plan.getMma() != "vector")
+      headMultiple = sharers * (plan.getMma() == "wgmma" ? 64 : 16);
+  }
 
   LogicalResult run();
 

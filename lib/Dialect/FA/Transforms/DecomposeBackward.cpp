@@ -305,6 +305,11 @@ void Backward::run() {
   if (Value sum = op.getDQSum()) {
     if (!op.getDeltaKnown())
       linalg::FillOp::create(builder, loc, zero, sum);
+    // Without what fills it up.
+    auto sizes = memref::getMixedSizes(builder, loc, op.getQ());
+    SmallVector<OpFoldResult> zeros(sizes.size(), builder.getIndexAttr(0)),
+        ones(sizes.size(), builder.getIndexAttr(1));
+    sum = memref::SubViewOp::create(builder, loc, sum, zeros, sizes, ones);
     if (addsToSum)
       sumOver(op.Q, sum, dr, op.K, op.getK());
     if (Value gradient = op.getDQ())

@@ -177,6 +177,7 @@ void Emitter::emitConversion() {
   Rows sum = rowsOf(backward.getDQSum(), qMap);
   Rows dQ = rowsOf(backward.getDQ(), qMap);
   Value tile = load(sum.memref, qMap, AttentionSpace::M, sum.offset, tileM, d);
+  tile.getDefiningOp<tl::LoadOp>().setShuffled(true);
   Value dead = deadRows(loadVector(rowsOf(op.getLse(), lseMap)));
   storeGradient(tile, dead, op.getScale(), dQ.memref, qMap, AttentionSpace::M,
                 dQ.offset);
@@ -341,24 +342,27 @@ LogicalResult Emitter::emitColumns() {
     if (failed(emitBlock(qTile, kTile, needsDr ? dOTile : Value(), vTile, rows,
                          keep, /*inFull=*/Value(), n0, block)))
       return failure();
+    // By the order of their last uses: probabilities and d_o, then q.
+    Value nextDK, nextDV;
+    ValueRange sums = loop.getRegionIterArgs();
+    if (backward.getDV())
+      nextDV = contract(narrow(block.p), dOTile, sums.back(),
+                        /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
     if (Value dQSum = backward.getDQSum()) {
-      Value view = rowsView(dQSum, op.getMap(AttentionSpace::Q), sumMap);
+      // All rows, with those that fill its last block.
+      Value view = headOf(dQSum, op.getMap(AttentionSpace::Q), head, sumMap);
       Value dQ = contract(narrow(block.dr), kTile,
                           constant(matrix(tileM, d, accType), 0.0),
                           /*rhsIsTransposed=*/false);
       accumulate(dQ, view, sumMap, AttentionSpace::M, m0);
     }
-    SmallVector<Value> next;
     if (backward.getDK())
-      next.push_back(contract(narrow(block.dr), qTile,
-                              loop.getRegionIterArgs()[next.size()],
-                              /*rhsIsTransposed=*/false,
-                              /*lhsIsTransposed=*/true));
-    if (backward.getDV())
-      next.push_back(contract(narrow(block.p), dOTile,
-                              loop.getRegionIterArgs()[next.size()],
-                              /*rhsIsTransposed=*/false,
-                              /*lhsIsTransposed=*/true));
+      nextDK = contract(narrow(block.dr), qTile, sums.front(),
+                        /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
+    SmallVector<Value> next;
+    for (Value sum : {nextDK, nextDV})
+      if (sum)
+        next.push_back(sum);
     scf::YieldOp::create(builder, loc, next);
   }
   h = firstHead;

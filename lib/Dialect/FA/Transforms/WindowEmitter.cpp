@@ -260,7 +260,7 @@ Value WindowEmitter::load(Value memref, AffineMap map, unsigned rowDim,
 }
 
 template <typename OpTy>
-void WindowEmitter::write(Value tile, Value memref, AffineMap map,
+OpTy WindowEmitter::write(Value tile, Value memref, AffineMap map,
                           unsigned rowDim, Value rowOffset) {
   unsigned rowPos = map.getResult(0).isFunctionOfDim(rowDim) ? 0 : 1;
   Value zero = index(0);
@@ -269,7 +269,7 @@ void WindowEmitter::write(Value tile, Value memref, AffineMap map,
   DenseI64ArrayAttr order;
   if (rowPos == 1)
     order = builder.getDenseI64ArrayAttr({1, 0});
-  OpTy::create(builder, loc, tile, memref, offsets, order);
+  return OpTy::create(builder, loc, tile, memref, offsets, order);
 }
 
 void WindowEmitter::store(Value tile, Value memref, AffineMap map,
@@ -279,7 +279,8 @@ void WindowEmitter::store(Value tile, Value memref, AffineMap map,
 
 void WindowEmitter::accumulate(Value tile, Value memref, AffineMap map,
                                unsigned rowDim, Value rowOffset) {
-  write<tl::AccumulateOp>(tile, memref, map, rowDim, rowOffset);
+  write<tl::AccumulateOp>(tile, memref, map, rowDim, rowOffset)
+      .setShuffled(true);
 }
 
 Value WindowEmitter::loadVector(const Rows &rows) {

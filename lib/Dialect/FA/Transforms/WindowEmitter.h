@@ -71,7 +71,7 @@ protected:
              int64_t rows, int64_t columns);
   void store(Value tile, Value memref, AffineMap map, unsigned rowDim,
              Value rowOffset);
-  /// Adds `tile` to what is there.
+  /// Adds `tile` to shuffled memory.
   void accumulate(Value tile, Value memref, AffineMap map, unsigned rowDim,
                   Value rowOffset);
   Value loadVector(const Rows &rows);
@@ -148,7 +148,7 @@ private:
     unsigned pos = 0;
   };
   template <typename OpTy>
-  void write(Value tile, Value memref, AffineMap map, unsigned rowDim,
+  OpTy write(Value tile, Value memref, AffineMap map, unsigned rowDim,
              Value rowOffset);
   PartOf partOf(Value window, AffineMap map, AttentionSpace::Dim dim);
 

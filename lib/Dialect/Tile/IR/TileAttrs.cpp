@@ -10,6 +10,15 @@ using namespace mlir::tl;
 // PlanAttr
 //===----------------------------------------------------------------------===//
 
+int64_t PlanAttr::getTeamSize() const { return getMma() == "wgmma" ? 4 : 1; }
+
+int64_t PlanAttr::getTeamsAlong(int64_t rows) const {
+  int64_t teams = getTeams(), along = teams;
+  while (along > 1 && (teams % along || rows % (16 * getTeamSize() * along)))
+    --along;
+  return along;
+}
+
 LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                StringAttr chip, StringAttr mma, StringAttr copy,
                                int64_t warps, int64_t producers,

@@ -256,6 +256,7 @@ def FA_AttentionBackwardOp : FA_Op<"attention_backward",
       scores of a block of keys then serve all three gradients. With it an
       operation sets it to 0, unless delta_known; adds `sum dr * k` to it, if it
       computes d_k or d_v; and if it computes d_q, that is `scale * d_q_sum`.
+      Where in this memory an element lies is up to the target.
     - `capture_grads`: the positions of the captures that have gradients, in
       increasing order, one for each of `d_captures`. A gradient has the shape of
       its capture (rank 0 for a scalar) and the accumulator type.
@@ -275,8 +276,7 @@ def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     Constraints: C1 to C14 of `fa.attention`, and
 
     - C16 `gradients`: d_o has the shape of o and its element type or the
-      accumulator type, d_q, d_k, d_v likewise of q, k, v. d_q_sum is a memref
-      of the shape of q in the accumulator type.
+      accumulator type, d_q, d_k, d_v likewise of q, k, v.
     - C17 `rows`: delta and d_lse have shape and element type of lse.
     - C18 `delta-known`: o is present, unless delta_known; then o and d_lse are
       absent.
@@ -287,6 +287,8 @@ def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     - C21 `derivative-region`: arguments (acc, index × 4, captures..., acc);
       yields dr and the gradients described above; pure operations and
       `fa.accumulate` only; none without a score region.
+    - C22 `d-q-sum`: d_q_sum is a memref of the accumulator type that has q's
+      extents, filled up to a multiple of 8 in m and of 16 in d.
 
     Example, with a learnable bias:
 

@@ -73,6 +73,14 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
       "int64_t":$stages);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// Warps that share an instruction of products.
+    int64_t getTeamSize() const;
+    /// As many teams as have rows of their own in a product of `rows` rows
+    /// split them; the others share the columns.
+    int64_t getTeamsAlong(int64_t rows) const;
+    int64_t getTeams() const { return getWarps() / getTeamSize(); }
+  }];
 }
 
 def Tile_FragmentAttr : Tile_Attr<"Fragment", "frag"> {
@@ -179,7 +187,8 @@ def Tile_LoadOp : Tile_Op<"load", [MemoryEffects<[MemRead]>]> {
     Element `x` of the result is `source[offsets + x]`, or zero where that is
     outside the source. The rank of source, offsets and result is the same.
     `order` permutes: result dimension `i` runs along source dimension
-    `order[i]` (identity when absent).
+    `order[i]` (identity when absent). `shuffled`: of memory that
+    `tile.accumulate` with this attribute has written.
 
     ```mlir
     %t = tile.load %k[%n0, %c0] : memref<?x64xf16, strided<[?, 1], offset: ?>>
@@ -187,10 +196,12 @@ def Tile_LoadOp : Tile_Op<"load", [MemoryEffects<[MemRead]>]> {
     ```
   }];
   let arguments = (ins AnyStridedMemRef:$source, Variadic<Index>:$offsets,
-                       OptionalAttr<DenseI64ArrayAttr>:$order);
+                       OptionalAttr<DenseI64ArrayAttr>:$order,
+                       UnitAttr:$shuffled);
   let results = (outs Tile_Tile:$result);
   let assemblyFormat = [{
-    $source `[` $offsets `]` (`order` $order^)? attr-dict
+    $source `[` $offsets `]` (`order` $order^)? (`shuffled` $shuffled^)?
+    attr-dict
     `:` type($source) `->` type($result)
   }];
   let hasVerifier = 1;
@@ -227,6 +238,12 @@ def Tile_AccumulateOp : Tile_Op<"accumulate",
     order, and so the rounding of the sum, is not specified. Nothing in the same
     grid may read what it accumulates. `order` as in `tile.store`.
 
+    With `shuffled`, the target chooses where in its block of 8 rows and 16 or 32
+    columns an element lies, so that threads that add at the same time add to
+    neighbours. Only a `tile.load` with `shuffled` finds it again. The extents of
+    the memory are multiples of 8 and 16, the offsets of 8 and 32; there is no
+    `order`.
+
     ```mlir
     tile.accumulate %t, %sum[%m0, %c0] : tensor<64x64xf32>,
         memref<?x64xf32, strided<[?, 1], offset: ?>>
@@ -234,10 +251,11 @@ def Tile_AccumulateOp : Tile_Op<"accumulate",
   }];
   let arguments = (ins StaticShapeTensorOf<[F32, F64]>:$value,
                        AnyStridedMemRef:$dest, Variadic<Index>:$offsets,
-                       OptionalAttr<DenseI64ArrayAttr>:$order);
+                       OptionalAttr<DenseI64ArrayAttr>:$order,
+                       UnitAttr:$shuffled);
   let assemblyFormat = [{
-    $value `,` $dest `[` $offsets `]` (`order` $order^)? attr-dict
-    `:` type($value) `,` type($dest)
+    $value `,` $dest `[` $offsets `]` (`order` $order^)?
+    (`shuffled` $shuffled^)? attr-dict `:` type($value) `,` type($dest)
   }];
   let hasVerifier = 1;
 }

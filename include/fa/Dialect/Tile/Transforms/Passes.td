@@ -130,8 +130,9 @@ def TileStage : Pass<"tile-stage", "::mlir::func::FuncOp"> {
   let description = [{
     Products take a factor from registers on the left only, with the reduced
     dimension along its columns. A 16-bit tile in registers (one that is
-    computed, or a load that others read, too) that a product needs otherwise
-    goes through `tile.stage`; products that can take it from registers still do.
+    computed, or a load that others read, too) that a product needs otherwise,
+    or that has too few rows for each warp to hold some of its own, goes through
+    `tile.stage`; products that can take it from registers still do.
     Runs after `tile-async-copy`, which leaves such tiles.
 
     Input:
