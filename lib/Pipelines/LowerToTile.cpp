@@ -17,7 +17,7 @@ void fa::buildLowerToTilePipeline(OpPassManager &manager, StringRef chip,
   // Beyond this, the accumulators of both gradients are more registers than a
   // thread has.
   if (chip != "cpu")
-    split.maxHeadSizes = 256;
+    split.maxHeadSizes = getenv("MH") ? atoi(getenv("MH")) : 256;
   manager.addNestedPass<func::FuncOp>(createFASplitBackward(split));
   FASelectScheduleOptions options;
   options.chip = chip.str();

@@ -78,15 +78,19 @@ ProgramText::ProgramText(const fa_attention_spec &spec) : spec(spec) {
   static const char *const names[] = {"f16", "bf16", "f32", "f64"};
   std::string dtype = names[spec.dtype];
   acc = spec.dtype == FA_F64 ? "f64" : "f32";
-  auto matrix = [&](int size, StringRef element) {
+  auto matrix = [&](int size) {
     return llvm::formatv(
                "memref<?x?x?x{0}x{1}, strided<[?, ?, ?, 1], offset: ?>>", size,
-               element)
+               dtype)
         .str();
   };
-  qk = matrix(spec.head_dim_qk, dtype);
-  v = matrix(spec.head_dim_v, dtype);
-  sum = matrix(llvm::alignTo(spec.head_dim_qk, 16), acc);
+  qk = matrix(spec.head_dim_qk);
+  v = matrix(spec.head_dim_v);
+  // The rows of a head follow each other: constant distances of what is added.
+  sum =
+      llvm::formatv("memref<?x?x?x{0}x{1}, strided<[?, {0}, ?, 1], offset: ?>>",
+                    llvm::alignTo(spec.head_dim_qk, 16), acc)
+          .str();
   row = "memref<?x?x?x" + acc + ", strided<[?, ?, 1], offset: ?>>";
 
   // The key column n may be at most `right`, at least `left`; row m is aligned

@@ -324,8 +324,8 @@ def _backward(operands, out, softmax_lse, dout, dlse, options, causal, wanted, c
         and not (options[-1] or lib.wants_determinism())
     )
     if has_sum:
-        shape = (batch, -(-seqlen_q // 8) * 8, heads, -(-head_dim // 16) * 16)
-        workspaces.append(lib.empty(shape, lse_dtype, like)[1])
+        shape = (batch, heads, -(-seqlen_q // 8) * 8, -(-head_dim // 16) * 16)
+        workspaces.append(lib.empty(shape, lse_dtype, like)[1].swap(1, 2))
     key = (
         *(dtype, head_dim, head_dim, *flags, alignment, scale < 0.0, letters),
         *(dlse is not None, has_sum),

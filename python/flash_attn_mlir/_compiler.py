@@ -248,8 +248,9 @@ def compile(
     [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq);
     with backward: q, k, v, o, lse, d_o, [d_lse], scale, [q_lengths, k_lengths],
     [softcap], [window_left], [window_right], delta (a workspace like lse), [d_q_sum]
-    (a workspace of lse's type and q's shape, with Sq rounded up to a multiple of 8
-    and D to one of 16), [d_q], [d_k], [d_v].
+    (a workspace of lse's type and q's shape, with Sq rounded up to a multiple of 8 and
+    D to one of 16; consecutive rows of a head are neighbours in memory), [d_q],
+    [d_k], [d_v].
 
     `chip` is "cpu", "sm_80" or "sm_90a" (default: that of this machine's device,
     else "cpu"); `schedule` the text of a `#fa.schedule`; `ptxas` its path, or

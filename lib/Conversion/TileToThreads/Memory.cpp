@@ -10,6 +10,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include <map>
 #include <numeric>
 
 using namespace mlir;
@@ -120,15 +121,21 @@ public:
     }
   }
 
+  /// How far register `reg` is from the thread's first place along `dim`.
+  int64_t distance(int64_t reg, int64_t dim) {
+    int64_t offset = layout.registerOffset(reg, dim);
+    if (!blockColumns)
+      return offset;
+    int64_t column = layout.registerOffset(reg, 1);
+    if (dim == 1)
+      return column / blockColumns * blockColumns;
+    int64_t number = column % blockColumns / 8 * 2 + column % 2;
+    return offset + number * 32 / blockColumns;
+  }
+
   /// Index of register `reg` along tile dimension `dim`.
   Value index(int64_t reg, int64_t dim) {
-    int64_t offset = layout.registerOffset(reg, dim);
-    if (blockColumns) {
-      int64_t column = layout.registerOffset(reg, 1);
-      int64_t number = column % blockColumns / 8 * 2 + column % 2;
-      offset = dim == 1 ? column / blockColumns * blockColumns
-                        : offset + number * 32 / blockColumns;
-    }
+    int64_t offset = distance(reg, dim);
     if (offset == 0)
       return bases[dim];
     return arith::AddIOp::create(
@@ -142,6 +149,32 @@ public:
     for (auto [dim, memDim] : llvm::enumerate(memDims))
       result[memDim] = index(reg, dim);
     return result;
+  }
+
+  /// Address of register `reg`: a constant away from others, as far as strides
+  /// are constants, which instructions add for free. What it computes stands at
+  /// the builder's place, also for later calls.
+  Value pointer(int64_t reg) {
+    auto type = cast<MemRefType>(memref.getType());
+    SmallVector<int64_t> strides, key;
+    int64_t start, constant = 0;
+    (void)type.getStridesAndOffset(strides, start);
+    SmallVector<Value> at(memDims.size());
+    for (auto [dim, memDim] : llvm::enumerate(memDims)) {
+      bool isDynamic = ShapedType::isDynamic(strides[memDim]);
+      at[memDim] = isDynamic ? index(reg, dim) : bases[dim];
+      key.push_back(isDynamic ? distance(reg, dim) : 0);
+      if (!isDynamic)
+        constant += distance(reg, dim) * strides[memDim];
+    }
+    Value &base = pointers[key];
+    if (!base)
+      base = globalPointer(builder, loc, memref, at);
+    if (constant == 0)
+      return base;
+    return LLVM::GEPOp::create(builder, loc, base.getType(),
+                               type.getElementType(), base,
+                               ArrayRef<LLVM::GEPArg>{int32_t(constant)});
   }
 
   /// Whether register `reg` is inside, looking at dimensions [first, end);
@@ -195,6 +228,7 @@ private:
   FragmentAttr layout;
   Value memref;
   int64_t blockColumns = 0; // of shuffled memory
+  std::map<SmallVector<int64_t>, Value> pointers;
   SmallVector<int64_t> memDims;
   SmallVector<Value> bases, extents;
 };
@@ -239,12 +273,12 @@ struct LoadPattern : OpConversionPattern<LoadOp> {
     SmallVector<Value> results;
     for (int64_t reg = 0, e = layout.numRegisters(); reg < e; reg += width) {
       SmallVector<Value> indices = access.indices(reg);
+      Value pointer = width == 1 ? Value() : access.pointer(reg);
       auto loaded = [&](OpBuilder &builder) -> SmallVector<Value> {
         if (width == 1)
           return {memref::LoadOp::create(builder, loc, source, indices)};
         Value pair = LLVM::LoadOp::create(
-            builder, loc, VectorType::get(2, type.getElementType()),
-            globalPointer(builder, loc, source, indices),
+            builder, loc, VectorType::get(2, type.getElementType()), pointer,
             type.getElementTypeBitWidth() / 4);
         return {vector::ExtractOp::create(builder, loc, pair, 0),
                 vector::ExtractOp::create(builder, loc, pair, 1)};
@@ -387,28 +421,29 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
       rows[row].push_back(reg);
     }
     for (int64_t row : order) {
+      DenseMap<int64_t, Value> pointers;
+      if (add || pairs)
+        for (int64_t reg : rows[row])
+          pointers[reg] = access.pointer(reg);
       OpBuilder::InsertionGuard guard(rewriter);
       guarded(rewriter, loc, owner);
       guarded(rewriter, loc, access.inside(rows[row].front(), 0, 1));
       for (int64_t reg : rows[row]) {
         OpBuilder::InsertionGuard inner(rewriter);
         guarded(rewriter, loc, access.inside(reg, 1, rank));
-        SmallVector<Value> indices = access.indices(reg);
         if (add) {
-          Value pointer = globalPointer(rewriter, loc, dest, indices);
-          ptx::reduceAdd(rewriter, loc, pointer,
+          ptx::reduceAdd(rewriter, loc, pointers[reg],
                          adaptor.getValue().slice(reg, width));
         } else if (pairs) {
           auto pairType = VectorType::get(2, type.getElementType());
           Value pair = vector::FromElementsOp::create(
               rewriter, loc, pairType,
               ValueRange{adaptor.getValue()[reg], adaptor.getValue()[reg + 1]});
-          Value pointer = globalPointer(rewriter, loc, dest, indices);
-          LLVM::StoreOp::create(rewriter, loc, pair, pointer,
+          LLVM::StoreOp::create(rewriter, loc, pair, pointers[reg],
                                 type.getElementTypeBitWidth() / 4);
         } else {
           memref::StoreOp::create(rewriter, loc, adaptor.getValue()[reg], dest,
-                                  indices);
+                                  access.indices(reg));
         }
       }
     }

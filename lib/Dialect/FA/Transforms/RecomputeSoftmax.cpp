@@ -73,6 +73,10 @@ LogicalResult Emitter::emitBlock(Value q, Value k, Value dO, Value v,
   bool hasRegion = !op.getScore().empty();
   Value log2e = arith::ConstantOp::create(
       builder, loc, builder.getFloatAttr(accType, kLog2E));
+  // First, so that v's, or d_o's, slot of shared memory is free early.
+  Value dp;
+  if (dO)
+    dp = contract(dO, v, constant(scoreType(), 0.0), /*rhsIsTransposed=*/true);
   Value raw = contract(q, k, constant(scoreType(), 0.0),
                        /*rhsIsTransposed=*/true);
   Value scores = raw, factor;
@@ -101,8 +105,6 @@ LogicalResult Emitter::emitBlock(Value q, Value k, Value dO, Value v,
   block.p = masked(math::Exp2Op::create(builder, loc, exponent));
   if (!dO)
     return success();
-  Value dp = contract(dO, v, constant(scoreType(), 0.0),
-                      /*rhsIsTransposed=*/true);
   Value difference =
       arith::SubFOp::create(builder, loc, dp, alongColumns(rows.delta, tileN));
   // Selected, not multiplied, where p is 0: dp may be NaN there.
@@ -348,6 +350,9 @@ LogicalResult Emitter::emitColumns() {
     if (backward.getDV())
       nextDV = contract(narrow(block.p), dOTile, sums.back(),
                         /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
+    if (backward.getDK())
+      nextDK = contract(narrow(block.dr), qTile, sums.front(),
+                        /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
     if (Value dQSum = backward.getDQSum()) {
       // All rows, with those that fill its last block.
       Value view = headOf(dQSum, op.getMap(AttentionSpace::Q), head, sumMap);
@@ -356,9 +361,6 @@ LogicalResult Emitter::emitColumns() {
                           /*rhsIsTransposed=*/false);
       accumulate(dQ, view, sumMap, AttentionSpace::M, m0);
     }
-    if (backward.getDK())
-      nextDK = contract(narrow(block.dr), qTile, sums.front(),
-                        /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
     SmallVector<Value> next;
     for (Value sum : {nextDK, nextDV})
       if (sum)

@@ -171,7 +171,7 @@ def TilePipeline : Pass<"tile-pipeline", "::mlir::func::FuncOp"> {
   let summary = "Start copies ahead of their use in the same threads";
   let description = [{
     For programs without producer warps. A slot that was released may be filled
-    again after the next `tile.consume`, which is a barrier; the pass moves each
+    again after the next `tile.consume` or `tile.stage`, which are barriers; the pass moves each
     `tile.produce` there, as many fills ahead as the pipe has slots free at that
     point, puts the first fills before the loop, and counts for each
     `tile.consume` how many younger fills may be `pending`. A pipe that cannot
