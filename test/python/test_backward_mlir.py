@@ -537,3 +537,48 @@ def test_capture_gradients_are_deterministic(target, kind):
     assert np.abs(first).max() > 0
     for seed in (4, 6):
         np.testing.assert_array_equal(run(seed).view(np.uint8), first.view(np.uint8))
+
+
+@every_target
+def test_nonfinite_values_that_are_not_kept(target, rng):
+    """What fa-recompute-softmax promises: NaN in blocks that the mask drops reaches
+    nothing, NaN in v and d_o only what keeps it (and d_v of the blocks that do)."""
+    runner, chip, *rest = target.split("-")
+    if runner == "cpu":
+        rest, chip = [chip, *rest], "cpu"
+    dtype, alignment = rest
+    kind, acc = DTYPES[dtype], np.float64 if dtype == "f64" else np.float32
+    program = Program(dtype, mask=CAUSAL, alignment=int(alignment))
+    size, row, key = 300, 20, 280
+    shape = (1, size, 1, 32)
+    clean = [rng.standard_normal(shape).astype(kind) for _ in range(4)]
+    o, lse, _ = attention(*clean[:3], mask=band(size, size, True))
+
+    def gradients(q, k, v, d_o):
+        outs = [np.full(shape, np.nan, kind) for _ in range(3)]
+        delta = np.full(lse.shape, np.nan, acc)
+        run_kernel(
+            runner,
+            chip,
+            backward_text(program, ("d_q", "d_k", "d_v"), False),
+            [q, k, v, lse.astype(acc), d_o, o.astype(kind), float(32**-0.5), delta, *outs],
+            int(rng.integers(1 << 30)),
+        )
+        return outs
+
+    def spoiled(number, position):
+        arrays = [x.copy() for x in clean]
+        arrays[number][:, position] = np.nan
+        return gradients(*arrays)
+
+    # Blocks have at most 128 rows and keys: row 255 is in none with key 280.
+    expected = gradients(*clean)
+    d_q, d_k, d_v = spoiled(1, key)
+    np.testing.assert_array_equal(d_q[:, :256], expected[0][:, :256])
+    d_q, d_k, d_v = spoiled(2, key)
+    np.testing.assert_array_equal(d_q[:, :key], expected[0][:, :key])
+    d_q, d_k, d_v = spoiled(3, row)
+    others = np.arange(size) != row
+    np.testing.assert_array_equal(d_q[:, others], expected[0][:, others])
+    np.testing.assert_array_equal(d_k[:, row + 1 :], expected[1][:, row + 1 :])
+    np.testing.assert_array_equal(d_v[:, 128:], expected[2][:, 128:])
