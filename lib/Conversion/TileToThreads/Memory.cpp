@@ -233,6 +233,8 @@ private:
   SmallVector<Value> bases, extents;
 };
 
+} // namespace
+
 /// Whether registers 2 i and 2 i + 1 of a thread are neighbours in a row of
 /// `memref`, aligned to both and inside of it together.
 static bool holdsPairs(Access &access, FragmentAttr layout,
@@ -245,6 +247,45 @@ static bool holdsPairs(Access &access, FragmentAttr layout,
          !access.checks(1) &&
          getConstantIntValue(offsets[1]).value_or(1) % 2 == 0;
 }
+
+/// Moves the builder into a branch on `condition`, if there is one.
+static void guarded(OpBuilder &builder, Location loc, Value condition) {
+  if (!condition)
+    return;
+  auto branch = scf::IfOp::create(builder, loc, condition, false);
+  builder.setInsertionPointToStart(branch.thenBlock());
+}
+
+/// Whether all replicated lane and warp digits of this thread are zero; null
+/// when nothing is replicated.
+static Value ownsElements(OpBuilder &builder, Location loc,
+                          KernelContext &kernel, const Team &team,
+                          FragmentAttr layout) {
+  Value result;
+  auto check = [&](Value index, ArrayRef<FragmentAttr::Mode> modes) {
+    int64_t below = 1;
+    for (const FragmentAttr::Mode &mode : modes) {
+      if (mode.stride == 0 && mode.extent > 1) {
+        Value digit = arith::DivUIOp::create(builder, loc, index,
+                                             constantI32(builder, loc, below));
+        digit = arith::RemUIOp::create(builder, loc, digit,
+                                       constantI32(builder, loc, mode.extent));
+        Value zero =
+            arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, digit,
+                                  constantI32(builder, loc, 0));
+        result = result
+                     ? Value(arith::AndIOp::create(builder, loc, result, zero))
+                     : zero;
+      }
+      below *= mode.extent;
+    }
+  };
+  check(kernel.lane, layout.laneModes());
+  check(team.warp, layout.warpModes());
+  return result;
+}
+
+namespace {
 
 struct LoadPattern : OpConversionPattern<LoadOp> {
   LoadPattern(const TypeConverter &converter, MLIRContext *context,
@@ -334,43 +375,6 @@ struct GatherPattern : OpConversionPattern<GatherOp> {
     return success();
   }
 };
-
-/// Moves the builder into a branch on `condition`, if there is one.
-static void guarded(OpBuilder &builder, Location loc, Value condition) {
-  if (!condition)
-    return;
-  auto branch = scf::IfOp::create(builder, loc, condition, false);
-  builder.setInsertionPointToStart(branch.thenBlock());
-}
-
-/// Whether all replicated lane and warp digits of this thread are zero; null
-/// when nothing is replicated.
-static Value ownsElements(OpBuilder &builder, Location loc,
-                          KernelContext &kernel, const Team &team,
-                          FragmentAttr layout) {
-  Value result;
-  auto check = [&](Value index, ArrayRef<FragmentAttr::Mode> modes) {
-    int64_t below = 1;
-    for (const FragmentAttr::Mode &mode : modes) {
-      if (mode.stride == 0 && mode.extent > 1) {
-        Value digit = arith::DivUIOp::create(builder, loc, index,
-                                             constantI32(builder, loc, below));
-        digit = arith::RemUIOp::create(builder, loc, digit,
-                                       constantI32(builder, loc, mode.extent));
-        Value zero =
-            arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, digit,
-                                  constantI32(builder, loc, 0));
-        result = result
-                     ? Value(arith::AndIOp::create(builder, loc, result, zero))
-                     : zero;
-      }
-      below *= mode.extent;
-    }
-  };
-  check(kernel.lane, layout.laneModes());
-  check(team.warp, layout.warpModes());
-  return result;
-}
 
 /// tile.store and tile.accumulate.
 template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
@@ -494,7 +498,8 @@ struct StagePattern : OpConversionPattern<StageOp> {
     Value start = arith::AddIOp::create(rewriter, loc, rowBytes,
                                         constant(*op.getOffset()));
     DenseMap<int64_t, Value> places; // of the columns of a register
-    synchronize(rewriter, loc, team);
+    if (!op.getUnread())
+      synchronize(rewriter, loc, team);
     // Threads that hold copies of the same element: one of them stores.
     OpBuilder::InsertPoint after;
     if (Value owner = ownsElements(rewriter, loc, kernel, team, layout)) {

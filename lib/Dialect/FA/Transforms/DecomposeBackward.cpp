@@ -21,8 +21,6 @@ public:
   void run();
 
 private:
-  using Operand = AttentionSpace::Operand;
-
   /// A value of the shape of `gradient`, filled with zeros, to sum in.
   Value zeros(Value gradient);
   /// Adds `value` to the element of `sum` at `indices`; returns the new sum.

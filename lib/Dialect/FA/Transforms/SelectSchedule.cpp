@@ -54,6 +54,7 @@ static constexpr Choice kTable[] = {
 
     {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2},
     {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 1},
+    {Work::Rows, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
@@ -62,15 +63,14 @@ static constexpr Choice kTable[] = {
     {Work::Keys, 90, true, 256, 32, 128, "wgmma", "tma", 8, 4, 1},
     {Work::Keys, 80, false, 64, 64, 64, "mma_sync", "cp_async", 4, 0, 2},
     {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Keys, 80, false, 256, 32, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Keys, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1},
     {Work::Keys, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
     {Work::All, 90, true, 64, 128, 128, "wgmma", "tma", 8, 4, 1},
     {Work::All, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
-    {Work::All, 80, false, 32, 64, 64, "mma_sync", "cp_async", 4, 0, 2},
-    {Work::All, 80, false, 64, 64, 128, "mma_sync", "cp_async", 8, 0, 2},
-    {Work::All, 80, false, 128, 64, 128, "mma_sync", "cp_async", 8, 0, 1},
-    {Work::All, 80, false, 256, 32, 64, "mma_sync", "cp_async", 8, 0, 1},
+    {Work::All, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::All, 80, false, 128, 64, 128, "mma_sync", "cp_async", 8, 0, 2},
+    {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1},
     {Work::All, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
     {Work::Blocks, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},

@@ -490,9 +490,10 @@ def Tile_StageOp : Tile_Op<"stage", [MemoryEffects<[MemRead, MemWrite]>]> {
   let description = [{
     The operation has a buffer of its own; it is readable until the operation is
     run again. All warps that hold a part of the tile wait for each other, before
-    the buffer is written (the products that read it last are done) and after.
-    `tile-plan-resources` gives it its place: `offset`, in bytes from the start
-    of shared memory.
+    the buffer is written (the products that read it last are done) and after;
+    not before, if they have waited already since they read it (`unread`).
+    `tile-plan-resources` says so, and gives it its place: `offset`, in bytes from
+    the start of shared memory.
 
     ```mlir
     %b = tile.stage %t : tensor<64x128xf16, #acc>
@@ -500,7 +501,7 @@ def Tile_StageOp : Tile_Op<"stage", [MemoryEffects<[MemRead, MemWrite]>]> {
     ```
   }];
   let arguments = (ins StaticShapeTensorOf<[F16, BF16]>:$source,
-                       OptionalAttr<I64Attr>:$offset);
+                       OptionalAttr<I64Attr>:$offset, UnitAttr:$unread);
   let results = (outs Tile_BufferType:$buffer);
   let assemblyFormat =
       "$source attr-dict `:` type($source) `->` type($buffer)";

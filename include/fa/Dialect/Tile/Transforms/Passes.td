@@ -217,8 +217,8 @@ def TilePlanResources : Pass<"tile-plan-resources", "::mlir::func::FuncOp"> {
   let summary = "Place pipes and barriers in shared memory";
   let description = [{
     Gives each `tile.pipe` its offset, and with roles its barriers, gives each
-    `tile.stage` its offset, and notes
-    the total as `tile.shared_bytes`. Refuses a total above the chip's limit.
+    `tile.stage` its offset and says where it can save a barrier, and notes the
+    total as `tile.shared_bytes`. Refuses a total above the chip's limit.
   }];
 }
 
