@@ -34,6 +34,7 @@ struct Choice {
   int64_t tileM, tileN;
   StringLiteral mma, copy;
   int64_t warps, producers, stages;
+  bool square = false;
 };
 } // namespace
 
@@ -69,8 +70,8 @@ static constexpr Choice kTable[] = {
     {Work::All, 90, true, 64, 128, 128, "wgmma", "tma", 8, 4, 1},
     {Work::All, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
     {Work::All, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::All, 80, false, 128, 64, 128, "mma_sync", "cp_async", 8, 0, 2},
-    {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1},
+    {Work::All, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, true},
+    {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, true},
     {Work::All, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
     {Work::Blocks, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
@@ -182,7 +183,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
       auto plan = tl::PlanAttr::get(context, StringAttr::get(context, chip),
                                     StringAttr::get(context, row.mma),
                                     StringAttr::get(context, copy), row.warps,
-                                    row.producers, row.stages);
+                                    row.producers, row.stages, row.square);
       op->setAttr(kScheduleAttrName,
                   ScheduleAttr::get(context, row.tileM, row.tileN, plan));
       return success();
