@@ -20,7 +20,9 @@ enum class Work {
   Copies, // no products: delta, a sum of d_q set or converted
   Rows,   // gradients of query rows
   Keys,   // gradients of keys
-  All     // gradients of keys, and d_q added to memory
+  All,    // gradients of keys, and d_q added to memory
+  Blocks, // a capture's gradient by row and key
+  Sums    // a capture's gradient summed over rows or keys
 };
 
 /// One row of the table: the first applies whose chip is not newer than the
@@ -97,12 +99,29 @@ static constexpr Choice kTable[] = {
     {Work::All, 75, false, 224, 32, 32, "mma_sync", "direct", 4, 0, 1},
     {Work::All, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
     {Work::All, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    {Work::Blocks, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Blocks, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Blocks, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    // One warp, as rows and columns are reduced; keys pass through its registers.
+    {Work::Sums, 80, false, 64, 16, 32, "mma_sync", "direct", 1, 0, 1},
+    {Work::Sums, 80, false, 256, 16, 16, "mma_sync", "direct", 1, 0, 1},
+    {Work::Sums, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
 
 static Work workOf(AttentionOpInterface op) {
   auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
   if (!backward)
     return Work::Output;
+  if (!backward.getDCaptures().empty()) {
+    auto map = dyn_cast<AffineMapAttr>(
+        (*backward.getCaptureMaps())[backward.getDifferentiatedCaptures()[0]]);
+    return map && map.getValue().isFunctionOfDim(AttentionSpace::M) &&
+                   map.getValue().isFunctionOfDim(AttentionSpace::N)
+               ? Work::Blocks
+               : Work::Sums;
+  }
   bool hasSum = bool(backward.getDQSum());
   if (backward.getDK() || backward.getDV())
     return hasSum ? Work::All : Work::Keys;
