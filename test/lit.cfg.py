@@ -25,7 +25,10 @@ if lit.util.which("ptxas", config.environment["PATH"]):
 # Files of the build and of the source tree.
 config.substitutions += [
     ("%{libfa}", os.path.join(config.fa_library_dir, "libfa.so")),
+    ("%{plugin}", os.path.join(config.fa_library_dir, "libFAPlugin.so")),
     ("%{fa.h}", os.path.join(config.fa_source_dir, "include", "fa-c", "fa.h")),
+    ("%{reference}", os.path.join(config.fa_source_dir, "docs", "reference")),
+    ("%{generated-reference}", os.path.join(config.fa_build_dir, "docs", "reference")),
 ]
 
 # %chain etc.: the tile programs of test/programs with a plan filled in.
