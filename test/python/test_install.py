@@ -113,7 +113,9 @@ def test_tablegen_files(prefix):
     assert "class AttentionOp " in definitions
 
 
-@pytest.mark.parametrize("chip,expected", [("cpu", "llvm.func @causal"), ("sm_80", "nvvm.mma.sync")])
+@pytest.mark.parametrize(
+    "chip,expected", [("cpu", "llvm.func @causal"), ("sm_80", "nvvm.mma.sync")]
+)
 def test_cpp_consumer(consumer, program, chip, expected):
     result = run(consumer / "lower-attention", program, chip)
     assert "remark: attention that sums in 'f32'" in result.stderr
