@@ -336,6 +336,8 @@ def compile_times(args):
                 specification = {"chip": chip, "head_dim": head_dim, "causal": True}
                 specification["dtype"] = "f32" if chip == "cpu" else "f16"
                 specification |= {name: True for name in args.features}
+                if args.backward:
+                    specification["backward"] = True
                 cold, hit = [], []
                 for repeat in range(args.rounds):
                     start = time.perf_counter()
@@ -432,7 +434,9 @@ def main():
         )
         sub.add_argument("--chips", type=lambda text: text.split(","), help="artifacts to measure")
         sub.add_argument(
-            "--backward", action="store_true", help="gpu: backward alone; cpu: forward and backward"
+            "--backward",
+            action="store_true",
+            help="gpu, compile: backward alone; cpu: forward and backward",
         )
         sub.add_argument("--json", metavar="FILE")
         sub.set_defaults(run=run)

@@ -2,7 +2,12 @@
 """Trains a small character-level GPT twice from one seed: with this project's
 attention and with PyTorch's. The two loss curves must lie on each other.
 
-The text is the repository's own documentation and sources. Examples:
+The text is text.txt beside this file: documentation and sources of this repository as
+they once were, joined by
+
+    cat README.md docs/*.md $(git ls-files 'include/*.td' 'lib/Dialect/*.cpp')
+
+Examples:
 
     examples/train_gpt.py                                   # CPU, a minute
     examples/train_gpt.py --device cuda --dtype bfloat16 --steps 2000 \\
@@ -25,7 +30,7 @@ from flash_attn_mlir import flash_attn_func
 from torch import nn
 from torch.nn import functional
 
-ROOT = Path(__file__).resolve().parents[1]
+TEXT = Path(__file__).resolve().with_name("text.txt")
 
 
 def with_torch(q, k, v):
@@ -77,9 +82,9 @@ class GPT(nn.Module):
 
 def load_text():
     """Tokens (one per character) and the number of different ones."""
-    files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    files += sorted((ROOT / "lib").rglob("*.cpp"))
-    text = "\n".join(path.read_text() for path in files if path.is_file())
+    if not TEXT.is_file():
+        sys.exit(f"{TEXT} is missing; it lies beside this script in the repository: copy it there")
+    text = TEXT.read_text(encoding="utf-8")
     characters = sorted(set(text))
     index = {c: i for i, c in enumerate(characters)}
     return torch.tensor([index[c] for c in text]), len(characters)

@@ -714,12 +714,12 @@ static std::string buildText(const fa_attention_spec &spec, Result &result) {
 }
 
 static std::string buildBackwardText(const fa_attention_spec &spec,
-                                     int gradients, bool hasDLse,
+                                     int gradients, bool hasDLse, bool hasDQSum,
                                      Result &result) {
   char *mlir = nullptr, *error = nullptr;
-  result = take(
-      fa_build_attention_backward(&spec, gradients, hasDLse, &mlir, &error),
-      error);
+  result = take(fa_build_attention_backward(&spec, gradients, hasDLse, hasDQSum,
+                                            &mlir, &error),
+                error);
   std::string text = mlir ? mlir : "";
   fa_free(mlir);
   return text;
@@ -825,7 +825,10 @@ static void testBackwardPrograms() {
     bool hasDLse = flags >> 6 & 1;
     int gradients = 1 + flags % 7;
     Result result;
-    std::string text = buildBackwardText(spec, gradients, hasDLse, result);
+    bool hasDQSum =
+        (gradients & FA_GRADIENT_Q) && gradients != FA_GRADIENT_Q && flags % 2;
+    std::string text =
+        buildBackwardText(spec, gradients, hasDLse, hasDQSum, result);
     CHECK(result.ok());
     Compiled program(text, "cpu", R"({"cache": false, "stop_after": "llvm"})");
     CHECK(program.result.ok());
@@ -847,6 +850,8 @@ static void testBackwardPrograms() {
     if (spec.has_window_right)
       names.push_back("window_right");
     names.push_back("delta");
+    if (hasDQSum)
+      names.push_back("d_q_sum");
     for (auto [bit, name] : {std::pair(FA_GRADIENT_Q, "d_q"),
                              {FA_GRADIENT_K, "d_k"},
                              {FA_GRADIENT_V, "d_v"}})
@@ -870,13 +875,19 @@ static void testBackwardPrograms() {
   spec.alignment = 1;
   Result result;
   for (int gradients : {0, 8, -1}) {
-    buildBackwardText(spec, gradients, false, result);
+    buildBackwardText(spec, gradients, false, false, result);
     std::string message = "gradients is " + std::to_string(gradients) +
                           "; allowed is a combination of FA_GRADIENT_Q (1)";
     CHECK(result.failed(FA_INVALID_ARGUMENT, message.c_str()));
   }
+  for (int gradients : {1, 6}) {
+    buildBackwardText(spec, gradients, false, true, result);
+    std::string message =
+        "gradients is " + std::to_string(gradients) + " with d_q_sum; allowed";
+    CHECK(result.failed(FA_INVALID_ARGUMENT, message.c_str()));
+  }
   spec.head_dim_qk = 300;
-  buildBackwardText(spec, 7, false, result);
+  buildBackwardText(spec, 7, false, false, result);
   CHECK(result.failed(FA_INVALID_ARGUMENT, "head_dim_qk is 300"));
 }
 

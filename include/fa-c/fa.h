@@ -86,16 +86,22 @@ typedef enum fa_gradient {
 
 /* The MLIR text of the gradients of a specification's program: one function
  * `@attention_backward` whose arguments are, in this order, each only where the
- * specification has it, `has_d_lse` is not 0 or `gradients`, a combination of
- * fa_gradient, has it:
+ * specification has it, `has_d_lse` or `has_d_q_sum` is not 0 or `gradients`, a
+ * combination of fa_gradient, has it:
  *   q, k, v, o, lse as for fa_build_attention, d_o like o, d_lse like lse (the
  *   gradient of lse), scale, q_lengths, k_lengths, softcap, window_left,
- *   window_right, delta like lse (a workspace), d_q, d_k, d_v like q, k, v.
- * An init_lse is part of lse and no argument here; dead_lse has no meaning:
- * rows whose lse is not finite have no gradient. */
+ *   window_right, delta like lse (a workspace), d_q_sum (a workspace in the
+ *   type of lse and the shape of q, rounded up to multiples of 8 rows and of 16
+ *   for the head size, with the rows of a head one after the other), d_q, d_k,
+ * d_v like q, k, v. With d_q_sum, which FA_GRADIENT_Q and one of the others
+ * must accompany, the scores are computed once for all gradients on a GPU, and
+ * d_q depends in its last bits on the order of additions: faster, but not
+ * deterministic. An init_lse is part of lse and no argument here; dead_lse has
+ * no meaning: rows whose lse is not finite have no gradient. */
 FA_API int fa_build_attention_backward(const fa_attention_spec *spec,
                                        int32_t gradients, int32_t has_d_lse,
-                                       char **mlir, char **error);
+                                       int32_t has_d_q_sum, char **mlir,
+                                       char **error);
 
 /*===-- Compiling
  * -----------------------------------------------------------===*/

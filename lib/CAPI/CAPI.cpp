@@ -62,11 +62,11 @@ int fa_build_attention(const fa_attention_spec *spec, char **mlir,
 }
 
 int fa_build_attention_backward(const fa_attention_spec *spec,
-                                int32_t gradients, int32_t hasDLse, char **mlir,
-                                char **error) {
+                                int32_t gradients, int32_t hasDLse,
+                                int32_t hasDQSum, char **mlir, char **error) {
   if (auto e = llvm::joinErrors(require(spec, "spec"), require(mlir, "mlir")))
     return report(std::move(e), error);
-  auto text = buildAttentionBackward(*spec, gradients, hasDLse);
+  auto text = buildAttentionBackward(*spec, gradients, hasDLse, hasDQSum);
   if (!text)
     return report(text.takeError(), error);
   *mlir = duplicate(*text);

@@ -14,9 +14,9 @@ void fa::buildLowerToTilePipeline(OpPassManager &manager, StringRef chip,
   manager.addNestedPass<func::FuncOp>(createFASimplifyMask());
   manager.addNestedPass<func::FuncOp>(createFADifferentiate());
   FASplitBackwardOptions split;
-  // Beyond this, the accumulators of both gradients are more registers than a
-  // thread has.
-  if (chip != "cpu")
+  // Beyond this, the accumulators of both gradients in 64 rows of a warp group
+  // are more registers than its threads have.
+  if (chip.ends_with("a"))
     split.maxHeadSizes = 256;
   manager.addNestedPass<func::FuncOp>(createFASplitBackward(split));
   FASelectScheduleOptions options;

@@ -43,7 +43,8 @@ public:
   std::string program(StringRef name, const std::string &op) const;
 
   const fa_attention_spec &spec;
-  std::string acc, qk, v, row;
+  /// Types: of scores, of operands, and of q's sum.
+  std::string acc, qk, v, row, sum;
 
 private:
   std::vector<Argument> args;
@@ -85,6 +86,11 @@ ProgramText::ProgramText(const fa_attention_spec &spec) : spec(spec) {
   };
   qk = matrix(spec.head_dim_qk);
   v = matrix(spec.head_dim_v);
+  // The rows of a head follow each other: constant distances of what is added.
+  sum =
+      llvm::formatv("memref<?x?x?x{0}x{1}, strided<[?, {0}, ?, 1], offset: ?>>",
+                    llvm::alignTo(spec.head_dim_qk, 16), acc)
+          .str();
   row = "memref<?x?x?x" + acc + ", strided<[?, ?, 1], offset: ?>>";
 
   // The key column n may be at most `right`, at least `left`; row m is aligned
@@ -234,7 +240,7 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
 
 llvm::Expected<std::string>
 mlir::fa::buildAttentionBackward(const fa_attention_spec &spec, int gradients,
-                                 bool hasDLse) {
+                                 bool hasDLse, bool hasDQSum) {
   if (auto error = checkSpec(spec))
     return std::move(error);
   constexpr int kAll = FA_GRADIENT_Q | FA_GRADIENT_K | FA_GRADIENT_V;
@@ -243,8 +249,15 @@ mlir::fa::buildAttentionBackward(const fa_attention_spec &spec, int gradients,
                 "gradients is {0}; allowed is a combination of FA_GRADIENT_Q "
                 "(1), FA_GRADIENT_K (2) and FA_GRADIENT_V (4), at least one",
                 gradients);
+  if (hasDQSum && (!(gradients & FA_GRADIENT_Q) || gradients == FA_GRADIENT_Q))
+    return fail(FA_INVALID_ARGUMENT,
+                "gradients is {0} with d_q_sum; allowed is a combination of "
+                "FA_GRADIENT_Q (1) and at least one of FA_GRADIENT_K (2) and "
+                "FA_GRADIENT_V (4); or drop d_q_sum",
+                gradients);
   ProgramText builder(spec);
   const std::string &qk = builder.qk, &v = builder.v, &row = builder.row;
+  const std::string &sum = builder.sum;
   builder.addArgument("q", qk, true);
   builder.addArgument("k", qk, true);
   builder.addArgument("v", v, true);
@@ -257,6 +270,8 @@ mlir::fa::buildAttentionBackward(const fa_attention_spec &spec, int gradients,
   builder.addLengths();
   builder.addOptions();
   builder.addArgument("delta", row);
+  if (hasDQSum)
+    builder.addArgument("d_q_sum", sum, true);
 
   std::string op, outs;
   llvm::raw_string_ostream os(op);
@@ -274,7 +289,8 @@ mlir::fa::buildAttentionBackward(const fa_attention_spec &spec, int gradients,
     os << "      d_lse(%d_lse : " << row << ")\n";
   os << builder.scale() << builder.lengths() << builder.captures()
      << builder.mask() << "      delta(%delta : " << row << ")\n"
-     << outs << "      {" << builder.attributes() << "}\n"
+     << (hasDQSum ? "      d_q_sum(%d_q_sum : " + sum + ")\n" : "") << outs
+     << "      {" << builder.attributes() << "}\n"
      << builder.score();
   return builder.program("attention_backward", op);
 }

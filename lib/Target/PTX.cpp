@@ -2,6 +2,7 @@
 
 #include "fa/Target/PTX.h"
 #include "fa/Target/Chip.h"
+#include "fa/Target/OptimizeGPU.h"
 #include "mlir/IR/Operation.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/IR/InlineAsm.h"
@@ -10,7 +11,6 @@
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Target/TargetMachine.h"
 
@@ -86,22 +86,7 @@ llvm::Expected<std::string> mlir::fa::emitPTX(llvm::Module &module,
   std::unique_ptr<llvm::TargetMachine> machine = makeTargetMachine(chip);
   if (!machine)
     return checkGPUChip(chip);
-
-  llvm::LoopAnalysisManager loops;
-  llvm::FunctionAnalysisManager functions;
-  llvm::CGSCCAnalysisManager callGraph;
-  llvm::ModuleAnalysisManager modules;
-  // Tile programs arrive unrolled; the loops left are long and stay loops.
-  llvm::PipelineTuningOptions tuning;
-  tuning.LoopUnrolling = false;
-  llvm::PassBuilder builder(machine.get(), tuning);
-  builder.registerModuleAnalyses(modules);
-  builder.registerCGSCCAnalyses(callGraph);
-  builder.registerFunctionAnalyses(functions);
-  builder.registerLoopAnalyses(loops);
-  builder.crossRegisterProxies(loops, functions, callGraph, modules);
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O3)
-      .run(module, modules);
+  optimizeGPUModule(module, *machine);
 
   // A call that nothing defines would fail in ptxas or the driver, less
   // clearly.

@@ -38,6 +38,9 @@ def _parser() -> argparse.ArgumentParser:
         help="bytes that divide the pointers and strides of q, k, v and o (default: 16)",
     )
     aot.add_argument("--backward", action="store_true", help="the gradients of that program")
+    aot.add_argument(
+        "--d-q-sum", action="store_true", help="--backward: d_q is summed in a workspace"
+    )
     aot.add_argument("--d-lse", action="store_true", help="--backward: lse has a gradient")
     aot.add_argument(
         "--gradients", default="qkv", metavar="LETTERS", help="--backward: which (default: qkv)"
@@ -67,6 +70,7 @@ def _aot(args) -> None:
         "backward": args.backward,
         "d_lse": args.d_lse,
         "gradients": args.gradients,
+        "d_q_sum": args.d_q_sum,
     }
     if args.mlir is not None:
         if args.head_dim is not None:

@@ -52,6 +52,10 @@ class Library:
     def current_stream(self, device: int) -> int:
         return 0
 
+    def wants_determinism(self) -> bool:
+        """Whether the library is told to use deterministic algorithms only."""
+        return False
+
 
 class _NumPy(Library):
     name = "NumPy"
@@ -113,6 +117,9 @@ class _Torch(Library):
 
     def current_stream(self, device: int) -> int:
         return self.torch.cuda.current_stream(device).cuda_stream
+
+    def wants_determinism(self) -> bool:
+        return self.torch.are_deterministic_algorithms_enabled()
 
 
 class _DLPack(Library):

@@ -32,7 +32,13 @@ def _kernel(key: tuple) -> _compiler.Kernel:
             chip, dtype, d, dv, causal, left, right, softcap, alignment, negative, *rest = key
             backward = {}
             if rest:
-                backward = {"backward": True, "gradients": rest[0], "d_lse": rest[1]}
+                gradients, d_lse, d_q_sum = rest
+                backward = {
+                    "backward": True,
+                    "gradients": gradients,
+                    "d_lse": d_lse,
+                    "d_q_sum": d_q_sum,
+                }
             _kernels[key] = _compiler.compile(
                 chip=chip,
                 dtype=dtype,
@@ -68,7 +74,9 @@ def _number(name: str, value) -> float:
         raise TypeError(f"{name}: {value!r} is not a number") from None
 
 
-def _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes):
+def _check_options(
+    dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
+):
     """Returns (scale or None, window left, window right, softcap)."""
     dropout_p = _number("dropout_p", dropout_p)
     if not 0.0 <= dropout_p < 1.0:
@@ -101,7 +109,7 @@ def _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
             f"window_size: {window_size!r} is not a pair of integers; allowed: "
             "(left, right), each -1 (unlimited) or a number of keys"
         ) from None
-    return softmax_scale, left, right, softcap
+    return softmax_scale, left, right, softcap, bool(deterministic)
 
 
 class _Operand:
@@ -221,7 +229,7 @@ def _views(operands):
 
 def _option_arguments(options, causal, real):
     """The optional scalar arguments of a kernel, their kinds, and their part of its key."""
-    _, left, right, softcap = options
+    _, left, right, softcap, _ = options
     # As FlashAttention-2: causal means a right window of 0, whatever it says.
     causal = bool(causal) or right == 0
     arguments = []
@@ -305,13 +313,30 @@ def _backward(operands, out, softmax_lse, dout, dlse, options, causal, wanted, c
     alignment = min(view.alignment for view in (*inputs, *gradients)) if on_gpu else 1
     broadcast = any(view.broadcast for view in inputs)
     chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
-    key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0, letters, dlse is not None)
+    # One pass over the scores for all gradients, if d_q may depend on the order of
+    # additions. wgmma computes them twice instead: faster there.
+    workspaces = [delta]
+    has_sum = (
+        on_gpu
+        and chips[0] != "sm_90a"
+        and letters[0] == "q"
+        and len(letters) > 1
+        and not (options[-1] or lib.wants_determinism())
+    )
+    if has_sum:
+        shape = (batch, heads, -(-seqlen_q // 8) * 8, -(-head_dim // 16) * 16)
+        workspaces.append(lib.empty(shape, lse_dtype, like)[1].swap(1, 2))
+    key = (
+        *(dtype, head_dim, head_dim, *flags, alignment, scale < 0.0, letters),
+        *(dlse is not None, has_sum),
+    )
     kernel = _first_supported(chips, key)
     arguments = [q, k, v, o, softmax_lse.view, do]
     if dlse is not None:
         arguments.append(dlse.view)
-    kinds = "m" * len(arguments) + real + extra_kinds + "m" + "m" * len(gradients)
-    _launch(kernel, [*arguments, scale, *extra, delta, *gradients], kinds, lib, q)
+    outputs = [*workspaces, *gradients]
+    kinds = "m" * len(arguments) + real + extra_kinds + "m" * len(outputs)
+    _launch(kernel, [*arguments, scale, *extra, *outputs], kinds, lib, q)
     return results
 
 
@@ -431,17 +456,21 @@ def flash_attn_func(
     query i sees keys from i + seqlen_k - seqlen_q - left to i + seqlen_k -
     seqlen_q + right, inclusive; -1 means unlimited. A row without a live key
     gives 0. softcap > 0 turns a score s into softcap * tanh(s / softcap).
-    deterministic is accepted: forward and backward always are.
+    deterministic: the same gradients, bit for bit, run after run. Without it, dq may
+    differ in its last bits on a GPU; all else is deterministic anyway. (As with
+    PyTorch's own operators, torch.use_deterministic_algorithms has this effect, too.)
 
     Returns out, or (out, softmax_lse, S_dmask) with return_attn_probs, where
     softmax_lse is (batch, heads, seqlen_q), the natural logarithm of the sum of
     exp(score), -inf in a row without a live key, and S_dmask is empty.
 
-    PyTorch tensors have gradients, softmax_lse's included; they are deterministic.
+    PyTorch tensors have gradients, softmax_lse's included.
 
     Not supported yet, and refused: dropout_p > 0, alibi_slopes.
     """
-    options = _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
+    options = _check_options(
+        dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
+    )
     return _run(_QKV, (q, k, v), options, causal, return_attn_probs)
 
 
@@ -458,7 +487,9 @@ def flash_attn_kvpacked_func(
     return_attn_probs=False,
 ):
     """As flash_attn_func, with k and v in kv: (batch, seqlen_k, 2, heads_k, head_dim)."""
-    options = _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
+    options = _check_options(
+        dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
+    )
     return _run(_Q_KV, (q, kv), options, causal, return_attn_probs)
 
 
@@ -474,7 +505,9 @@ def flash_attn_qkvpacked_func(
     return_attn_probs=False,
 ):
     """As flash_attn_func, with q, k and v in qkv: (batch, seqlen, 3, heads, head_dim)."""
-    options = _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes)
+    options = _check_options(
+        dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
+    )
     return _run(_PACKED, (qkv,), options, causal, return_attn_probs)
 
 
@@ -491,6 +524,7 @@ def attention_backward(
     softcap=0.0,
     dsoftmax_lse=None,
     gradients="qkv",
+    deterministic=False,
 ):
     """The gradients of flash_attn_func, for arrays of any library.
 
@@ -506,11 +540,11 @@ def attention_backward(
 
     Returns (dq, dk, dv), new arrays with the shapes and the dtype of q, k and v,
     and None for each that `gradients`, letters of "qkv", leaves out. Rows without
-    a live key take no part. The same input gives the same bits.
+    a live key take no part. deterministic as in flash_attn_func.
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape or option.
     """
-    options = _check_options(0.0, softmax_scale, window_size, softcap, None)
+    options = _check_options(0.0, softmax_scale, window_size, softcap, None, deterministic)
     if not isinstance(gradients, str) or set(gradients) - set("qkv"):
         raise ValueError(f"gradients: {gradients!r} is not allowed; allowed: letters of 'qkv'")
     operands = _operands(_QKV, (q, k, v))

@@ -180,6 +180,7 @@ def build(
     backward: bool = False,
     d_lse: bool = False,
     gradients: str = "qkv",
+    d_q_sum: bool = False,
 ) -> str:
     """The MLIR text of one attention program."""
     if dtype not in _arrays.DTYPES:
@@ -192,8 +193,8 @@ def build(
         raise ValueError(f"alignment {alignment} is not supported; allowed: 16, 4 or 1 (bytes)")
     if not isinstance(gradients, str) or not gradients or set(gradients) - set("qkv"):
         raise ValueError(f"gradients {gradients!r} is not supported; allowed: letters of 'qkv'")
-    if not backward and (d_lse or gradients != "qkv"):
-        raise ValueError("d_lse and gradients are options of backward=True")
+    if not backward and (d_lse or gradients != "qkv" or d_q_sum):
+        raise ValueError("d_lse, gradients and d_q_sum are options of backward=True")
     return _fa.build_attention(
         _arrays.DTYPES[dtype],
         head_dim,
@@ -209,6 +210,7 @@ def build(
         negative_scale,
         sum(1 << "qkv".index(letter) for letter in set(gradients)) if backward else 0,
         d_lse,
+        d_q_sum,
     )
 
 
@@ -239,11 +241,15 @@ def compile(
 
         backward: the gradients of that program; then also
         d_lse: lse has a gradient, gradients: letters of "qkv", which are wanted
+        d_q_sum: d_q is summed in a workspace, in an order that is not fixed; wants
+            gradients of q and of k or v. Faster on GPUs, not deterministic
 
     The kernel then takes: q, k, v (B, S, H, D), scale, [q_lengths, k_lengths],
     [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq);
     with backward: q, k, v, o, lse, d_o, [d_lse], scale, [q_lengths, k_lengths],
-    [softcap], [window_left], [window_right], delta (a workspace like lse), [d_q],
+    [softcap], [window_left], [window_right], delta (a workspace like lse), [d_q_sum]
+    (a workspace of lse's type and q's shape, with Sq rounded up to a multiple of 8 and
+    D to one of 16; consecutive rows of a head are neighbours in memory), [d_q],
     [d_k], [d_v].
 
     `chip` is "cpu", "sm_80" or "sm_90a" (default: that of this machine's device,

@@ -25,9 +25,9 @@ def attention(names, arrays, options, causal):
     """out and softmax_lse of tensors that PyTorch must see."""
     _refuse_tangents(arrays)
     if _is_traced(arrays):
-        scale, left, right, softcap = options
+        scale, *rest = options
         return torch.ops.flash_attn_mlir.attention.default(
-            *_split(names, arrays), scale, bool(causal), left, right, softcap
+            *_split(names, arrays), scale, bool(causal), *rest
         )
     if torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in arrays):
         return _Attention.apply(names, options, causal, *arrays)
@@ -125,7 +125,10 @@ class _Gradients(torch.autograd.Function):
 # Operators
 # ===-----------------------------------------------------------------------=== #
 
-_OPTIONS = "float? softmax_scale, bool causal, int window_left, int window_right, float softcap"
+_OPTIONS = (
+    "float? softmax_scale, bool causal, int window_left, int window_right, float softcap, "
+    "bool deterministic"
+)
 
 
 @torch.library.custom_op(
@@ -133,8 +136,10 @@ _OPTIONS = "float? softmax_scale, bool causal, int window_left, int window_right
     mutates_args=(),
     schema=f"(Tensor q, Tensor k, Tensor v, {_OPTIONS}) -> (Tensor, Tensor)",
 )
-def _attention_op(q, k, v, softmax_scale, causal, window_left, window_right, softcap):
-    options = softmax_scale, window_left, window_right, softcap
+def _attention_op(
+    q, k, v, softmax_scale, causal, window_left, window_right, softcap, deterministic
+):
+    options = softmax_scale, window_left, window_right, softcap, deterministic
     return _attention._forward(_attention._operands(_attention._QKV, (q, k, v)), options, causal)
 
 
@@ -157,10 +162,11 @@ def _backward_op(
     window_left,
     window_right,
     softcap,
+    deterministic,
     gradients,
 ):
     """A gradient that is not in `gradients` is an empty tensor."""
-    options = softmax_scale, window_left, window_right, softcap
+    options = softmax_scale, window_left, window_right, softcap, deterministic
     operands = _attention._operands(_attention._QKV, (q, k, v))
     rest = _attention._gradient_operands(operands, out, softmax_lse, dout, dsoftmax_lse)
     wanted = [letter in gradients for letter in "qkv"]

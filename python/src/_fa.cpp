@@ -126,6 +126,15 @@ struct View {
     return result;
   }
 
+  View swap(int64_t first, int64_t second) const {
+    if (std::min(first, second) < 0 || std::max(first, second) >= arg.rank)
+      throw py::index_error("swap out of range");
+    View result = *this;
+    std::swap(result.arg.sizes[first], result.arg.sizes[second]);
+    std::swap(result.arg.strides[first], result.arg.strides[second]);
+    return result;
+  }
+
   /// The alignment class: bytes of the pieces in which rows can be copied, 16,
   /// 4 or, element by element, 1. They divide the address and every stride but
   /// the innermost, which is 1; pieces of 16 also the length of a row.
@@ -407,7 +416,7 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
                                   bool windowRight, bool softcap, bool lengths,
                                   bool initLse, double deadLse, int alignment,
                                   bool negativeScale, int gradients,
-                                  bool hasDLse) {
+                                  bool hasDLse, bool hasDQSum) {
   fa_attention_spec spec = {};
   spec.dtype = static_cast<fa_dtype>(dtype);
   spec.head_dim_qk = headDimQK;
@@ -422,9 +431,10 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
   spec.alignment = alignment;
   spec.negative_scale = negativeScale;
   char *mlir = nullptr, *error = nullptr;
-  int status = gradients ? fa_build_attention_backward(&spec, gradients,
-                                                       hasDLse, &mlir, &error)
-                         : fa_build_attention(&spec, &mlir, &error);
+  int status = gradients
+                   ? fa_build_attention_backward(&spec, gradients, hasDLse,
+                                                 hasDQSum, &mlir, &error)
+                   : fa_build_attention(&spec, &mlir, &error);
   check(status, error);
   std::string result = mlir;
   fa_free(mlir);
@@ -453,7 +463,8 @@ PYBIND11_MODULE(_fa, m) {
       .def_property_readonly("alignment", &View::alignment)
       .def_property_readonly("broadcast", &View::broadcast)
       .def_property_readonly("has_dense_rows", &View::hasDenseRows)
-      .def("select", &View::select);
+      .def("select", &View::select)
+      .def("swap", &View::swap);
 
   m.def("view_numpy", &viewNumpy);
   m.def("view_torch", &viewTorch);

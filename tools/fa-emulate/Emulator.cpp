@@ -1,6 +1,7 @@
 //===- Emulator.cpp - Kernels for the host --------------------------------===//
 
 #include "Emulator.h"
+#include "fa/Target/OptimizeGPU.h"
 #include "llvm/AsmParser/Parser.h"
 #include "llvm/ExecutionEngine/Orc/ExecutionUtils.h"
 #include "llvm/ExecutionEngine/Orc/LLJIT.h"
@@ -14,7 +15,6 @@
 #include "llvm/IR/ModuleSlotTracker.h"
 #include "llvm/IR/Verifier.h"
 #include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
 #include "llvm/Support/SourceMgr.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Target/TargetMachine.h"
@@ -332,20 +332,7 @@ static Error optimize(Module &module, StringRef chip) {
     return createStringError(problem);
   std::unique_ptr<TargetMachine> machine(target->createTargetMachine(
       triple, chip, "", TargetOptions(), Reloc::PIC_));
-  PipelineTuningOptions tuning;
-  tuning.LoopUnrolling = false;
-  LoopAnalysisManager loops;
-  FunctionAnalysisManager functions;
-  CGSCCAnalysisManager callGraph;
-  ModuleAnalysisManager modules;
-  PassBuilder builder(machine.get(), tuning);
-  builder.registerModuleAnalyses(modules);
-  builder.registerCGSCCAnalyses(callGraph);
-  builder.registerFunctionAnalyses(functions);
-  builder.registerLoopAnalyses(loops);
-  builder.crossRegisterProxies(loops, functions, callGraph, modules);
-  builder.buildPerModuleDefaultPipeline(OptimizationLevel::O3)
-      .run(module, modules);
+  mlir::fa::optimizeGPUModule(module, *machine);
   return Error::success();
 }
 

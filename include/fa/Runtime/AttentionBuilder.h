@@ -13,7 +13,7 @@ llvm::Expected<std::string> buildAttention(const fa_attention_spec &spec);
 /// The program of its gradients: see fa_build_attention_backward.
 llvm::Expected<std::string>
 buildAttentionBackward(const fa_attention_spec &spec, int gradients,
-                       bool hasDLse);
+                       bool hasDLse, bool hasDQSum);
 
 } // namespace mlir::fa
 

@@ -10,6 +10,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include <map>
 #include <numeric>
 
 using namespace mlir;
@@ -62,21 +63,52 @@ int64_t tl::rowAlignment(Value memref) {
 
 namespace {
 
+/// Columns of the blocks of 8 rows within which shuffled memory is permuted: a
+/// line of memory, where warps that share rows hold whole blocks all the same.
+static int64_t shuffledColumns(MemRefType memory) {
+  return memory.getDimSize(1) % 64 == 0 ? 32 : 16;
+}
+
+/// Whether each warp holds such blocks of a tile as products accumulate them.
+static bool holdsBlocks(FragmentAttr layout, int64_t columns) {
+  auto has = [](FragmentAttr::Mode mode, int64_t dim, int64_t stride) {
+    return mode.dim == dim && mode.stride == stride;
+  };
+  SmallVector<FragmentAttr::Mode> lanes = layout.laneModes(),
+                                  regs = layout.regModes();
+  return lanes.size() == 2 && has(lanes[0], 1, 2) && has(lanes[1], 0, 1) &&
+         regs.size() >= 3 && has(regs[0], 1, 1) && has(regs[1], 0, 8) &&
+         has(regs[2], 1, 8) && regs[2].extent * 8 % columns == 0 &&
+         llvm::all_of(layout.warpModes(), [&](FragmentAttr::Mode mode) {
+           return mode.stride % (mode.dim == 0 ? 8 : columns) == 0;
+         });
+}
+
 /// The places in memory of the registers of a tile.
+///
+/// When shuffled, the 32 elements that a register holds in a warp, columns
+/// 8 j + 2 t + p of rows g (t = lane % 4, g = lane / 4), follow each other in
+/// memory: as number 2 j + p of their block.
 class Access {
 public:
   Access(OpBuilder &builder, Location loc, KernelContext &kernel,
          const Team &team, FragmentAttr layout, RankedTensorType tile,
          Value memref, ValueRange offsets,
-         std::optional<ArrayRef<int64_t>> order)
+         std::optional<ArrayRef<int64_t>> order, bool isShuffled = false)
       : builder(builder), loc(loc), layout(layout), memref(memref) {
     auto type = cast<MemRefType>(memref.getType());
+    if (isShuffled)
+      blockColumns = shuffledColumns(type);
+    SmallVector<Value> places;
+    for (int64_t dim = 0; dim < tile.getRank(); ++dim)
+      places.push_back(threadOffset(builder, loc, kernel, team, layout, dim));
+    if (isShuffled)
+      shuffle(places[0], places[1]);
     for (int64_t dim = 0; dim < tile.getRank(); ++dim) {
       int64_t memDim = order ? (*order)[dim] : dim;
       memDims.push_back(memDim);
       Value base = arith::IndexCastOp::create(
-          builder, loc, builder.getIndexType(),
-          threadOffset(builder, loc, kernel, team, layout, dim));
+          builder, loc, builder.getIndexType(), places[dim]);
       bases.push_back(
           arith::AddIOp::create(builder, loc, offsets[memDim], base));
       // Constant offset and static extent: nothing to check at run time.
@@ -89,9 +121,21 @@ public:
     }
   }
 
+  /// How far register `reg` is from the thread's first place along `dim`.
+  int64_t distance(int64_t reg, int64_t dim) {
+    int64_t offset = layout.registerOffset(reg, dim);
+    if (!blockColumns)
+      return offset;
+    int64_t column = layout.registerOffset(reg, 1);
+    if (dim == 1)
+      return column / blockColumns * blockColumns;
+    int64_t number = column % blockColumns / 8 * 2 + column % 2;
+    return offset + number * 32 / blockColumns;
+  }
+
   /// Index of register `reg` along tile dimension `dim`.
   Value index(int64_t reg, int64_t dim) {
-    int64_t offset = layout.registerOffset(reg, dim);
+    int64_t offset = distance(reg, dim);
     if (offset == 0)
       return bases[dim];
     return arith::AddIOp::create(
@@ -105,6 +149,32 @@ public:
     for (auto [dim, memDim] : llvm::enumerate(memDims))
       result[memDim] = index(reg, dim);
     return result;
+  }
+
+  /// Address of register `reg`: a constant away from others, as far as strides
+  /// are constants, which instructions add for free. What it computes stands at
+  /// the builder's place, also for later calls.
+  Value pointer(int64_t reg) {
+    auto type = cast<MemRefType>(memref.getType());
+    SmallVector<int64_t> strides, key;
+    int64_t start, constant = 0;
+    (void)type.getStridesAndOffset(strides, start);
+    SmallVector<Value> at(memDims.size());
+    for (auto [dim, memDim] : llvm::enumerate(memDims)) {
+      bool isDynamic = ShapedType::isDynamic(strides[memDim]);
+      at[memDim] = isDynamic ? index(reg, dim) : bases[dim];
+      key.push_back(isDynamic ? distance(reg, dim) : 0);
+      if (!isDynamic)
+        constant += distance(reg, dim) * strides[memDim];
+    }
+    Value &base = pointers[key];
+    if (!base)
+      base = globalPointer(builder, loc, memref, at);
+    if (constant == 0)
+      return base;
+    return LLVM::GEPOp::create(builder, loc, base.getType(),
+                               type.getElementType(), base,
+                               ArrayRef<LLVM::GEPArg>{int32_t(constant)});
   }
 
   /// Whether register `reg` is inside, looking at dimensions [first, end);
@@ -128,13 +198,42 @@ public:
   bool checks(int64_t dim) { return bool(extents[dim]); }
 
 private:
+  void shuffle(Value &row, Value &column) {
+    auto constant = [&](int64_t value) {
+      return constantI32(builder, loc, value);
+    };
+    auto bits = [&](Value value, int64_t mask, int64_t shift) -> Value {
+      value = arith::AndIOp::create(builder, loc, value, constant(mask));
+      return arith::ShRUIOp::create(builder, loc, value, constant(shift));
+    };
+    auto sum = [&](std::initializer_list<Value> values) {
+      Value result;
+      for (Value value : values)
+        result = result
+                     ? Value(arith::AddIOp::create(builder, loc, result, value))
+                     : value;
+      return result;
+    };
+    // The lane's place among the 32 elements.
+    Value place =
+        arith::ShLIOp::create(builder, loc, bits(row, 7, 0), constant(2));
+    place = sum({place, bits(column, 6, 1)});
+    row = sum({bits(row, ~7, 0), bits(place, 31, llvm::Log2_64(blockColumns))});
+    column =
+        sum({bits(column, -blockColumns, 0), bits(place, blockColumns - 1, 0)});
+  }
+
   OpBuilder &builder;
   Location loc;
   FragmentAttr layout;
   Value memref;
+  int64_t blockColumns = 0; // of shuffled memory
+  std::map<SmallVector<int64_t>, Value> pointers;
   SmallVector<int64_t> memDims;
   SmallVector<Value> bases, extents;
 };
+
+} // namespace
 
 /// Whether registers 2 i and 2 i + 1 of a thread are neighbours in a row of
 /// `memref`, aligned to both and inside of it together.
@@ -149,6 +248,45 @@ static bool holdsPairs(Access &access, FragmentAttr layout,
          getConstantIntValue(offsets[1]).value_or(1) % 2 == 0;
 }
 
+/// Moves the builder into a branch on `condition`, if there is one.
+static void guarded(OpBuilder &builder, Location loc, Value condition) {
+  if (!condition)
+    return;
+  auto branch = scf::IfOp::create(builder, loc, condition, false);
+  builder.setInsertionPointToStart(branch.thenBlock());
+}
+
+/// Whether all replicated lane and warp digits of this thread are zero; null
+/// when nothing is replicated.
+static Value ownsElements(OpBuilder &builder, Location loc,
+                          KernelContext &kernel, const Team &team,
+                          FragmentAttr layout) {
+  Value result;
+  auto check = [&](Value index, ArrayRef<FragmentAttr::Mode> modes) {
+    int64_t below = 1;
+    for (const FragmentAttr::Mode &mode : modes) {
+      if (mode.stride == 0 && mode.extent > 1) {
+        Value digit = arith::DivUIOp::create(builder, loc, index,
+                                             constantI32(builder, loc, below));
+        digit = arith::RemUIOp::create(builder, loc, digit,
+                                       constantI32(builder, loc, mode.extent));
+        Value zero =
+            arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, digit,
+                                  constantI32(builder, loc, 0));
+        result = result
+                     ? Value(arith::AndIOp::create(builder, loc, result, zero))
+                     : zero;
+      }
+      below *= mode.extent;
+    }
+  };
+  check(kernel.lane, layout.laneModes());
+  check(team.warp, layout.warpModes());
+  return result;
+}
+
+namespace {
+
 struct LoadPattern : OpConversionPattern<LoadOp> {
   LoadPattern(const TypeConverter &converter, MLIRContext *context,
               KernelContext &kernel)
@@ -160,23 +298,28 @@ struct LoadPattern : OpConversionPattern<LoadOp> {
     auto type = cast<RankedTensorType>(op.getResult().getType());
     FragmentAttr layout = layoutOf(type);
     Value source = op.getSource();
+    if (op.getShuffled() &&
+        !holdsBlocks(layout, shuffledColumns(op.getSource().getType())))
+      return op.emitError("is shuffled, which this layout has no form for: ")
+             << layout;
     Access access(rewriter, loc, kernel, kernel.teamOf(op), layout, type,
-                  source, op.getOffsets(), op.getOrder());
+                  source, op.getOffsets(), op.getOrder(), op.getShuffled());
     Value zero = arith::ConstantOp::create(
         rewriter, loc, rewriter.getZeroAttr(type.getElementType()));
     int64_t width =
-        holdsPairs(access, layout, type, source, op.getOffsets(), op.getOrder())
+        !op.getShuffled() && holdsPairs(access, layout, type, source,
+                                        op.getOffsets(), op.getOrder())
             ? 2
             : 1;
     SmallVector<Value> results;
     for (int64_t reg = 0, e = layout.numRegisters(); reg < e; reg += width) {
       SmallVector<Value> indices = access.indices(reg);
+      Value pointer = width == 1 ? Value() : access.pointer(reg);
       auto loaded = [&](OpBuilder &builder) -> SmallVector<Value> {
         if (width == 1)
           return {memref::LoadOp::create(builder, loc, source, indices)};
         Value pair = LLVM::LoadOp::create(
-            builder, loc, VectorType::get(2, type.getElementType()),
-            globalPointer(builder, loc, source, indices),
+            builder, loc, VectorType::get(2, type.getElementType()), pointer,
             type.getElementTypeBitWidth() / 4);
         return {vector::ExtractOp::create(builder, loc, pair, 0),
                 vector::ExtractOp::create(builder, loc, pair, 1)};
@@ -233,43 +376,6 @@ struct GatherPattern : OpConversionPattern<GatherOp> {
   }
 };
 
-/// Moves the builder into a branch on `condition`, if there is one.
-static void guarded(OpBuilder &builder, Location loc, Value condition) {
-  if (!condition)
-    return;
-  auto branch = scf::IfOp::create(builder, loc, condition, false);
-  builder.setInsertionPointToStart(branch.thenBlock());
-}
-
-/// Whether all replicated lane and warp digits of this thread are zero; null
-/// when nothing is replicated.
-static Value ownsElements(OpBuilder &builder, Location loc,
-                          KernelContext &kernel, const Team &team,
-                          FragmentAttr layout) {
-  Value result;
-  auto check = [&](Value index, ArrayRef<FragmentAttr::Mode> modes) {
-    int64_t below = 1;
-    for (const FragmentAttr::Mode &mode : modes) {
-      if (mode.stride == 0 && mode.extent > 1) {
-        Value digit = arith::DivUIOp::create(builder, loc, index,
-                                             constantI32(builder, loc, below));
-        digit = arith::RemUIOp::create(builder, loc, digit,
-                                       constantI32(builder, loc, mode.extent));
-        Value zero =
-            arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, digit,
-                                  constantI32(builder, loc, 0));
-        result = result
-                     ? Value(arith::AndIOp::create(builder, loc, result, zero))
-                     : zero;
-      }
-      below *= mode.extent;
-    }
-  };
-  check(kernel.lane, layout.laneModes());
-  check(team.warp, layout.warpModes());
-  return result;
-}
-
 /// tile.store and tile.accumulate.
 template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
   StorePattern(const TypeConverter &converter, MLIRContext *context,
@@ -290,13 +396,21 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     Value dest = op.getDest();
     const Team &team = kernel.teamOf(op);
     int64_t rank = type.getRank();
+    bool isShuffled = false;
+    if constexpr (add)
+      isShuffled = op.getShuffled();
+    if (isShuffled &&
+        !holdsBlocks(layout, shuffledColumns(op.getDest().getType())))
+      return op.emitError("is shuffled, which this layout has no form for: ")
+             << layout;
     Access access(rewriter, loc, kernel, team, layout, type, dest,
-                  op.getOffsets(), op.getOrder());
+                  op.getOffsets(), op.getOrder(), isShuffled);
 
     // Threads that hold copies of the same element: one of them stores.
     Value owner = ownsElements(rewriter, loc, kernel, team, layout);
 
-    bool pairs = holdsPairs(access, layout, type, dest, op.getOffsets(),
+    bool pairs = !isShuffled &&
+                 holdsPairs(access, layout, type, dest, op.getOffsets(),
                             op.getOrder()) &&
                  (!add || hasVectorReduction());
     int64_t width = pairs ? 2 : 1;
@@ -311,28 +425,29 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
       rows[row].push_back(reg);
     }
     for (int64_t row : order) {
+      DenseMap<int64_t, Value> pointers;
+      if (add || pairs)
+        for (int64_t reg : rows[row])
+          pointers[reg] = access.pointer(reg);
       OpBuilder::InsertionGuard guard(rewriter);
       guarded(rewriter, loc, owner);
       guarded(rewriter, loc, access.inside(rows[row].front(), 0, 1));
       for (int64_t reg : rows[row]) {
         OpBuilder::InsertionGuard inner(rewriter);
         guarded(rewriter, loc, access.inside(reg, 1, rank));
-        SmallVector<Value> indices = access.indices(reg);
         if (add) {
-          Value pointer = globalPointer(rewriter, loc, dest, indices);
-          ptx::reduceAdd(rewriter, loc, pointer,
+          ptx::reduceAdd(rewriter, loc, pointers[reg],
                          adaptor.getValue().slice(reg, width));
         } else if (pairs) {
           auto pairType = VectorType::get(2, type.getElementType());
           Value pair = vector::FromElementsOp::create(
               rewriter, loc, pairType,
               ValueRange{adaptor.getValue()[reg], adaptor.getValue()[reg + 1]});
-          Value pointer = globalPointer(rewriter, loc, dest, indices);
-          LLVM::StoreOp::create(rewriter, loc, pair, pointer,
+          LLVM::StoreOp::create(rewriter, loc, pair, pointers[reg],
                                 type.getElementTypeBitWidth() / 4);
         } else {
           memref::StoreOp::create(rewriter, loc, adaptor.getValue()[reg], dest,
-                                  indices);
+                                  access.indices(reg));
         }
       }
     }
@@ -383,7 +498,8 @@ struct StagePattern : OpConversionPattern<StageOp> {
     Value start = arith::AddIOp::create(rewriter, loc, rowBytes,
                                         constant(*op.getOffset()));
     DenseMap<int64_t, Value> places; // of the columns of a register
-    synchronize(rewriter, loc, team);
+    if (!op.getUnread())
+      synchronize(rewriter, loc, team);
     // Threads that hold copies of the same element: one of them stores.
     OpBuilder::InsertPoint after;
     if (Value owner = ownsElements(rewriter, loc, kernel, team, layout)) {

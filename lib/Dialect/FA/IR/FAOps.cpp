@@ -177,6 +177,7 @@ AttentionBackwardOp::getShapedOperands() {
                              {getOMutable(), O},
                              {getDLseMutable(), LSE},
                              {getDeltaMutable(), LSE},
+                             {getDQSumMutable(), Q},
                              {getDQMutable(), Q},
                              {getDKMutable(), K},
                              {getDVMutable(), V}})
@@ -194,6 +195,9 @@ void AttentionBackwardOp::getEffects(
     SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
         &effects) {
   addEffects(*this, effects);
+  for (OpOperand &operand : getDQSumMutable())
+    effects.emplace_back(MemoryEffects::Write::get(), &operand,
+                         SideEffects::DefaultResource::get());
 }
 
 //===----------------------------------------------------------------------===//
@@ -598,10 +602,35 @@ static LogicalResult verifyCaptureGradients(AttentionBackwardOp op) {
   return success();
 }
 
+/// C22: d_q_sum.
+static LogicalResult verifyDQSum(AttentionBackwardOp op) {
+  if (!op.getDQSum())
+    return success();
+  auto type = cast<ShapedType>(op.getDQSum().getType());
+  ShapedType q = op.getShaped(AttentionOp::Q).getType();
+  bool agrees = type.hasRank() && type.getRank() == q.getRank() &&
+                type.getElementType() == op.getAccType();
+  for (int64_t pos = 0; agrees && pos < q.getRank(); ++pos) {
+    int64_t own = type.getDimSize(pos), extent = q.getDimSize(pos);
+    int64_t multiple = op.findDim(AttentionOp::Q, AttentionOp::M) == pos   ? 8
+                       : op.findDim(AttentionOp::Q, AttentionOp::D) == pos ? 16
+                                                                           : 1;
+    if (!ShapedType::isDynamic(own) && !ShapedType::isDynamic(extent))
+      agrees = own == int64_t(llvm::alignTo(extent, multiple));
+  }
+  if (agrees)
+    return success();
+  return op.emitOpError("[C22 d-q-sum] d_q_sum is ")
+         << type << " but q is " << q << "; it must hold " << op.getAccType()
+         << " and have q's extents, with rows filled up to a multiple of 8 and "
+            "the head size to one of 16";
+}
+
 LogicalResult AttentionBackwardOp::verify() {
   NamedValues others = {{"d_o", getDO()}, {"delta", getDelta()}};
   for (auto [name, value] : {std::pair<StringRef, Value>("o", getO()),
                              {"d_lse", getDLse()},
+                             {"d_q_sum", getDQSum()},
                              {"d_q", getDQ()},
                              {"d_k", getDK()},
                              {"d_v", getDV()}})
@@ -628,6 +657,8 @@ LogicalResult AttentionBackwardOp::verify() {
           verifyLike(*this, rows, "d_lse", getDLse(), "lse", getLse(), false)))
     return failure();
 
+  if (failed(verifyDQSum(*this)))
+    return failure();
   if (getDeltaKnown() ? getO() || getDLse() : !getO())
     return emitOpError("[C18 delta-known] has ")
            << (getO()      ? "o"

@@ -21,8 +21,6 @@ public:
   void run();
 
 private:
-  using Operand = AttentionSpace::Operand;
-
   /// A value of the shape of `gradient`, filled with zeros, to sum in.
   Value zeros(Value gradient);
   /// Adds `value` to the element of `sum` at `indices`; returns the new sum.
@@ -39,10 +37,17 @@ private:
   }
 
   Value delta();
-  /// The gradient with respect to the operand `operand`, in `gradient`: the sum
-  /// of `scores * other` over all scores that read the element, times `factor`.
+  /// Adds `scores * other` to the element of `sum`, shaped like `operand`, that
+  /// each score reads.
+  Value sumOver(Operand operand, Value sum, Value scores, Operand by,
+                Value other);
+  /// The gradient with respect to the operand `operand`, in `gradient`: such a
+  /// sum, times `factor`.
   Value gradientOf(Operand operand, Value gradient, Value scores, Operand by,
-                   Value other, Value factor);
+                   Value other, Value factor) {
+    return finish(sumOver(operand, zeros(gradient), scores, by, other),
+                  gradient, factor);
+  }
   void captureGradients(Value raw, Value ds, SmallVectorImpl<Value> &results);
 
   AttentionBackwardOp op;
@@ -169,19 +174,16 @@ Value Backward::delta() {
 }
 
 /// Step 5. What is not kept is not multiplied.
-Value Backward::gradientOf(Operand operand, Value gradient, Value scores,
-                           Operand by, Value other, Value factor) {
-  Dims dims = with({M, N, operand == op.V ? E : D});
-  Value sum =
-      accumulate(dims, zeros(gradient),
-                 [&](const Coordinates &at, MutableArrayRef<Value> sums) {
-                   Value score = readAt(scores, at);
-                   Value product =
-                       binary<arith::MulFOp>(score, element(by, other, at));
-                   product = select(isDropped(readAt(s, at)), zero, product);
-                   sums[0] = add(sums[0], indicesOf(operand, at), product);
-                 })[0];
-  return finish(sum, gradient, factor);
+Value Backward::sumOver(Operand operand, Value sum, Value scores, Operand by,
+                        Value other) {
+  return accumulate(with({M, N, operand == op.V ? E : D}), sum,
+                    [&](const Coordinates &at, MutableArrayRef<Value> sums) {
+                      Value score = readAt(scores, at);
+                      Value product =
+                          binary<arith::MulFOp>(score, element(by, other, at));
+                      product = select(isDropped(readAt(s, at)), zero, product);
+                      sums[0] = add(sums[0], indicesOf(operand, at), product);
+                    })[0];
 }
 
 /// The gradients of captures: yielded, or accumulated by the region.
@@ -260,7 +262,8 @@ void Backward::run() {
 
   // Steps 3 and 4.
   Value ds, dr;
-  if (op.getDQ() || op.getDK() || !op.getDCaptures().empty()) {
+  bool addsToSum = op.getDQSum() && (op.getDK() || op.getDV());
+  if (op.getDQ() || op.getDK() || addsToSum || !op.getDCaptures().empty()) {
     Value dp = allocate(scoreDims, zero);
     dp = generic(with({M, N, E}), E, {{op.getDO(), op.getMap(op.O)}},
                  {dp, over(scoreDims)},
@@ -297,9 +300,22 @@ void Backward::run() {
   }
 
   // Step 5.
-  if (Value gradient = op.getDQ())
+  if (Value sum = op.getDQSum()) {
+    if (!op.getDeltaKnown())
+      linalg::FillOp::create(builder, loc, zero, sum);
+    // Without what fills it up.
+    auto sizes = memref::getMixedSizes(builder, loc, op.getQ());
+    SmallVector<OpFoldResult> zeros(sizes.size(), builder.getIndexAttr(0)),
+        ones(sizes.size(), builder.getIndexAttr(1));
+    sum = memref::SubViewOp::create(builder, loc, sum, zeros, sizes, ones);
+    if (addsToSum)
+      sumOver(op.Q, sum, dr, op.K, op.getK());
+    if (Value gradient = op.getDQ())
+      finish(sum, gradient, op.getScale());
+  } else if (Value gradient = op.getDQ()) {
     results.push_back(
         gradientOf(op.Q, gradient, dr, op.K, op.getK(), op.getScale()));
+  }
   if (Value gradient = op.getDK())
     results.push_back(
         gradientOf(op.K, gradient, dr, op.Q, op.getQ(), op.getScale()));

@@ -119,7 +119,7 @@ Value Decomposer::extend(Value value) {
   return arith::ExtFOp::create(builder, loc, accType, value);
 }
 
-SmallVector<Value> Decomposer::indicesOf(AttentionSpace::Operand operand,
+SmallVector<Value> Decomposer::indicesOf(Operand operand,
                                          const Coordinates &at) {
   bool isKey = operand == op.K || operand == op.V;
   SmallVector<Value> indices;
@@ -131,7 +131,7 @@ SmallVector<Value> Decomposer::indicesOf(AttentionSpace::Operand operand,
   return indices;
 }
 
-Value Decomposer::element(AttentionSpace::Operand operand, Value source,
+Value Decomposer::element(Operand operand, Value source,
                           const Coordinates &at) {
   return extend(read(source, indicesOf(operand, at)));
 }

@@ -15,13 +15,8 @@ void decompose(AttentionBackwardOp op);
 
 /// Building blocks of a decomposition: loops over the iteration space, elements
 /// of operands, score and mask of one element.
-class Decomposer {
+class Decomposer : protected AttentionSpace {
 protected:
-  using Dim = AttentionSpace::Dim;
-  static constexpr Dim B = AttentionSpace::B, H = AttentionSpace::H,
-                       M = AttentionSpace::M, N = AttentionSpace::N,
-                       D = AttentionSpace::D, E = AttentionSpace::E;
-
   explicit Decomposer(AttentionOpInterface op);
 
   /// Coordinates of an element; those of absent dimensions are zero.
@@ -45,11 +40,9 @@ protected:
 
   Value read(Value source, ValueRange indices);
   /// The position of the element of `operand` at `at`, which has a query head.
-  SmallVector<Value> indicesOf(AttentionSpace::Operand operand,
-                               const Coordinates &at);
+  SmallVector<Value> indicesOf(Operand operand, const Coordinates &at);
   /// The element of `source`, which has the map of `operand`, as accType.
-  Value element(AttentionSpace::Operand operand, Value source,
-                const Coordinates &at);
+  Value element(Operand operand, Value source, const Coordinates &at);
   Value extent(Value source, unsigned pos);
   /// lq (`which` 0) or lk (1) of the batch at `global`, within the extents.
   Value length(unsigned which, const Coordinates &global);

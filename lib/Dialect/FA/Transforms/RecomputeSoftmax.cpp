@@ -24,7 +24,14 @@ namespace {
 class Emitter : WindowEmitter {
 public:
   Emitter(AttentionBackwardOp op, ScheduleAttr schedule)
-      : WindowEmitter(op, schedule), backward(op) {}
+      : WindowEmitter(op, schedule), backward(op) {
+    // Teams of warps that share the rows of d_q hold some of its columns each:
+    // 16, or as many as wgmma's 128 bytes of a factor in shared memory.
+    tl::PlanAttr plan = schedule.getPlan();
+    int64_t sharers = plan.getTeams() / plan.getTeamsAlong(tileM);
+    if (op.getDQSum() && sharers > 1 && plan.getMma() != "vector")
+      headMultiple = sharers * (plan.getMma() == "wgmma" ? 64 : 16);
+  }
 
   LogicalResult run();
 
@@ -41,6 +48,7 @@ private:
   };
 
   void emitDelta();
+  void emitConversion();
   LogicalResult emitRows();
   LogicalResult emitColumns();
 
@@ -127,6 +135,10 @@ LogicalResult Emitter::emitBlock(Value q, Value k, Value dO, Value v,
   bool hasRegion = !op.getScore().empty();
   Value log2e = arith::ConstantOp::create(
       builder, loc, builder.getFloatAttr(accType, kLog2E));
+  // First, so that v's, or d_o's, slot of shared memory is free early.
+  Value dp;
+  if (dO)
+    dp = contract(dO, v, constant(scoreType(), 0.0), /*rhsIsTransposed=*/true);
   Value raw = contract(q, k, constant(scoreType(), 0.0),
                        /*rhsIsTransposed=*/true);
   Value scores = raw, factor;
@@ -155,8 +167,6 @@ LogicalResult Emitter::emitBlock(Value q, Value k, Value dO, Value v,
   block.p = masked(math::Exp2Op::create(builder, loc, exponent));
   if (!dO)
     return success();
-  Value dp = contract(dO, v, constant(scoreType(), 0.0),
-                      /*rhsIsTransposed=*/true);
   Value difference =
       arith::SubFOp::create(builder, loc, dp, alongColumns(rows.delta, tileN));
   // Selected, not multiplied, where p is 0: dp may be NaN there.
@@ -213,6 +223,27 @@ void Emitter::emitDelta() {
                                 sum);
   tl::StoreOp::create(builder, loc, sum, delta.memref, ValueRange{delta.offset},
                       DenseI64ArrayAttr());
+  if (Value dQSum = backward.getDQSum()) {
+    AffineMap qMap = op.getMap(AttentionSpace::Q);
+    int64_t d = extentOf(AttentionSpace::Q, AttentionSpace::D);
+    Rows rows = rowsOf(dQSum, qMap);
+    store(constant(matrix(tileM, d, accType), 0.0), rows.memref, qMap,
+          AttentionSpace::M, rows.offset);
+  }
+}
+
+/// d_q of a block of query rows, from its sum.
+void Emitter::emitConversion() {
+  AffineMap qMap = op.getMap(AttentionSpace::Q),
+            lseMap = op.getMap(AttentionSpace::LSE);
+  int64_t d = extentOf(AttentionSpace::Q, AttentionSpace::D);
+  Rows sum = rowsOf(backward.getDQSum(), qMap);
+  Rows dQ = rowsOf(backward.getDQ(), qMap);
+  Value tile = load(sum.memref, qMap, AttentionSpace::M, sum.offset, tileM, d);
+  tile.getDefiningOp<tl::LoadOp>().setShuffled(true);
+  Value dead = deadRows(loadVector(rowsOf(op.getLse(), lseMap)));
+  storeGradient(tile, dead, op.getScale(), dQ.memref, qMap, AttentionSpace::M,
+                dQ.offset);
 }
 
 /// d_q of a block of query rows: a loop over the blocks of keys.
@@ -263,7 +294,7 @@ LogicalResult Emitter::emitRows() {
 }
 
 /// d_k and d_v of a block of keys: a loop over the query heads of the group
-/// and their blocks of rows.
+/// and their blocks of rows, to whose d_q_sum it adds.
 LogicalResult Emitter::emitColumns() {
   AffineMap kMap = op.getMap(AttentionSpace::K),
             vMap = op.getMap(AttentionSpace::V);
@@ -353,7 +384,7 @@ LogicalResult Emitter::emitColumns() {
       Value view = headOf(window, map, head, viewMap);
       return rowsEndEarly ? prefix(view, viewMap, AttentionSpace::M, lq) : view;
     };
-    AffineMap qMap, oMap, lseMap;
+    AffineMap qMap, oMap, lseMap, sumMap;
     Value q = rowsView(op.getQ(), op.getMap(AttentionSpace::Q), qMap);
     Value dO = rowsView(backward.getDO(), op.getMap(AttentionSpace::O), oMap);
     Value lse = rowsView(op.getLse(), op.getMap(AttentionSpace::LSE), lseMap);
@@ -368,20 +399,31 @@ LogicalResult Emitter::emitColumns() {
                      ? Value()
                      : mask.emitPredicate(builder, loc, tileM, tileN, m0, n0);
     Block block;
-    if (failed(emitBlock(qTile, kTile, backward.getDK() ? dOTile : Value(),
-                         vTile, rows, keep, /*inFull=*/Value(), n0, block)))
+    bool needsDr = backward.getDK() || backward.getDQSum();
+    if (failed(emitBlock(qTile, kTile, needsDr ? dOTile : Value(), vTile, rows,
+                         keep, /*inFull=*/Value(), n0, block)))
       return failure();
-    SmallVector<Value> next;
-    if (backward.getDK())
-      next.push_back(contract(narrow(block.dr), qTile,
-                              loop.getRegionIterArgs()[next.size()],
-                              /*rhsIsTransposed=*/false,
-                              /*lhsIsTransposed=*/true));
+    // By the order of their last uses: probabilities and d_o, then q.
+    Value nextDK, nextDV;
+    ValueRange sums = loop.getRegionIterArgs();
     if (backward.getDV())
-      next.push_back(contract(narrow(block.p), dOTile,
-                              loop.getRegionIterArgs()[next.size()],
-                              /*rhsIsTransposed=*/false,
-                              /*lhsIsTransposed=*/true));
+      nextDV = contract(narrow(block.p), dOTile, sums.back(),
+                        /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
+    if (backward.getDK())
+      nextDK = contract(narrow(block.dr), qTile, sums.front(),
+                        /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
+    if (Value dQSum = backward.getDQSum()) {
+      // All rows, with those that fill its last block.
+      Value view = headOf(dQSum, op.getMap(AttentionSpace::Q), head, sumMap);
+      Value dQ = contract(narrow(block.dr), kTile,
+                          constant(matrix(tileM, d, accType), 0.0),
+                          /*rhsIsTransposed=*/false);
+      accumulate(dQ, view, sumMap, AttentionSpace::M, m0);
+    }
+    SmallVector<Value> next;
+    for (Value sum : {nextDK, nextDV})
+      if (sum)
+        next.push_back(sum);
     scf::YieldOp::create(builder, loc, next);
   }
   h = firstHead;
@@ -428,7 +470,12 @@ LogicalResult Emitter::run() {
   if (columns && backward.getDQ())
     return backward.emitOpError("computes gradients of rows and of keys; run "
                                 "fa-split-backward first");
-  return columns ? emitColumns() : emitRows();
+  if (columns)
+    return emitColumns();
+  if (!backward.getDQSum())
+    return emitRows();
+  emitConversion();
+  return success();
 }
 
 namespace {

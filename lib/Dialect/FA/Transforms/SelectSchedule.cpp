@@ -16,9 +16,10 @@ namespace {
 /// What a loop nest accumulates.
 enum class Work {
   Output, // fa.attention
-  Delta,  // row sums
+  Copies, // no products: delta, a sum of d_q set or converted
   Rows,   // gradients of query rows
-  Keys    // gradients of keys
+  Keys,   // gradients of keys
+  All     // gradients of keys, and d_q added to memory
 };
 
 /// One row of the table: the first whose chip is not newer than the target and
@@ -31,6 +32,7 @@ struct Choice {
   int64_t tileM, tileN;
   StringLiteral mma, copy;
   int64_t warps, producers, stages;
+  bool square = false;
 };
 } // namespace
 
@@ -46,11 +48,12 @@ static constexpr Choice kTable[] = {
     {Work::Output, 0, false, 128, 128, 64, "vector", "direct", 1, 0, 1},
     {Work::Output, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
-    {Work::Delta, 80, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
-    {Work::Delta, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+    {Work::Copies, 80, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
+    {Work::Copies, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
     {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2},
     {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 1},
+    {Work::Rows, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
@@ -59,17 +62,25 @@ static constexpr Choice kTable[] = {
     {Work::Keys, 90, true, 256, 32, 128, "wgmma", "tma", 8, 4, 1},
     {Work::Keys, 80, false, 64, 64, 64, "mma_sync", "cp_async", 4, 0, 2},
     {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Keys, 80, false, 256, 32, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Keys, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1},
     {Work::Keys, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    {Work::All, 90, true, 64, 128, 128, "wgmma", "tma", 8, 4, 1},
+    {Work::All, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
+    {Work::All, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::All, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, true},
+    {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, true},
+    {Work::All, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
 
 static Work workOf(AttentionOpInterface op) {
   auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
   if (!backward)
     return Work::Output;
+  bool hasSum = bool(backward.getDQSum());
   if (backward.getDK() || backward.getDV())
-    return Work::Keys;
-  return backward.getDQ() ? Work::Rows : Work::Delta;
+    return hasSum ? Work::All : Work::Keys;
+  return backward.getDQ() && !hasSum ? Work::Rows : Work::Copies;
 }
 
 /// The chip as a number, "sm_90a" -> (90, specific); "cpu" -> (0, false).
@@ -153,7 +164,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
       auto plan = tl::PlanAttr::get(context, StringAttr::get(context, chip),
                                     StringAttr::get(context, row.mma),
                                     StringAttr::get(context, copy), row.warps,
-                                    row.producers, row.stages);
+                                    row.producers, row.stages, row.square);
       op->setAttr(kScheduleAttrName,
                   ScheduleAttr::get(context, row.tileM, row.tileN, plan));
       return success();

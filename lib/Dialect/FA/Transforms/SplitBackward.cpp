@@ -16,23 +16,26 @@ namespace {
 struct SplitBackward : public fa::impl::FASplitBackwardBase<SplitBackward> {
   using FASplitBackwardBase::FASplitBackwardBase;
 
-  /// A copy of `op` before it with delta known or computed, and those of its
-  /// gradients that are wanted.
-  static void emitPart(AttentionBackwardOp op, bool computesDelta, bool dQ,
-                       bool dK, bool dV) {
+  /// What an operation computes, or has.
+  enum Part { Delta = 1, DQSum = 2, DQ = 4, DK = 8, DV = 16 };
+
+  /// A copy of `op` before it that computes these `parts`.
+  static void emit(AttentionBackwardOp op, unsigned parts) {
     OpBuilder builder(op);
-    auto part = cast<AttentionBackwardOp>(builder.clone(*op));
-    if (!computesDelta) {
-      part.setDeltaKnown(true);
-      part.getOMutable().clear();
-      part.getDLseMutable().clear();
+    auto clone = cast<AttentionBackwardOp>(builder.clone(*op));
+    if (!(parts & Delta)) {
+      clone.setDeltaKnown(true);
+      clone.getOMutable().clear();
+      clone.getDLseMutable().clear();
     }
-    if (!dQ)
-      part.getDQMutable().clear();
-    if (!dK)
-      part.getDKMutable().clear();
-    if (!dV)
-      part.getDVMutable().clear();
+    if (!(parts & DQSum))
+      clone.getDQSumMutable().clear();
+    if (!(parts & DQ))
+      clone.getDQMutable().clear();
+    if (!(parts & DK))
+      clone.getDKMutable().clear();
+    if (!(parts & DV))
+      clone.getDVMutable().clear();
   }
 
   void runOnOperation() override {
@@ -43,11 +46,12 @@ struct SplitBackward : public fa::impl::FASplitBackwardBase<SplitBackward> {
         op.emitOpError("is on tensors; run one-shot-bufferize first");
         return signalPassFailure();
       }
+      unsigned dK = op.getDK() ? DK : 0, dV = op.getDV() ? DV : 0;
+      unsigned dQSum = op.getDQSum() ? DQSum : 0;
       if (!op.getDeltaKnown())
-        emitPart(op, true, false, false, false);
-      bool dQ = bool(op.getDQ()), dK = bool(op.getDK()), dV = bool(op.getDV());
-      if (dQ)
-        emitPart(op, false, true, false, false);
+        emit(op, Delta | dQSum);
+      if (op.getDQ() && !dQSum)
+        emit(op, DQ);
       int64_t size = 0;
       for (auto [operand, dim] :
            {std::pair(AttentionSpace::K, AttentionSpace::D),
@@ -57,11 +61,13 @@ struct SplitBackward : public fa::impl::FASplitBackwardBase<SplitBackward> {
         size += ShapedType::isDynamic(extent) ? 0 : extent;
       }
       if (dK && dV && size > maxHeadSizes) {
-        emitPart(op, false, false, true, false);
-        emitPart(op, false, false, false, true);
+        emit(op, DK | dQSum);
+        emit(op, DV);
       } else if (dK || dV) {
-        emitPart(op, false, false, dK, dV);
+        emit(op, dK | dV | dQSum);
       }
+      if (op.getDQ() && dQSum)
+        emit(op, DQ | DQSum);
       op.erase();
     }
   }

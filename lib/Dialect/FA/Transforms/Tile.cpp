@@ -223,9 +223,9 @@ void Tiler::emitKeys(ValueRange ivs) {
 LogicalResult Tiler::run(bool isOnly) {
   auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
   bool byKeys = backward && (backward.getDK() || backward.getDV());
-  if (byKeys && backward.getDQ())
-    return op->emitOpError("computes gradients of rows and of keys; run "
-                           "fa-split-backward first");
+  if (byKeys && (backward.getDQ() || !backward.getDeltaKnown()))
+    return op->emitOpError("computes what belongs to rows and gradients of "
+                           "keys; run fa-split-backward first");
   if (byKeys && !op.getOrigin().empty())
     return op->emitOpError("has an origin and gradients of keys, which are "
                            "tiled as a whole problem; tile before it is cut");

@@ -259,7 +259,8 @@ Value WindowEmitter::load(Value memref, AffineMap map, unsigned rowDim,
                             memref, offsets, order);
 }
 
-void WindowEmitter::store(Value tile, Value memref, AffineMap map,
+template <typename OpTy>
+OpTy WindowEmitter::write(Value tile, Value memref, AffineMap map,
                           unsigned rowDim, Value rowOffset) {
   unsigned rowPos = map.getResult(0).isFunctionOfDim(rowDim) ? 0 : 1;
   Value zero = index(0);
@@ -268,7 +269,18 @@ void WindowEmitter::store(Value tile, Value memref, AffineMap map,
   DenseI64ArrayAttr order;
   if (rowPos == 1)
     order = builder.getDenseI64ArrayAttr({1, 0});
-  tl::StoreOp::create(builder, loc, tile, memref, offsets, order);
+  return OpTy::create(builder, loc, tile, memref, offsets, order);
+}
+
+void WindowEmitter::store(Value tile, Value memref, AffineMap map,
+                          unsigned rowDim, Value rowOffset) {
+  write<tl::StoreOp>(tile, memref, map, rowDim, rowOffset);
+}
+
+void WindowEmitter::accumulate(Value tile, Value memref, AffineMap map,
+                               unsigned rowDim, Value rowOffset) {
+  write<tl::AccumulateOp>(tile, memref, map, rowDim, rowOffset)
+      .setShuffled(true);
 }
 
 Value WindowEmitter::loadVector(const Rows &rows) {

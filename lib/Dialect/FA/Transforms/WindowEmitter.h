@@ -69,8 +69,11 @@ protected:
 
   Value load(Value memref, AffineMap map, unsigned rowDim, Value rowOffset,
              int64_t rows, int64_t columns);
-  void store(Value tile, Value memref, AffineMap map, unsigned columnDim,
+  void store(Value tile, Value memref, AffineMap map, unsigned rowDim,
              Value rowOffset);
+  /// Adds `tile` to shuffled memory.
+  void accumulate(Value tile, Value memref, AffineMap map, unsigned rowDim,
+                  Value rowOffset);
   Value loadVector(const Rows &rows);
 
   /// Appends the tiles that `region` yields for the tile `scores` of the block
@@ -137,6 +140,9 @@ private:
     OpFoldResult offset, size;
     unsigned pos = 0;
   };
+  template <typename OpTy>
+  OpTy write(Value tile, Value memref, AffineMap map, unsigned rowDim,
+             Value rowOffset);
   PartOf partOf(Value window, AffineMap map, AttentionSpace::Dim dim);
 
 protected:

@@ -37,9 +37,20 @@ static LogicalResult verifySameElement(Operation *op, Type memory, Type tile) {
          << "; convert the tile with arith";
 }
 
+static LogicalResult verifyShuffled(Operation *op, bool isShuffled,
+                                    MemRefType memref, bool hasOrder) {
+  if (!isShuffled || (memref.getRank() == 2 && !hasOrder))
+    return success();
+  return op->emitOpError("is shuffled: the memref must have rank 2, it has ")
+         << memref.getRank() << ", and there must be no order";
+}
+
 LogicalResult LoadOp::verify() {
   MemRefType source = getSource().getType();
   auto tile = cast<RankedTensorType>(getResult().getType());
+  if (failed(
+          verifyShuffled(*this, getShuffled(), source, getOrder().has_value())))
+    return failure();
   if (failed(verifyAccess(*this, source, tile.getRank(), getOffsets().size(),
                           getOrder())))
     return failure();
@@ -59,6 +70,9 @@ LogicalResult StoreOp::verify() {
 LogicalResult AccumulateOp::verify() {
   MemRefType dest = getDest().getType();
   auto tile = cast<RankedTensorType>(getValue().getType());
+  if (failed(
+          verifyShuffled(*this, getShuffled(), dest, getOrder().has_value())))
+    return failure();
   if (failed(verifyAccess(*this, dest, tile.getRank(), getOffsets().size(),
                           getOrder())))
     return failure();

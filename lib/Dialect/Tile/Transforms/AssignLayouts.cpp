@@ -15,31 +15,24 @@ namespace mlir::tl {
 
 using Mode = FragmentAttr::Mode;
 
-/// The accumulator layout of a `rows` x `cols` product over `warps` warps: each
-/// 16x8 block of mma.m16n8k16 spreads over a warp; wgmma holds 64 rows per four
-/// warps the same way. As many warps as have rows of their own split the rows;
-/// the others take a share of the columns each or, for a factor (`isFactor`),
-/// all of them, as the product needs.
+/// The accumulator layout of a `rows` x `cols` product over the warps of
+/// `plan`: each 16x8 block of mma.m16n8k16 spreads over a warp; wgmma holds 64
+/// rows per four warps the same way.
 static FailureOr<FragmentAttr> accumulatorLayout(Operation *op, PlanAttr plan,
-                                                 int64_t rows, int64_t cols,
-                                                 bool isFactor = false) {
+                                                 int64_t rows, int64_t cols) {
   bool groups = plan.getMma() == "wgmma";
   if (groups && plan.getWarps() % 4)
     return op->emitError("wgmma needs a multiple of 4 warps, the plan has ")
            << plan.getWarps();
-  // Warps that share an instruction.
-  int64_t size = groups ? 4 : 1;
-  int64_t teams = plan.getWarps() / size, along = teams;
-  while (along > 1 && (teams % along || rows % (16 * size * along)))
-    --along;
-  int64_t across = teams / along;
+  int64_t size = plan.getTeamSize(), along = plan.getTeamsAlong(rows, cols);
+  int64_t across = plan.getTeams() / along;
   // ldmatrix reads 16 columns at once, from a multiple of 16 on.
   if (rows % (16 * size * along) || cols % 8 ||
-      (across > 1 && !isFactor && cols % (16 * across)))
+      (across > 1 && cols % (16 * across)))
     return op->emitError("a tile of ")
            << rows << "x" << cols << " does not divide over " << plan.getWarps()
            << " warps of 16 rows and blocks of 8 columns";
-  int64_t share = isFactor ? cols : cols / across;
+  int64_t share = cols / across;
   int64_t blocks = rows / (16 * size * along);
   SmallVector<Mode> reg = {{2, 1, 1}, {2, 0, 8}, {share / 8, 1, 8}};
   SmallVector<Mode> warp;
@@ -54,7 +47,7 @@ static FailureOr<FragmentAttr> accumulatorLayout(Operation *op, PlanAttr plan,
       reg.push_back({blocks, 0, 16});
   }
   if (across > 1)
-    warp.push_back(isFactor ? Mode{across, 0, 0} : Mode{across, 1, share});
+    warp.push_back({across, 1, share});
   return FragmentAttr::get(op->getContext(), reg, {{4, 1, 2}, {8, 0, 1}}, warp);
 }
 
@@ -99,7 +92,7 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
       set(contract.getAcc(), *layout);
       if (auto lhs = dyn_cast<RankedTensorType>(contract.getLhs().getType())) {
         auto operand = accumulatorLayout(contract, plan, lhs.getDimSize(0),
-                                         lhs.getDimSize(1), /*isFactor=*/true);
+                                         lhs.getDimSize(1));
         if (failed(operand))
           conflicting = true;
         else

@@ -27,6 +27,18 @@ static void vote(func::FuncOp func, Orientation &orientation) {
     if (lhs != rhs)
       orientation.vote(op.getResult(), lhs ? -1 : 1);
   });
+  // A factor that is needed both ways: more rows are more warps that split
+  // them.
+  SmallVector<Value> undecided;
+  func.walk([&](ContractOp op) {
+    for (Value factor : {op.getLhs(), op.getRhs()})
+      if (isComputed(factor) && orientation.votesOf(factor) == 0)
+        undecided.push_back(factor);
+  });
+  for (Value factor : undecided) {
+    auto type = cast<RankedTensorType>(factor.getType());
+    orientation.vote(factor, type.getDimSize(0) < type.getDimSize(1) ? 1 : -1);
+  }
 }
 
 /// Writes the product so that the accumulator is (m, n) and its rows are the

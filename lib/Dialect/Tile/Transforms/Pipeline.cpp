@@ -20,9 +20,9 @@ namespace {
 /// One pipe that a loop fills and empties once per iteration.
 struct Traffic {
   PipeOp pipe;
-  /// Position of its consume among the loop's consumes.
+  /// Number of its consume among the loop's barriers.
   size_t consume;
-  /// Position of the consume after which its slot can be filled again, and
+  /// Number of the barrier after which its slot can be filled again, and
   /// whether that is one of the next iteration.
   size_t refill;
   bool nextIteration;
@@ -47,8 +47,13 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
     });
   }
 
-  template <typename OpT> static SmallVector<OpT> opsOf(scf::ForOp loop) {
-    return llvm::to_vector(loop.getBody()->getOps<OpT>());
+  /// The operations of the body in which all warps wait for each other.
+  static SmallVector<Operation *> barriersOf(scf::ForOp loop) {
+    SmallVector<Operation *> barriers;
+    for (Operation &op : *loop.getBody())
+      if (isa<ConsumeOp, StageOp>(op))
+        barriers.push_back(&op);
+    return barriers;
   }
 
   template <typename OpT> static OpT onPipe(scf::ForOp loop, PipeOp pipe) {
@@ -62,17 +67,19 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
   /// the same (they are pieces of one loop).
   SmallVector<Traffic> analyze(scf::ForOp loop) {
     SmallVector<Traffic> traffic;
-    auto consumes = opsOf<ConsumeOp>(loop);
-    for (auto [position, consume] : llvm::enumerate(consumes)) {
-      auto pipe = consume.getPipe().getDefiningOp<PipeOp>();
-      if (!onPipe<ProduceOp>(loop, pipe))
+    SmallVector<Operation *> barriers = barriersOf(loop);
+    for (auto [number, barrier] : llvm::enumerate(barriers)) {
+      auto consume = dyn_cast<ConsumeOp>(barrier);
+      auto pipe =
+          consume ? consume.getPipe().getDefiningOp<PipeOp>() : PipeOp();
+      if (!pipe || !onPipe<ProduceOp>(loop, pipe))
         continue;
       auto release = onPipe<ReleaseOp>(loop, pipe);
-      auto *next = llvm::find_if(consumes, [&](ConsumeOp other) {
+      auto *next = llvm::find_if(barriers, [&](Operation *other) {
         return release->isBeforeInBlock(other);
       });
-      Traffic entry{pipe, position, 0, next == consumes.end()};
-      entry.refill = entry.nextIteration ? 0 : next - consumes.begin();
+      Traffic entry{pipe, number, 0, next == barriers.end()};
+      entry.refill = entry.nextIteration ? 0 : next - barriers.begin();
       // Refilled only after its own wait: one slot would never be full.
       if (entry.nextIteration && entry.consume == 0 && entry.stages() < 2)
         setStages(pipe, 2);
@@ -154,16 +161,16 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
 
     SmallVector<int64_t> pending = countPending(traffic, prologue);
     for (scf::ForOp loop : chain.loops) {
-      auto consumes = opsOf<ConsumeOp>(loop);
-      DenseMap<size_t, Operation *> lastAfter; // by position of a consume
+      SmallVector<Operation *> barriers = barriersOf(loop);
+      DenseMap<size_t, Operation *> lastAfter; // by number of a barrier
       for (auto [index, entry] : llvm::enumerate(traffic)) {
         onPipe<ConsumeOp>(loop, entry.pipe).setPending(pending[index]);
         auto produce = onPipe<ProduceOp>(loop, entry.pipe);
-        // Refills after one wait keep the order of the pipes, which the counts
-        // rely on.
+        // Refills after one barrier keep the order of the pipes, which the
+        // counts rely on.
         Operation *&after = lastAfter[entry.refill];
         if (!after)
-          after = consumes[entry.refill];
+          after = barriers[entry.refill];
         builder.setInsertionPointAfter(after);
         Value ahead =
             arith::ConstantIndexOp::create(builder, loc, entry.ahead());
@@ -186,20 +193,24 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
     SmallVector<std::pair<size_t, int64_t>> fills(prologue);
     SmallVector<int64_t> pending(traffic.size(),
                                  std::numeric_limits<int64_t>::max());
-    SmallVector<std::pair<size_t, size_t>> order; // (consume position, pipe)
-    for (auto [index, entry] : llvm::enumerate(traffic))
-      order.push_back({entry.consume, index});
-    llvm::sort(order);
+    size_t last = 0;
+    for (Traffic &entry : traffic)
+      last = std::max({last, entry.consume, entry.refill});
     constexpr int64_t kIterations = 40; // beyond the deepest pipe
     for (int64_t iteration = 0; iteration < kIterations; ++iteration)
-      for (auto [position, index] : order) {
-        auto *fill = llvm::find(fills, std::pair(index, iteration));
-        assert(fill != fills.end() && "waiting for a fill that is not started");
-        pending[index] =
-            std::min<int64_t>(pending[index], fills.end() - fill - 1);
-        for (auto [other, entry] : llvm::enumerate(traffic))
-          if (entry.refill == position)
-            fills.push_back({other, iteration + entry.ahead()});
+      for (size_t number = 0; number <= last; ++number) {
+        for (auto [index, entry] : llvm::enumerate(traffic)) {
+          if (entry.consume != number)
+            continue;
+          auto *fill = llvm::find(fills, std::pair(size_t(index), iteration));
+          assert(fill != fills.end() &&
+                 "waiting for a fill that is not started");
+          pending[index] =
+              std::min<int64_t>(pending[index], fills.end() - fill - 1);
+        }
+        for (auto [index, entry] : llvm::enumerate(traffic))
+          if (entry.refill == number)
+            fills.push_back({index, iteration + entry.ahead()});
       }
     return pending;
   }

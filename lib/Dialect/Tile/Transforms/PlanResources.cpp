@@ -38,6 +38,13 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
       stage.setOffset(offset);
       offset = llvm::alignTo(
           offset + stage.getBuffer().getType().getSizeInBytes(), kAlignment);
+      // Where all warps copy, waiting for a pipe is a barrier; the products of
+      // the last iteration come before it.
+      Block *block = stage->getBlock();
+      stage.setUnread(
+          !roles && any_of(block->getOps<ConsumeOp>(), [&](ConsumeOp consume) {
+            return consume->isBeforeInBlock(stage);
+          }));
     });
     if (roles)
       for (PipeOp pipe : func.getOps<PipeOp>()) {

@@ -12,21 +12,29 @@ namespace mlir::tl {
 } // namespace mlir::tl
 
 /// Whether the product needs its factor `operand` in shared memory.
-static bool needsBuffer(ContractOp op, unsigned operand) {
+static bool needsBuffer(ContractOp op, unsigned operand, PlanAttr plan) {
   auto type = dyn_cast<RankedTensorType>(op.getOperand(operand).getType());
   if (!type || type.getElementTypeBitWidth() != 16)
     return false;
-  return operand == 1 || !op.isReductionMinor(0);
+  // Warps that share the rows of a tile hold some of its columns each.
+  return operand == 1 || !op.isReductionMinor(0) || plan.getSquare() ||
+         plan.getTeamsAlong(type.getDimSize(0)) < plan.getTeams();
 }
 
 namespace {
 struct TileStage : tl::impl::TileStageBase<TileStage> {
   void runOnOperation() override {
+    auto plan = getOperation()->getAttrOfType<PlanAttr>(kPlanAttrName);
+    if (!plan) {
+      getOperation().emitError(
+          "has no 'tile.plan' attribute; run fa-tile or set one");
+      return signalPassFailure();
+    }
     // In program order: the first product of a tile places the stage.
     llvm::MapVector<Value, SmallVector<OpOperand *>> staged;
     getOperation().walk([&](ContractOp op) {
       for (unsigned operand : {0u, 1u})
-        if (needsBuffer(op, operand))
+        if (needsBuffer(op, operand, plan))
           staged[op.getOperand(operand)].push_back(&op->getOpOperand(operand));
     });
     for (auto &[tile, uses] : staged) {

@@ -223,7 +223,8 @@ def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     The problem (iteration space, the five indexing maps, scale, lengths,
     origin, captures, mask, score region) is that of the `fa.attention` which
     gave `o` and `lse`, and is stated in the same way. `d_o` uses the map of o;
-    `delta` and `d_lse` that of lse; `d_q`, `d_k`, `d_v` those of q, k, v.
+    `delta` and `d_lse` that of lse; `d_q` and `d_q_sum`, `d_k`, `d_v` those of q,
+    k, v.
 
     n is kept in row (b, h, m) as in `fa.attention`, and moreover `m < lq` and
     lse is neither -inf nor +inf. For every (b, h, m) and kept n, in f32 (f64 for
@@ -251,6 +252,11 @@ def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     - `delta`: an output; `delta_known` makes it an input that is read in place
       of step 2, and o and d_lse are absent then.
     - `d_q`, `d_k`, `d_v`, `d_captures`: each is optional.
+    - `d_q_sum`: memory in which d_q is summed, in an order that is not fixed: the
+      scores of a block of keys then serve all three gradients. With it an
+      operation sets it to 0, unless delta_known; adds `sum dr * k` to it, if it
+      computes d_k or d_v; and if it computes d_q, that is `scale * d_q_sum`.
+      Where in this memory an element lies is up to the target.
     - `capture_grads`: the positions of the captures that have gradients, in
       increasing order, one for each of `d_captures`. A gradient has the shape of
       its capture (rank 0 for a scalar) and the accumulator type.
@@ -281,6 +287,8 @@ def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     - C21 `derivative-region`: arguments (acc, index × 4, captures..., acc);
       yields dr and the gradients described above; pure operations and
       `fa.accumulate` only; none without a score region.
+    - C22 `d-q-sum`: d_q_sum is a memref of the accumulator type that has q's
+      extents, filled up to a multiple of 8 in m and of 16 in d.
 
     Example, with a learnable bias:
 
@@ -319,7 +327,7 @@ def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     Variadic<AnyType>:$lengths,
     Variadic<AnyType>:$captures,
     Variadic<Index>:$symbols,
-    FA_TensorOrMemRef:$delta,
+    FA_TensorOrMemRef:$delta, Optional<AnyMemRef>:$d_q_sum,
     Optional<FA_TensorOrMemRef>:$d_q, Optional<FA_TensorOrMemRef>:$d_k,
     Optional<FA_TensorOrMemRef>:$d_v,
     Variadic<FA_TensorOrMemRef>:$d_captures,
@@ -341,6 +349,7 @@ def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     (`captures` `(` $captures^ `:` type($captures) `)`)?
     (`mask` $mask^)? (`symbols` `(` $symbols^ `)`)?
     `delta` `(` $delta `:` type($delta) `)`
+    (`d_q_sum` `(` $d_q_sum^ `:` type($d_q_sum) `)`)?
     (`d_q` `(` $d_q^ `:` type($d_q) `)`)?
     (`d_k` `(` $d_k^ `:` type($d_k) `)`)?
     (`d_v` `(` $d_v^ `:` type($d_v) `)`)?

@@ -62,6 +62,9 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
     - `warps`: warps that compute.
     - `producers`: warps that only copy; 0 lets all warps copy.
     - `stages`: slots of a pipe that is filled in a loop.
+    - `square`: warps split both dimensions of accumulators, so that each needs
+      less of the factors; factors that are computed go through shared memory.
+      Otherwise warps split the rows, and such factors stay in registers.
 
     ```mlir
     #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8,
@@ -70,9 +73,19 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
   }];
   let parameters = (ins "::mlir::StringAttr":$chip, "::mlir::StringAttr":$mma,
       "::mlir::StringAttr":$copy, "int64_t":$warps, "int64_t":$producers,
-      "int64_t":$stages);
+      "int64_t":$stages, DefaultValuedParameter<"bool", "false">:$square);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// Warps that share an instruction of products.
+    int64_t getTeamSize() const;
+    /// The most teams that can have rows of their own in a product of `rows`.
+    int64_t getTeamsAlong(int64_t rows) const;
+    /// How many teams split the rows of an accumulator; as many as there are for
+    /// each of these share its columns.
+    int64_t getTeamsAlong(int64_t rows, int64_t columns) const;
+    int64_t getTeams() const { return getWarps() / getTeamSize(); }
+  }];
 }
 
 def Tile_FragmentAttr : Tile_Attr<"Fragment", "frag"> {
@@ -179,7 +192,8 @@ def Tile_LoadOp : Tile_Op<"load", [MemoryEffects<[MemRead]>]> {
     Element `x` of the result is `source[offsets + x]`, or zero where that is
     outside the source. The rank of source, offsets and result is the same.
     `order` permutes: result dimension `i` runs along source dimension
-    `order[i]` (identity when absent).
+    `order[i]` (identity when absent). `shuffled`: of memory that
+    `tile.accumulate` with this attribute has written.
 
     ```mlir
     %t = tile.load %k[%n0, %c0] : memref<?x64xf16, strided<[?, 1], offset: ?>>
@@ -187,10 +201,12 @@ def Tile_LoadOp : Tile_Op<"load", [MemoryEffects<[MemRead]>]> {
     ```
   }];
   let arguments = (ins AnyStridedMemRef:$source, Variadic<Index>:$offsets,
-                       OptionalAttr<DenseI64ArrayAttr>:$order);
+                       OptionalAttr<DenseI64ArrayAttr>:$order,
+                       UnitAttr:$shuffled);
   let results = (outs Tile_Tile:$result);
   let assemblyFormat = [{
-    $source `[` $offsets `]` (`order` $order^)? attr-dict
+    $source `[` $offsets `]` (`order` $order^)? (`shuffled` $shuffled^)?
+    attr-dict
     `:` type($source) `->` type($result)
   }];
   let hasVerifier = 1;
@@ -227,6 +243,12 @@ def Tile_AccumulateOp : Tile_Op<"accumulate",
     order, and so the rounding of the sum, is not specified. Nothing in the same
     grid may read what it accumulates. `order` as in `tile.store`.
 
+    With `shuffled`, the target chooses where in its block of 8 rows and 16 or 32
+    columns an element lies, so that threads that add at the same time add to
+    neighbours. Only a `tile.load` with `shuffled` finds it again. The extents of
+    the memory are multiples of 8 and 16, the offsets of 8 and 32; there is no
+    `order`.
+
     ```mlir
     tile.accumulate %t, %sum[%m0, %c0] : tensor<64x64xf32>,
         memref<?x64xf32, strided<[?, 1], offset: ?>>
@@ -234,10 +256,11 @@ def Tile_AccumulateOp : Tile_Op<"accumulate",
   }];
   let arguments = (ins StaticShapeTensorOf<[F32, F64]>:$value,
                        AnyStridedMemRef:$dest, Variadic<Index>:$offsets,
-                       OptionalAttr<DenseI64ArrayAttr>:$order);
+                       OptionalAttr<DenseI64ArrayAttr>:$order,
+                       UnitAttr:$shuffled);
   let assemblyFormat = [{
-    $value `,` $dest `[` $offsets `]` (`order` $order^)? attr-dict
-    `:` type($value) `,` type($dest)
+    $value `,` $dest `[` $offsets `]` (`order` $order^)?
+    (`shuffled` $shuffled^)? attr-dict `:` type($value) `,` type($dest)
   }];
   let hasVerifier = 1;
 }
@@ -472,9 +495,10 @@ def Tile_StageOp : Tile_Op<"stage", [MemoryEffects<[MemRead, MemWrite]>]> {
   let description = [{
     The operation has a buffer of its own; it is readable until the operation is
     run again. All warps that hold a part of the tile wait for each other, before
-    the buffer is written (the products that read it last are done) and after.
-    `tile-plan-resources` gives it its place: `offset`, in bytes from the start
-    of shared memory.
+    the buffer is written (the products that read it last are done) and after;
+    not before, if they have waited already since they read it (`unread`).
+    `tile-plan-resources` says so, and gives it its place: `offset`, in bytes from
+    the start of shared memory.
 
     ```mlir
     %b = tile.stage %t : tensor<64x128xf16, #acc>
@@ -482,7 +506,7 @@ def Tile_StageOp : Tile_Op<"stage", [MemoryEffects<[MemRead, MemWrite]>]> {
     ```
   }];
   let arguments = (ins StaticShapeTensorOf<[F16, BF16]>:$source,
-                       OptionalAttr<I64Attr>:$offset);
+                       OptionalAttr<I64Attr>:$offset, UnitAttr:$unread);
   let results = (outs Tile_BufferType:$buffer);
   let assemblyFormat =
       "$source attr-dict `:` type($source) `->` type($buffer)";

@@ -130,8 +130,9 @@ def TileStage : Pass<"tile-stage", "::mlir::func::FuncOp"> {
   let description = [{
     Products take a factor from registers on the left only, with the reduced
     dimension along its columns. A 16-bit tile in registers (one that is
-    computed, or a load that others read, too) that a product needs otherwise
-    goes through `tile.stage`; products that can take it from registers still do.
+    computed, or a load that others read, too) that a product needs otherwise,
+    or that has too few rows for each warp to hold some of its own, goes through
+    `tile.stage`; products that can take it from registers still do.
     Runs after `tile-async-copy`, which leaves such tiles.
 
     Input:
@@ -170,7 +171,7 @@ def TilePipeline : Pass<"tile-pipeline", "::mlir::func::FuncOp"> {
   let summary = "Start copies ahead of their use in the same threads";
   let description = [{
     For programs without producer warps. A slot that was released may be filled
-    again after the next `tile.consume`, which is a barrier; the pass moves each
+    again after the next `tile.consume` or `tile.stage`, which are barriers; the pass moves each
     `tile.produce` there, as many fills ahead as the pipe has slots free at that
     point, puts the first fills before the loop, and counts for each
     `tile.consume` how many younger fills may be `pending`. A pipe that cannot
@@ -216,8 +217,8 @@ def TilePlanResources : Pass<"tile-plan-resources", "::mlir::func::FuncOp"> {
   let summary = "Place pipes and barriers in shared memory";
   let description = [{
     Gives each `tile.pipe` its offset, and with roles its barriers, gives each
-    `tile.stage` its offset, and notes
-    the total as `tile.shared_bytes`. Refuses a total above the chip's limit.
+    `tile.stage` its offset and says where it can save a barrier, and notes the
+    total as `tile.shared_bytes`. Refuses a total above the chip's limit.
   }];
 }
 
