@@ -28,6 +28,23 @@ func.func @all(%q: memref<?x?x?x16xf32>, %k: memref<?x?x?x16xf32>, %v: memref<?x
   return
 }
 
+// Memory for the sum of d_q: set to 0, added to with d_k, and read for d_q last.
+// CHECK-LABEL: func.func @sum(
+// CHECK-SAME: %[[SUM:[a-z0-9]*]]: memref<?x?x?x16xf32>, %[[DQ:[a-z0-9]*]]: memref<?x?x?x16xf32>, %[[DK:[a-z0-9]*]]: memref<?x?x?x16xf32>, %[[DV:[a-z0-9]*]]: memref<?x?x?x16xf32>)
+// CHECK-NEXT: fa.attention_backward {{.*}} d_q_sum(%[[SUM]] : memref<?x?x?x16xf32>) {indexing_maps
+// BOTH-NEXT: fa.attention_backward {{.*}} d_q_sum(%[[SUM]] : memref<?x?x?x16xf32>) d_k(%[[DK]] : memref<?x?x?x16xf32>) d_v(%[[DV]] : memref<?x?x?x16xf32>) {delta_known
+// EACH-NEXT: fa.attention_backward {{.*}} d_q_sum(%[[SUM]] : memref<?x?x?x16xf32>) d_k(%[[DK]] : memref<?x?x?x16xf32>) {delta_known
+// EACH-NEXT: fa.attention_backward {{.*}} delta(%{{.*}} : memref<?x?x?xf32>) d_v(%[[DV]] : memref<?x?x?x16xf32>) {delta_known
+// CHECK-NEXT: fa.attention_backward {{.*}} d_q_sum(%[[SUM]] : memref<?x?x?x16xf32>) d_q(%[[DQ]] : memref<?x?x?x16xf32>) {delta_known
+// CHECK-NEXT: return
+func.func @sum(%q: memref<?x?x?x16xf32>, %lse: memref<?x?x?xf32>, %scale: f32, %delta: memref<?x?x?xf32>,
+    %sum: memref<?x?x?x16xf32>, %dq: memref<?x?x?x16xf32>, %dk: memref<?x?x?x16xf32>, %dv: memref<?x?x?x16xf32>) {
+  fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x?x?x16xf32>, memref<?x?x?x16xf32>, memref<?x?x?x16xf32>, memref<?x?x?xf32>, memref<?x?x?x16xf32>)
+      o(%q : memref<?x?x?x16xf32>) scale(%scale : f32) delta(%delta : memref<?x?x?xf32>) d_q_sum(%sum : memref<?x?x?x16xf32>)
+      d_q(%dq : memref<?x?x?x16xf32>) d_k(%dk : memref<?x?x?x16xf32>) d_v(%dv : memref<?x?x?x16xf32>) {indexing_maps = #maps}
+  return
+}
+
 // A known delta is not computed again, nor what is not wanted; regions stay.
 // CHECK-LABEL: func.func @known(
 // CHECK-SAME: %[[DV:[a-z0-9]*]]: memref<?x?x?x16xf32>)
