@@ -230,7 +230,9 @@ def test_gradients_in_one_pass(chip, head_dim, ptxas, tmp_path):
         cache=str(tmp_path),
     )
     assert kernel.cubin
-    allowed = BACKWARD_SPILLS.get((chip, head_dim), 0)
+    # d_q of a block is a third accumulator.
+    more = {("sm_75", 192): 80, ("sm_75", 256): 336, ("sm_86", 64): 88, ("sm_89", 64): 88}
+    allowed = more.get((chip, head_dim), BACKWARD_SPILLS.get((chip, head_dim), 0))
     for registers, stores, loads in entries(kernel.ptxas_log):
         assert registers <= 255
         assert stores <= allowed and loads <= 2 * allowed, kernel.ptxas_log

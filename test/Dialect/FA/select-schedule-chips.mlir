@@ -49,9 +49,9 @@ func.func @long_rows(%q: memref<?x256xf16> {tile.align = 16 : i64}, %s: f32, %l:
 }
 
 // CHECK-LABEL: @long_keys
-// SM75: fa.schedule = #fa.schedule<tile_m = 16, tile_n = 32, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 2,
-// SM80: fa.schedule = #fa.schedule<tile_m = 32, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4,
-// SM86: fa.schedule = #fa.schedule<tile_m = 16, tile_n = 64, plan = <chip = "sm_8{{[69]}}", mma = "mma_sync", copy = "cp_async", warps = 4,
+// SM75: fa.schedule = #fa.schedule<tile_m = 32, tile_n = 16, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 2,
+// SM80: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 8,
+// SM86: fa.schedule = #fa.schedule<tile_m = 32, tile_n = 32, plan = <chip = "sm_8{{[69]}}", mma = "mma_sync", copy = "cp_async", warps = 4,
 func.func @long_keys(%q: memref<?x256xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention_backward ins(%q, %q, %q, %l, %q : memref<?x256xf16>, memref<?x256xf16>, memref<?x256xf16>, memref<?xf32>, memref<?x256xf16>) scale(%s : f32)
     delta(%l : memref<?xf32>) d_k(%q : memref<?x256xf16>) {delta_known, indexing_maps = #maps}

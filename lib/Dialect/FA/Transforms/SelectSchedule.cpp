@@ -33,6 +33,7 @@ struct Choice {
   int64_t tileM, tileN;
   StringLiteral mma, copy;
   int64_t warps, producers, stages;
+  bool square = false;
   int64_t shared = 0; // KiB that a block of the target may use at least.
 };
 } // namespace
@@ -44,7 +45,7 @@ static constexpr Choice kTable[] = {
     {Work::Output, 90, true, 256, 128, 80, "wgmma", "tma", 8, 4, 2},
     {Work::Output, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
     {Work::Output, 80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1,
-     128},
+     false, 128},
     {Work::Output, 80, false, 128, 128, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Output, 80, false, 256, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Output, 75, false, 64, 128, 64, "mma_sync", "direct", 4, 0, 1},
@@ -61,7 +62,8 @@ static constexpr Choice kTable[] = {
     {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 1},
     {Work::Rows, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Rows, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1, 100},
+    {Work::Rows, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1, false,
+     100},
     {Work::Rows, 80, false, 256, 64, 16, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 75, false, 128, 64, 32, "mma_sync", "direct", 4, 0, 1},
     {Work::Rows, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
@@ -71,7 +73,8 @@ static constexpr Choice kTable[] = {
     {Work::Keys, 90, true, 256, 32, 128, "wgmma", "tma", 8, 4, 1},
     {Work::Keys, 80, false, 64, 64, 64, "mma_sync", "cp_async", 4, 0, 2},
     {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Keys, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, 160},
+    {Work::Keys, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, false,
+     160},
     {Work::Keys, 80, false, 256, 32, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Keys, 75, false, 64, 64, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::Keys, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
@@ -82,9 +85,9 @@ static constexpr Choice kTable[] = {
     {Work::All, 90, true, 64, 128, 128, "wgmma", "tma", 8, 4, 1},
     {Work::All, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
     {Work::All, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::All, 80, false, 128, 64, 128, "mma_sync", "cp_async", 8, 0, 2, 160},
-    {Work::All, 80, false, 128, 32, 128, "mma_sync", "cp_async", 8, 0, 1},
-    {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, 160},
+    {Work::All, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, true},
+    {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, true,
+     160},
     {Work::All, 80, false, 256, 32, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::All, 75, false, 64, 64, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::All, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
@@ -178,7 +181,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
       auto plan = tl::PlanAttr::get(context, StringAttr::get(context, chip),
                                     StringAttr::get(context, row.mma),
                                     StringAttr::get(context, copy), row.warps,
-                                    row.producers, row.stages);
+                                    row.producers, row.stages, row.square);
       op->setAttr(kScheduleAttrName,
                   ScheduleAttr::get(context, row.tileM, row.tileN, plan));
       return success();

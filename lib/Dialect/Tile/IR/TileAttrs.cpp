@@ -19,10 +19,29 @@ int64_t PlanAttr::getTeamsAlong(int64_t rows) const {
   return along;
 }
 
+int64_t PlanAttr::getTeamsAlong(int64_t rows, int64_t columns) const {
+  int64_t most = getTeamsAlong(rows), best = most;
+  if (!getSquare())
+    return best;
+  // What a team reads of the factors: as little as possible.
+  auto perimeter = [&](int64_t along) {
+    return rows / along + columns * along / getTeams();
+  };
+  for (int64_t along = most; along > 0; --along) {
+    int64_t across = getTeams() / along;
+    // Whole lines of 32 columns where there are some, 16 for ldmatrix.
+    int64_t least = columns % 64 == 0 ? 32 : 16;
+    if (most % along == 0 && getTeams() % along == 0 &&
+        columns % (least * across) == 0 && perimeter(along) < perimeter(best))
+      best = along;
+  }
+  return best;
+}
+
 LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                StringAttr chip, StringAttr mma, StringAttr copy,
-                               int64_t warps, int64_t producers,
-                               int64_t stages) {
+                               int64_t warps, int64_t producers, int64_t stages,
+                               bool square) {
   if (!llvm::is_contained({"vector", "mma_sync", "wgmma"}, mma.getValue()))
     return emitError() << "mma is '" << mma.getValue()
                        << "'; use vector, mma_sync or wgmma";

@@ -24,7 +24,7 @@ static FailureOr<FragmentAttr> accumulatorLayout(Operation *op, PlanAttr plan,
   if (groups && plan.getWarps() % 4)
     return op->emitError("wgmma needs a multiple of 4 warps, the plan has ")
            << plan.getWarps();
-  int64_t size = plan.getTeamSize(), along = plan.getTeamsAlong(rows);
+  int64_t size = plan.getTeamSize(), along = plan.getTeamsAlong(rows, cols);
   int64_t across = plan.getTeams() / along;
   // ldmatrix reads 16 columns at once, from a multiple of 16 on.
   if (rows % (16 * size * along) || cols % 8 ||

@@ -17,7 +17,7 @@ static bool needsBuffer(ContractOp op, unsigned operand, PlanAttr plan) {
   if (!type || type.getElementTypeBitWidth() != 16)
     return false;
   // Warps that share the rows of a tile hold some of its columns each.
-  return operand == 1 || !op.isReductionMinor(0) ||
+  return operand == 1 || !op.isReductionMinor(0) || plan.getSquare() ||
          plan.getTeamsAlong(type.getDimSize(0)) < plan.getTeams();
 }
 

@@ -62,6 +62,9 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
     - `warps`: warps that compute.
     - `producers`: warps that only copy; 0 lets all warps copy.
     - `stages`: slots of a pipe that is filled in a loop.
+    - `square`: warps split both dimensions of accumulators, so that each needs
+      less of the factors; factors that are computed go through shared memory.
+      Otherwise warps split the rows, and such factors stay in registers.
 
     ```mlir
     #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8,
@@ -70,15 +73,17 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
   }];
   let parameters = (ins "::mlir::StringAttr":$chip, "::mlir::StringAttr":$mma,
       "::mlir::StringAttr":$copy, "int64_t":$warps, "int64_t":$producers,
-      "int64_t":$stages);
+      "int64_t":$stages, DefaultValuedParameter<"bool", "false">:$square);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
     /// Warps that share an instruction of products.
     int64_t getTeamSize() const;
-    /// As many teams as have rows of their own in a product of `rows` rows
-    /// split them; the others share the columns.
+    /// The most teams that can have rows of their own in a product of `rows`.
     int64_t getTeamsAlong(int64_t rows) const;
+    /// How many teams split the rows of an accumulator; as many as there are for
+    /// each of these share its columns.
+    int64_t getTeamsAlong(int64_t rows, int64_t columns) const;
     int64_t getTeams() const { return getWarps() / getTeamSize(); }
   }];
 }
