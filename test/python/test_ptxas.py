@@ -209,7 +209,8 @@ def test_gradients(chip, dtype, head_dim, causal, ptxas, tmp_path):
     assert not re.search(r"C75\d\d", log), log
     launches = kernel.metadata["launches"]
     # delta, d_q, and d_k with d_v where the registers suffice for both.
-    assert len(entries(log)) == len(launches) == (3 if head_dim <= 128 else 4)
+    apart = chip == "sm_90a" and head_dim > 128
+    assert len(entries(log)) == len(launches) == (4 if apart else 3)
     allowed = BACKWARD_SPILLS.get((chip, head_dim), 0)
     for registers, stores, loads in entries(log):
         assert registers <= 255
