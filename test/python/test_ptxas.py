@@ -211,7 +211,8 @@ def test_gradients(chip, dtype, head_dim, causal, ptxas, tmp_path):
     assert not re.search(r"C75\d\d", log), log
     launches = kernel.metadata["launches"]
     # delta, d_q, and d_k with d_v where the registers suffice for both.
-    assert len(entries(log)) == len(launches) == (3 if head_dim <= 128 else 4)
+    apart = chip == "sm_90a" and head_dim > 128
+    assert len(entries(log)) == len(launches) == (4 if apart else 3)
     allowed = BACKWARD_SPILLS.get((chip, head_dim), 0)
     for registers, stores, loads in entries(log):
         assert registers <= 255
@@ -232,7 +233,9 @@ def test_gradients_in_one_pass(chip, head_dim, ptxas, tmp_path):
         cache=str(tmp_path),
     )
     assert kernel.cubin
-    allowed = BACKWARD_SPILLS.get((chip, head_dim), 0)
+    # d_q of a block is a third accumulator.
+    more = {("sm_75", 192): 80, ("sm_75", 256): 336, ("sm_86", 64): 88, ("sm_89", 64): 88}
+    allowed = more.get((chip, head_dim), BACKWARD_SPILLS.get((chip, head_dim), 0))
     for registers, stores, loads in entries(kernel.ptxas_log):
         assert registers <= 255
         assert stores <= allowed and loads <= 2 * allowed, kernel.ptxas_log
