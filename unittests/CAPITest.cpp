@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <thread>
+#include <tuple>
 #include <unistd.h>
 #include <vector>
 
@@ -338,6 +339,22 @@ static void testArguments() {
             .failed(FA_INVALID_ARGUMENT, "artifact is a null pointer"));
 }
 
+static void testChips() {
+  CHECK(std::string(fa_chip(0)) == "cpu" && std::string(fa_chip(1)) == "sm_75");
+  CHECK(!fa_chip(-1) && !fa_chip(100));
+  for (auto [major, minor, chip] : {std::tuple(7, 5, "sm_75"),
+                                    {8, 0, "sm_80"},
+                                    {8, 6, "sm_86"},
+                                    {8, 7, "sm_80"},
+                                    {8, 9, "sm_89"},
+                                    {9, 0, "sm_90a"},
+                                    {10, 0, "sm_80"},
+                                    {12, 0, "sm_89"},
+                                    {99, 0, "sm_80"}})
+    CHECK(std::string(fa_chip_of_capability(major, minor)) == chip);
+  CHECK(!fa_chip_of_capability(7, 2) && !fa_chip_of_capability(0, 0));
+}
+
 static void testWrongPrograms() {
   CHECK(Compiled("not mlir", "cpu")
             .result.failed(FA_INVALID_ARGUMENT, "no valid MLIR"));
@@ -345,7 +362,8 @@ static void testWrongPrograms() {
                                           "no function to launch"));
   CHECK(Compiled(kAxpyCPU, "sm_12")
             .result.failed(FA_INVALID_ARGUMENT,
-                           "chip is 'sm_12'; allowed are cpu, sm_80, sm_90a"));
+                           "chip is 'sm_12'; allowed are cpu, sm_75, sm_80, "
+                           "sm_86, sm_89, sm_90a"));
   CHECK(Compiled(kAxpyCPU, "sm_80")
             .result.failed(FA_INVALID_ARGUMENT, "lowered for the CPU"));
   CHECK(Compiled(axpyGPU(), "cpu")
@@ -1135,6 +1153,7 @@ int main(int argc, char **argv) {
                {"ConcurrentLaunches", testConcurrentLaunches},
                {"Fork", testFork},
                {"Arguments", testArguments},
+               {"Chips", testChips},
                {"WrongPrograms", testWrongPrograms},
                {"SeveralLaunches", testSeveralLaunches},
                {"PTX", testPTX},

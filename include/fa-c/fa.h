@@ -110,7 +110,7 @@ typedef struct fa_artifact fa_artifact;
 
 /* Compiles the one public function of `mlir` that holds an `fa.attention` or
  * `fa.attention_backward` (or a tile program) for `chip`: "cpu" (this host),
- * "sm_80", "sm_90a". `options` is a JSON object or NULL: {"schedule":
+ * "sm_75", "sm_80", "sm_86", "sm_89", "sm_90a" (fa_chip). `options` is a JSON object or NULL: {"schedule":
  * "#fa.schedule<...>", "dump": "folder", "ptxas": "path" | false,
  * "site_packages": ["folder", ...] (Python folders to search for a ptxas
  * wheel), "cache": "folder" | false, "stop_after": "llvm"|"ptx"}.
@@ -174,6 +174,13 @@ FA_API int fa_launch(fa_artifact *artifact, const fa_arg *args, int32_t count,
 FA_API int fa_device_count(void);
 FA_API int fa_device_capability(int32_t device, int32_t *major, int32_t *minor,
                                 char **error);
+
+/* Names of the chips that programs are compiled for, "cpu" first; NULL from the
+ * last on. */
+FA_API const char *fa_chip(int32_t index);
+/* The chip whose code a device of compute capability `major`.`minor` runs
+ * (docs/targets.md); NULL when it is older than all. */
+FA_API const char *fa_chip_of_capability(int32_t major, int32_t minor);
 
 /* Worker threads of the CPU target; 0 restores the default (the cores that the
  * process may use). */

@@ -5,6 +5,7 @@
 #include "fa/Runtime/Compiler.h"
 #include "fa/Runtime/Launcher.h"
 #include "fa/Runtime/ThreadPool.h"
+#include "fa/Target/Chip.h"
 #include "llvm/Config/llvm-config.h"
 #include <cstdlib>
 #include <cstring>
@@ -144,6 +145,18 @@ int fa_device_capability(int32_t device, int32_t *major, int32_t *minor,
           llvm::joinErrors(require(major, "major"), require(minor, "minor")))
     return report(std::move(e), error);
   return report(getDeviceCapability(device, *major, *minor), error);
+}
+
+const char *fa_chip(int32_t index) {
+  llvm::ArrayRef<Chip> chips = getChips();
+  if (index <= 0 || index > int32_t(chips.size()))
+    return index == 0 ? "cpu" : nullptr;
+  return chips[index - 1].name.data();
+}
+
+const char *fa_chip_of_capability(int32_t major, int32_t minor) {
+  const Chip *chip = findChipOfDevice(major, minor);
+  return chip ? chip->name.data() : nullptr;
 }
 
 void fa_set_num_threads(int32_t count) { setNumThreads(count); }

@@ -51,8 +51,9 @@ void fa::buildLowerToNVVMPipeline(OpPassManager &manager,
 
 namespace {
 struct LowerToNVVMOptions : PassPipelineOptions<LowerToNVVMOptions> {
-  Option<std::string> chip{*this, "chip", llvm::cl::init("sm_80"),
-                           llvm::cl::desc("sm_80 or sm_90a")};
+  Option<std::string> chip{
+      *this, "chip", llvm::cl::init("sm_80"),
+      llvm::cl::desc("sm_75, sm_80, sm_86, sm_89 or sm_90a")};
   Option<std::string> schedule{
       *this, "override",
       llvm::cl::desc("a #fa.schedule<...> used in place of the table")};

@@ -20,11 +20,7 @@ using namespace mlir::fa;
 llvm::Error mlir::fa::checkGPUChip(StringRef chip) {
   if (findChip(chip))
     return llvm::Error::success();
-  std::string known;
-  for (const Chip &chip : getChips())
-    known += ", " + chip.name.str();
-  return fail(FA_INVALID_ARGUMENT, "chip is '{0}'; allowed are cpu{1}", chip,
-              known);
+  return fail(FA_INVALID_ARGUMENT, explainUnknownChip(chip));
 }
 
 static std::unique_ptr<llvm::TargetMachine> makeTargetMachine(StringRef chip) {

@@ -20,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     aot = commands.add_parser("aot", help="compile one attention kernel to a file")
-    aot.add_argument("--chip", required=True, help="cpu, sm_80 or sm_90a")
+    aot.add_argument("--chip", required=True, help=", ".join(_fa.chips()))
     aot.add_argument("--mlir", metavar="FILE", help="compile this MLIR text ('-': standard input)")
     aot.add_argument("--head-dim", type=int, metavar="N", help="head size of q and k, 1 to 256")
     aot.add_argument("--head-dim-v", type=int, metavar="N", help="head size of v (default: same)")
@@ -124,7 +124,7 @@ def _info() -> None:
         "version": __version__,
         "llvm": _fa.llvm_version(),
         "threads": _fa.get_num_threads(),
-        "chips": ["cpu", "sm_80", "sm_90a"],
+        "chips": _fa.chips(),
         "devices": devices,
     }
     print(json.dumps(info, indent=2))

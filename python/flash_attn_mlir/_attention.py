@@ -74,9 +74,7 @@ def _number(name: str, value) -> float:
         raise TypeError(f"{name}: {value!r} is not a number") from None
 
 
-def _check_options(
-    dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
-):
+def _check_options(dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic):
     """Returns (scale or None, window left, window right, softcap)."""
     dropout_p = _number("dropout_p", dropout_p)
     if not 0.0 <= dropout_p < 1.0:
@@ -314,11 +312,11 @@ def _backward(operands, out, softmax_lse, dout, dlse, options, causal, wanted, c
     broadcast = any(view.broadcast for view in inputs)
     chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
     # One pass over the scores for all gradients, if d_q may depend on the order of
-    # additions. wgmma computes them twice instead: faster there.
+    # additions. For small heads wgmma computes the scores twice in less time.
     workspaces = [delta]
     has_sum = (
         on_gpu
-        and chips[0] != "sm_90a"
+        and (chips[0] != "sm_90a" or head_dim > 128)
         and letters[0] == "q"
         and len(letters) > 1
         and not (options[-1] or lib.wants_determinism())

@@ -131,7 +131,8 @@ class Kernel:
             values.append(view)
         on_cuda = device is not None and device[0] == _arrays.CUDA
         if on_cuda != (self.chip != "cpu"):
-            where, chip = ("a CUDA device", "sm_80") if on_cuda else ("the CPU", "cpu")
+            where = "a CUDA device" if on_cuda else "the CPU"
+            chip = default_chip(device[1]) if on_cuda else "cpu"
             raise ValueError(
                 f"a kernel for {self.chip} can't take arrays on {where}; compile with "
                 f'chip="{chip}"'
@@ -154,13 +155,14 @@ def default_chip(device: int | None = None) -> str:
             return "cpu"
         device = 0
     major, minor = _fa.device_capability(device)
-    if major < 8:
+    chip = _fa.chip_of_capability(major, minor)
+    if chip is None:
+        volta = "; 7.0 and 7.2 (Volta) are planned" if major == 7 else ""
         raise NotImplementedError(
             f"CUDA device {device} has compute capability {major}.{minor}; "
-            "supported: 8.0 (Ampere) and newer"
+            f'supported: 7.5 (Turing) and newer{volta}, or chip="cpu"'
         )
-    # A newer, unknown device runs the sm_80 kernel.
-    return "sm_90a" if (major, minor) == (9, 0) else "sm_80"
+    return chip
 
 
 def build(
@@ -252,11 +254,11 @@ def compile(
     D to one of 16; consecutive rows of a head are neighbours in memory), [d_q],
     [d_k], [d_v].
 
-    `chip` is "cpu", "sm_80" or "sm_90a" (default: that of this machine's device,
-    else "cpu"); `schedule` the text of a `#fa.schedule`; `ptxas` its path, or
-    False to leave the PTX to the driver; `cache` a folder, or False for none;
-    `dump` a folder for the IR after each pass; `stop_after` "llvm" or "ptx". No
-    GPU is needed to compile for one.
+    `chip` is "cpu", "sm_75", "sm_80", "sm_86", "sm_89" or "sm_90a" (default: that
+    of this machine's device, else "cpu"); `schedule` the text of a
+    `#fa.schedule`; `ptxas` its path, or False to leave the PTX to the driver;
+    `cache` a folder, or False for none; `dump` a folder for the IR after each
+    pass; `stop_after` "llvm" or "ptx". No GPU is needed to compile for one.
     """
     if mlir is None:
         if "head_dim" not in specification:

@@ -487,6 +487,13 @@ PYBIND11_MODULE(_fa, m) {
     check(fa_device_capability(device, &major, &minor, &error), error);
     return py::make_tuple(major, minor);
   });
+  m.def("chips", [] {
+    py::list names;
+    for (int32_t i = 0; const char *name = fa_chip(i); ++i)
+      names.append(name);
+    return names;
+  });
+  m.def("chip_of_capability", &fa_chip_of_capability); // None: too old
   m.def("set_num_threads", &fa_set_num_threads);
   m.def("get_num_threads", &fa_get_num_threads);
 }

@@ -1,7 +1,8 @@
 // RUN: fa-opt %s --split-input-file --verify-diagnostics --pass-pipeline='builtin.module(convert-tile-to-threads,canonicalize,cse)' | FileCheck %s
 
-// The width of asynchronous copies follows from the alignment that is promised
-// of the argument; the plan says the same in all of them.
+// The width of copies, asynchronous or through registers, follows from the
+// alignment that is promised of the argument; the plan says the same in all of
+// them.
 
 #plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 1, producers = 0, stages = 1>
 !pipe = !tile.pipe<1, !tile.buffer<8x32xf16, swizzle = 64>>
@@ -130,6 +131,81 @@ func.func @bytes2(%m: !rows) attributes {tile.plan = #plan, tile.launch = {}, ti
   // expected-error @+2 {{the source is aligned to 2 bytes, and cp_async copies at least 4; promise more with tile.align on the function argument, or use copy = "direct"}}
   // expected-error @+1 {{failed to legalize operation 'tile.produce' that was explicitly marked illegal}}
   tile.produce %p[%c0], %m[%c0, %c0] : !pipe, !rows
+  return
+}
+
+// -----
+
+#plan = #tile.plan<chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 1, producers = 0, stages = 1>
+!pipe = !tile.pipe<1, !tile.buffer<16x32xf16, swizzle = 64>>
+!rows = memref<?x32xf16, strided<[?, 1], offset: ?>>
+
+// Through registers the widest accesses too; both loads are under way before
+// the first is stored. Nothing outside is read.
+// CHECK-LABEL: func.func @direct16
+// CHECK: %[[IN:.*]] = arith.cmpi sgt
+// CHECK: %[[A:.*]] = scf.if %[[IN]] -> (vector<8xf16>) {
+// CHECK:   %[[LOADED:.*]] = llvm.load %{{.*}} {alignment = 16 : i64} : !llvm.ptr<1> -> vector<8xf16>
+// CHECK:   scf.yield %[[LOADED]]
+// CHECK: } else {
+// CHECK:   scf.yield %cst
+// CHECK: %[[B:.*]] = scf.if %{{.*}} -> (vector<8xf16>) {
+// CHECK: llvm.store %[[A]], %{{.*}} {alignment = 16 : i64} : vector<8xf16>, !llvm.ptr<3>
+// CHECK: llvm.store %[[B]], %{{.*}} {alignment = 16 : i64} : vector<8xf16>, !llvm.ptr<3>
+// CHECK-NOT: cp.async
+func.func @direct16(%m: !rows {tile.align = 16 : i64}) attributes {tile.plan = #plan, tile.launch = {}, tile.shared_bytes = 1024 : i64} {
+  %c0 = arith.constant 0 : index
+  %p = tile.pipe {offset = 0 : i64} : !pipe
+  tile.produce %p[%c0], %m[%c0, %c0] : !pipe, !rows
+  return
+}
+
+// -----
+
+#plan = #tile.plan<chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 1, producers = 0, stages = 1>
+!pipe = !tile.pipe<1, !tile.buffer<8x32xf16, swizzle = 64>>
+!rows = memref<?x26xf16, strided<[?, 1], offset: ?>>
+
+// 26 of 32 columns: no load of 4 bytes crosses the end, each has a check.
+// CHECK-LABEL: func.func @direct4
+// CHECK: %[[INSIDE:.*]] = arith.cmpi slt, %{{.*}}, %c26
+// CHECK: %[[BOTH:.*]] = arith.andi %{{.*}}, %[[INSIDE]]
+// CHECK: scf.if %[[BOTH]] -> (vector<2xf16>) {
+// CHECK-NEXT: llvm.load %{{.*}} {alignment = 4 : i64} : !llvm.ptr<1> -> vector<2xf16>
+// CHECK-COUNT-3: llvm.load %{{.*}} {alignment = 4 : i64} : !llvm.ptr<1> -> vector<2xf16>
+// CHECK-NOT: llvm.load
+// CHECK-COUNT-4: llvm.store %{{.*}} {alignment = 4 : i64} : vector<2xf16>, !llvm.ptr<3>
+func.func @direct4(%m: !rows {tile.align = 16 : i64}) attributes {tile.plan = #plan, tile.launch = {}, tile.shared_bytes = 1024 : i64} {
+  %c0 = arith.constant 0 : index
+  %p = tile.pipe {offset = 0 : i64} : !pipe
+  tile.produce %p[%c0], %m[%c0, %c0] : !pipe, !rows
+  return
+}
+
+// -----
+
+#plan = #tile.plan<chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 1, producers = 0, stages = 1>
+!pipe = !tile.pipe<1, !tile.buffer<8x32xf16, swizzle = 64>>
+!rows = memref<?x27xf16, strided<[?, 1], offset: ?>>
+!some = memref<?x?xf16, strided<[?, 1], offset: ?>>
+
+// A row of odd length would cut a wide access, and one of unknown length might.
+// CHECK-LABEL: func.func @direct2
+// CHECK-COUNT-8: memref.load
+// CHECK-NOT: llvm.load
+// CHECK-LABEL: func.func @direct_unknown
+// CHECK-COUNT-8: memref.load
+// CHECK-NOT: llvm.load
+func.func @direct2(%m: !rows {tile.align = 16 : i64}) attributes {tile.plan = #plan, tile.launch = {}, tile.shared_bytes = 1024 : i64} {
+  %c0 = arith.constant 0 : index
+  %p = tile.pipe {offset = 0 : i64} : !pipe
+  tile.produce %p[%c0], %m[%c0, %c0] : !pipe, !rows
+  return
+}
+func.func @direct_unknown(%m: !some {tile.align = 16 : i64}) attributes {tile.plan = #plan, tile.launch = {}, tile.shared_bytes = 1024 : i64} {
+  %c0 = arith.constant 0 : index
+  %p = tile.pipe {offset = 0 : i64} : !pipe
+  tile.produce %p[%c0], %m[%c0, %c0] : !pipe, !some
   return
 }
 

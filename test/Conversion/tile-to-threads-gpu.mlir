@@ -91,6 +91,45 @@ func.func @stage(%m: memref<64x16xf16>) attributes {
 
 // -----
 
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 1:1:8], lane = [4:1:2, 8:0:1], warp = [1:0:16]>
+
+// sm_75 multiplies eight deep: two products in place of one, with the halves of
+// the same fragments.
+// CHECK-LABEL: func.func @eight_deep
+// CHECK: %[[A:.*]] = nvvm.ldmatrix %{{.*}} {eltType = #nvvm.ld_st_matrix_elt_type<b16>, layout = #nvvm.mma_layout<row>, num = 4
+// CHECK: %[[A0:.*]] = llvm.extractvalue %[[A]][0]
+// CHECK: %[[A1:.*]] = llvm.extractvalue %[[A]][1]
+// CHECK: %[[A2:.*]] = llvm.extractvalue %[[A]][2]
+// CHECK: %[[A3:.*]] = llvm.extractvalue %[[A]][3]
+// CHECK: %[[B:.*]] = nvvm.ldmatrix
+// CHECK: %[[B0:.*]] = llvm.extractvalue %[[B]][0]
+// CHECK: %[[B1:.*]] = llvm.extractvalue %[[B]][1]
+// CHECK-DAG: %[[H0:.*]] = llvm.bitcast %[[A0]]
+// CHECK-DAG: %[[H1:.*]] = llvm.bitcast %[[A1]]
+// CHECK-DAG: %[[G0:.*]] = llvm.bitcast %[[B0]]
+// CHECK: %[[HALF:.*]] = nvvm.mma.sync A[%[[H0]], %[[H1]]] B[%[[G0]]] C[{{.*}}] {layoutA = #nvvm.mma_layout<row>, layoutB = #nvvm.mma_layout<col>, shape = #nvvm.shape<m = 16, n = 8, k = 8>} : (vector<2xf16>, vector<2xf16>, f32)
+// CHECK: %[[S0:.*]] = llvm.extractvalue %[[HALF]][0]
+// CHECK-DAG: %[[H2:.*]] = llvm.bitcast %[[A2]]
+// CHECK-DAG: %[[H3:.*]] = llvm.bitcast %[[A3]]
+// CHECK-DAG: %[[G1:.*]] = llvm.bitcast %[[B1]]
+// CHECK: nvvm.mma.sync A[%[[H2]], %[[H3]]] B[%[[G1]]] C[%[[S0]], {{.*}}] {{.*}}shape = #nvvm.shape<m = 16, n = 8, k = 8>
+// CHECK-NOT: nvvm.mma.sync
+func.func @eight_deep(%m: memref<16x16xf16>, %n: memref<8x16xf16>, %o: memref<16x8xf32>) attributes {
+    tile.plan = #tile.plan<chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 1, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 2048 : i64} {
+  %c0 = arith.constant 0 : index
+  %p = tile.pipe {offset = 0 : i64} : !tile.pipe<1, !tile.buffer<16x16xf16, swizzle = 32>>
+  %q = tile.pipe {offset = 1024 : i64} : !tile.pipe<1, !tile.buffer<8x16xf16, swizzle = 32>>
+  %a = tile.consume %p[%c0] : !tile.pipe<1, !tile.buffer<16x16xf16, swizzle = 32>> -> !tile.buffer<16x16xf16, swizzle = 32>
+  %b = tile.consume %q[%c0] : !tile.pipe<1, !tile.buffer<8x16xf16, swizzle = 32>> -> !tile.buffer<8x16xf16, swizzle = 32>
+  %zero = arith.constant dense<0.0> : tensor<16x8xf32, #acc>
+  %s = tile.contract %a, %b, %zero {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]} : !tile.buffer<16x16xf16, swizzle = 32>, !tile.buffer<8x16xf16, swizzle = 32>, tensor<16x8xf32, #acc>
+  tile.store %s, %o[%c0, %c0] : tensor<16x8xf32, #acc>, memref<16x8xf32>
+  return
+}
+
+// -----
+
 #row = #tile.frag<reg = [2:1:1, 2:0:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
 
 // Neighbours in an aligned row are one access; a promise of less is two.

@@ -1,13 +1,24 @@
 // RUN: fa-translate --fa-to-ptx --chip=sm_80 %s | FileCheck %s --check-prefixes=CHECK,SM80
 // RUN: fa-translate --fa-to-ptx --chip=sm_90a %s | FileCheck %s --check-prefixes=CHECK,SM90
+// RUN: fa-translate --fa-to-ptx --chip=sm_75 %s | FileCheck %s --check-prefixes=CHECK,SM75
+// RUN: fa-translate --fa-to-ptx --chip=sm_86 %s | FileCheck %s --check-prefixes=CHECK,SM86
+// RUN: fa-translate --fa-to-ptx --chip=sm_89 %s | FileCheck %s --check-prefixes=CHECK,SM89
 // RUN: not fa-translate --fa-to-ptx %s 2>&1 | FileCheck %s --check-prefix=CPU
-// RUN: not fa-translate --fa-to-ptx --chip=sm_70 %s 2>&1 | FileCheck %s --check-prefix=UNKNOWN
+// RUN: not fa-translate --fa-to-ptx --chip=sm_72 %s 2>&1 | FileCheck %s --check-prefix=VOLTA
+// RUN: not fa-translate --fa-to-ptx --chip=sm_90 %s 2>&1 | FileCheck %s --check-prefix=GENERIC
 
 // CPU: error: the program is lowered for a GPU, not for cpu
-// UNKNOWN: error: chip is 'sm_70'; allowed are cpu, sm_80, sm_90a
+// VOLTA: error: chip is 'sm_72' (Volta), which is planned and not supported yet; allowed are cpu, sm_75, sm_80, sm_86, sm_89, sm_90a
+// GENERIC: error: chip is 'sm_90', which has no code of its own: its devices run what is compiled for sm_90a; allowed are
 
 // The PTX version is the lowest that the chip's features need, and the launch
 // bounds are those of the attributes.
+// SM75: .version 6.5
+// SM75-NEXT: .target sm_75
+// SM86: .version 7.1
+// SM86-NEXT: .target sm_86
+// SM89: .version 7.8
+// SM89-NEXT: .target sm_89
 // SM80: .version 7.0
 // SM80-NEXT: .target sm_80
 // SM90: .version 8.1

@@ -11,6 +11,7 @@ from emulate import EmulationError, Emulator
 
 LDMATRIX = "{ i32, i32, i32, i32 } @llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4{0}.b16.p3"
 MMA = "{ float, float, float, float } @llvm.nvvm.mma.m16n8k16.row.col.f32.f32"
+MMA8 = "{ float, float, float, float } @llvm.nvvm.mma.m16n8k8.row.col.f32.f32"
 
 MATRIX = {"dtype": "f16", "sizes": [None, None], "strides": [None, 1], "align": 2}
 
@@ -43,6 +44,7 @@ declare {LDMATRIX.replace("{0}", "")}(ptr addrspace(3))
 declare {LDMATRIX.replace("{0}", ".trans")}(ptr addrspace(3))
 declare {MMA}(<2 x half>, <2 x half>, <2 x half>, <2 x half>, <2 x half>, <2 x half>, \
 float, float, float, float)
+declare {MMA8}(<2 x half>, <2 x half>, <2 x half>, float, float, float, float)
 define ptx_kernel void @k(ptr %in.0, ptr %in, i64 %.o0, i64 %.n0, i64 %.s0, ptr %out.0, ptr %out, \
 i64 %.o1, i64 %.n1, i64 %.s1{matrix}) {{
   %t = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
@@ -153,7 +155,9 @@ def pack_a(a):
     return fragments
 
 
-def test_mma(rng):
+@pytest.mark.parametrize("depth", [8, 16])
+def test_mma(depth, rng):
+    """A product eight deep has the first half of the registers of one sixteen deep."""
     a, b = rng.standard_normal((16, 16)), rng.standard_normal((16, 8))
     a, b = a.astype(np.float16), b.astype(np.float16)
     c = rng.standard_normal((16, 8)).astype(np.float32)
@@ -163,23 +167,24 @@ def test_mma(rng):
         for i in range(4):
             fragment_b[t, i // 2, i % 2] = b[2 * (t % 4) + (i & 1) + 8 * (i // 2), t // 4]
             fragment_c[t, i] = c[t // 4 + 8 * (i // 2), 2 * (t % 4) + (i & 1)]
+    fragments = (pack_a(a)[:, : depth // 4], fragment_b[:, : depth // 8], fragment_c)
     data = np.concatenate(
-        [x.reshape(32, -1).view(np.int32) for x in (pack_a(a), fragment_b, fragment_c)], axis=1
+        [np.ascontiguousarray(x).reshape(32, -1).view(np.int32) for x in fragments], axis=1
     )
-    body, types = "", ["<2 x half>"] * 6 + ["float"] * 4
+    body, types = "", ["<2 x half>"] * (3 * depth // 8) + ["float"] * 4
     for i, kind in enumerate(types):
         body += f"""
-  %i{i}.t = mul i32 %t, 10
+  %i{i}.t = mul i32 %t, {len(types)}
   %i{i} = add i32 %i{i}.t, {i}
   %p{i} = getelementptr i32, ptr %in, i32 %i{i}
   %x{i} = load {kind}, ptr %p{i}"""
     arguments = ", ".join(f"{kind} %x{i}" for i, kind in enumerate(types))
-    body += f"\n  %r = call {MMA}({arguments})\n  %base = shl i32 %t, 2\n"
+    body += f"\n  %r = call {MMA if depth == 16 else MMA8}({arguments})\n  %base = shl i32 %t, 2\n"
     for i in range(4):
         body += f"  %r{i} = extractvalue {{ float, float, float, float }} %r, {i}"
         body += store(f"%r{i}", i, "float") + "\n"
     got = run(body, data, 128).view(np.float32).reshape(32, 4)
-    want = a.astype(np.float64) @ b + c
+    want = a[:, :depth].astype(np.float64) @ b[:depth] + c
     for t in range(32):
         for i in range(4):
             value = want[t // 4 + 8 * (i // 2), 2 * (t % 4) + (i & 1)]

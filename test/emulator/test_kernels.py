@@ -7,6 +7,7 @@ artifact is checked here, and that it synchronises, where there is no GPU.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import flash_attn_mlir as fa
 import ml_dtypes
@@ -18,10 +19,17 @@ from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
 from reference import Sizes, attention, band, check
 from test_gradients import check as check_gradients
 from test_gradients import reference_gradients
-from test_programs import PLANS, PROGRAMS
+from test_programs import PLANS, PROGRAMS, ROOMY
 
-CHIPS = ["sm_80", "sm_90a"]
+CHIPS = ["sm_75", "sm_80", "sm_90a"]
+# And one whose schedules differ for some head sizes (sm_89 has the same code).
+TILES = [*CHIPS, "sm_86"]
 TYPES = {"float16": ("f16", np.float16), "bfloat16": ("bf16", ml_dtypes.bfloat16)}
+
+
+def type_for(chip, index):
+    """One of the types that the chip multiplies."""
+    return "float16" if chip == "sm_75" else list(TYPES)[index % 2]
 
 
 def draw(rng, *shape):
@@ -92,7 +100,7 @@ def test_program(name, shape, target, rng):
         assert np.linalg.norm(out - want) < 1e-3 * np.linalg.norm(want)
 
 
-@pytest.mark.parametrize("target", [target for target in PLANS if target != "cpu"])
+@pytest.mark.parametrize("target", [target for target in ROOMY if target != "cpu"])
 @pytest.mark.parametrize(("m", "n"), [(130, 200), (300, 1)])
 def test_both_ways(m, n, target, rng):
     """A tile goes through shared memory while registers keep it."""
@@ -163,20 +171,21 @@ def test_edges(index, chip, rng):
     case = EDGES[index]
     if chip == "sm_90a" and (case.unaligned or case.head_dim % 8):
         return  # the same as sm_80
-    check_case(case, chip, list(TYPES)[index % 2], rng)
+    check_case(case, chip, type_for(chip, index), rng)
 
 
-@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("chip", TILES)
 @pytest.mark.parametrize("head_dim", [24, 72, 96, 128, 192, 256])
 def test_head_dims(head_dim, chip, rng):
     case = Case(1, 70, 150, 2, 1, head_dim, causal=head_dim % 3 == 0)
-    check_case(case, chip, list(TYPES)[head_dim % 16 // 8], rng)
+    check_case(case, chip, type_for(chip, head_dim // 8), rng)
 
 
 @pytest.mark.parametrize("index", range(6))
 def test_random(index, rng):
     case = dataclasses.replace(random_case(rng, 150), batch=1)
-    check_case(case, CHIPS[index % 2], list(TYPES)[index // 2 % 2], rng)
+    chip = CHIPS[index % 3]
+    check_case(case, chip, type_for(chip, index), rng)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -199,6 +208,34 @@ def test_four_byte_alignment(head_dim, dtype, rng):
     assert "cp.async.ca.shared.global" in kernel.ptx
     emulate(kernel, q, k, v, head_dim**-0.5, out, lse, seed=int(rng.integers(1 << 30)))
     check(dtype, out, lse, *case.reference(q, k, v))
+
+
+def in_rows_of_16_bytes(array):
+    """The same values of 2 bytes, with NaN after each row up to a multiple of 16 bytes."""
+    size = array.shape[-1]
+    big = np.full((*array.shape[:-1], -(-size // 8) * 8), np.nan).astype(array.dtype)
+    big[..., :size] = array
+    return big[..., :size]
+
+
+@pytest.mark.parametrize(("alignment", "place"), [(16, in_rows_of_16_bytes), (4, numpy_in_pairs)])
+@pytest.mark.parametrize("head_dim", [1, 2, 7, 10, 59, 64, 90, 128, 250, 255])
+def test_copies_through_registers(head_dim, alignment, place, rng):
+    """As wide as the alignment and the length of rows allow, so that the NaN beside
+    them is not read."""
+    case = Case(1, 70, 100, 2, 1, head_dim, causal=head_dim % 3 == 0)
+    q, k, v = (place(x.astype(np.float16)) for x in case.draw(rng))
+    out = place(np.full(q.shape, np.nan, np.float16))
+    lse = np.full((1, 2, 70), np.nan, np.float32)
+    kernel = fa.compile(
+        chip="sm_75", head_dim=head_dim, causal=case.causal, alignment=alignment, ptxas=False
+    )
+    assert "cp.async" not in kernel.ptx
+    width = math.gcd(2 * head_dim, alignment)
+    load = {16: "ld.global.v4.b32", 4: "ld.global.b32", 2: "ld.global.b16"}[width]
+    assert load in kernel.ptx
+    emulate(kernel, q, k, v, head_dim**-0.5, out, lse, seed=int(rng.integers(1 << 30)))
+    check("float16", out, lse, *case.reference(q, k, v))
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -252,7 +289,7 @@ class Setup:
         check("float16", *result, *attention(self.q, self.k, self.v, **meaning))
 
 
-@pytest.fixture(params=["sm_80", "sm_80-4", "sm_80-16", "sm_90a-16"])
+@pytest.fixture(params=["sm_75-4", "sm_75-16", "sm_80", "sm_80-4", "sm_80-16", "sm_90a-16"])
 def target(request):
     return request.param
 
@@ -338,13 +375,14 @@ GRADIENTS = [
     Case(1, 130, 140, 1, 1, 128, causal=True, softcap=2.0),
     Case(1, 33, 65, 2, 1, 59, causal=True),
     Case(1, 65, 65, 2, 2, 80, scale=-0.3, unaligned=True),
+    Case(1, 70, 40, 1, 1, 256, causal=True),
 ]
 
 
-@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("chip", TILES)
 @pytest.mark.parametrize("index", range(len(GRADIENTS)))
 def test_gradients(index, chip, rng):
-    case, dtype = GRADIENTS[index], list(TYPES)[index % 2]
+    case, dtype = GRADIENTS[index], type_for(chip, index)
     if chip == "sm_90a" and (case.unaligned or case.head_dim % 8):
         return  # the same as sm_80
     q, k, v = (x.astype(TYPES[dtype][1]) for x in case.draw(rng))
@@ -362,3 +400,23 @@ def test_gradients(index, chip, rng):
     seed = int(rng.integers(1 << 30))
     emulate(kernel, *inputs, delta, *results, seed=seed, optimized=bool(seed % 2))
     check_gradients(dtype, results, want)
+
+
+@pytest.mark.parametrize("chip", ["sm_75", "sm_86"])
+@pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
+def test_gradients_in_one_pass(head_dim, chip, rng):
+    """d_q added to memory: the tiles of these chips."""
+    case = Case(1, 70, 90, 2, 1, head_dim, causal=True)
+    q, k, v = (x.astype(np.float16) for x in case.draw(rng))
+    dout = rng.standard_normal(q.shape).astype(q.dtype)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        want = reference_gradients(case, q, k, v, dout, None)
+        out, lse, _ = case.reference(q, k, v)
+    results = [np.full(x.shape, np.nan).astype(x.dtype) for x in (q, k, v)]
+    d_q_sum = np.full((1, 2, 72, head_dim), np.nan, np.float32).swapaxes(1, 2)
+    workspaces = (np.full(lse.shape, np.nan, np.float32), d_q_sum)
+    kernel = compile_case(case, chip, "float16", backward=True, d_q_sum=True)
+    inputs = (q, k, v, out.astype(q.dtype), lse.astype(np.float32), dout, *scalars(case))
+    seed = int(rng.integers(1 << 30))
+    emulate(kernel, *inputs, *workspaces, *results, seed=seed, optimized=bool(seed % 2))
+    check_gradients("float16", results, want)

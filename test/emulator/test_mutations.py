@@ -41,10 +41,13 @@ SPARE = {
     ("row-normalised", "sm_90a"): TOGETHER,
     ("chain", "sm_80"): FIRST_FILLS,
     ("chain", "sm_80-direct"): {"barrier": 1},
+    ("chain", "sm_75"): {"barrier": 1},
     ("chain", "sm_90a"): ONCE,
     ("transposed-chain", "sm_80"): FIRST_FILLS,
     ("transposed-chain", "sm_80-direct"): {"barrier": 1},
+    ("transposed-chain", "sm_75"): {"barrier": 1},
     ("transposed-chain", "sm_90a"): ONCE,
+    ("attention", "sm_75"): {"barrier": 1},
     # And the commit of the last iteration of the last loop.
     ("attention", "sm_80"): FIRST_FILLS | {"cp.async commit": 2},
     # And the releases by the last loop, which often has one iteration.
@@ -92,7 +95,7 @@ def test_program(name, target, rng):
     assert not spare - collections.Counter(SPARE.get((name, schedule), {}))
 
 
-@pytest.mark.parametrize("chip", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("chip", ["sm_75", "sm_80", "sm_90a"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention(causal, chip, rng):
     q, k, v = (rng.standard_normal((1, n, 1, 64)).astype(np.float16) for n in (64, 800, 800))

@@ -229,8 +229,7 @@ def test_backward(name, stage, tmp_path):
     run(backward, case.extra, tmp_path, stage, name, scale=case.scale)
 
 
-# Gradients of captures have no tile program yet.
-@pytest.mark.parametrize("stage", ["decompose", "simplify"])
+@pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", list(SCORES))
 def test_captures(name, stage, tmp_path):
     case = SCORES[name]

@@ -190,3 +190,35 @@ RELATIVE = {
         %x = fa.gather %t[%i] : {_TABLE} -> f32
         %r = arith.addf %s, %x : f32""",
 }
+
+
+def capture_of(dims, body="addf"):
+    """A capture over some of (b, h, m, n) that is added to the score, or a factor."""
+    kind = f"memref<{'?x' * len(dims)}f32>"
+    return {
+        "arguments": (("cap", kind),),
+        "captures": f"%cap : {kind}",
+        "capture_maps": f"affine_map<(b, h, m, n) -> ({', '.join(dims)})>",
+        "region_arguments": ", %x: f32",
+        "score": f"        %r = arith.{body} %s, %x : f32",
+    }
+
+
+def table_of(indices, lines, rank):
+    """A table that is added to the score, at computed indices."""
+    kind = f"memref<{'?x' * rank}f32>"
+    return {
+        "arguments": (("cap", kind),),
+        "captures": f"%cap : {kind}",
+        "capture_maps": "unit",
+        "region_arguments": f", %t: {kind}",
+        "score": f"""{lines}
+        %x = fa.gather %t[{indices}] : {kind} -> f32
+        %r = arith.addf %s, %x : f32""",
+    }
+
+
+# An index per row and column; one that no affine map says.
+OFFSET = """        %c = arith.constant 20 : index
+        %d = arith.subi %m, %n : index
+        %i = arith.addi %d, %c : index"""

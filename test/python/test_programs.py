@@ -20,10 +20,20 @@ PLANS = {
     "producers = 0, stages = 2>",
     "sm_80-direct": '#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "direct", warps = 8, '
     "producers = 0, stages = 1>",
+    "sm_75": '#tile.plan<chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 8, '
+    "producers = 0, stages = 1>",
     "sm_90a": '#tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, '
     "producers = 4, stages = 3>",
 }
-TARGETS = [p if p == "cpu" else pytest.param(p, marks=pytest.mark.gpu) for p in PLANS]
+# Plans for chips with the 80 KiB of shared memory that both-ways.mlir needs.
+ROOMY = [p for p in PLANS if p != "sm_75"]
+
+
+def marked(plans):
+    return [p if p == "cpu" else pytest.param(p, marks=pytest.mark.gpu) for p in plans]
+
+
+TARGETS = marked(PLANS)
 
 
 def compile_program(name, target):
@@ -108,7 +118,7 @@ def test_rectified_matmul(target, m, n, k, rng):
     check(run("rectified-matmul", target, (a, b), (m, n)), want)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", marked(ROOMY))
 @pytest.mark.parametrize(("m", "n"), [(128, 64), (130, 333), (1, 1), (257, 1024)])
 def test_both_ways(target, m, n, rng):
     """A computed tile is a left factor in both orientations."""
@@ -189,6 +199,10 @@ def test_row_normalised(target, m, k, rng):
 )
 def test_assembles(name, target):
     """ptxas accepts the kernel without spills and without serialised products."""
+    if name == "both-ways" and target not in ROOMY:
+        with pytest.raises(RuntimeError, match="needs 81920 bytes of .* sm_75 has 65536"):
+            compile_program(name, target)
+        return
     kernel = compile_program(name, target)
     assert kernel.cubin, "no ptxas"
     spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", kernel.ptxas_log)

@@ -124,9 +124,10 @@ static Expected<Inst> decode(StringRef name) {
     inst.transpose = !match[3].empty();
     return set(match[1] == "ld" ? Opcode::LoadMatrix : Opcode::StoreMatrix);
   }
-  if (is("mma\\.sync\\.aligned\\.m16n8k16\\.row\\.col\\.f32\\.(bf16|f16)\\."
+  if (is("mma\\.sync\\.aligned\\.m16n8k(8|16)\\.row\\.col\\.f32\\.(bf16|f16)\\."
          "(bf16|f16)\\.f32")) {
-    inst.bf16 = match[1] == "bf16";
+    inst.count = number(1);
+    inst.bf16 = match[2] == "bf16";
     return set(Opcode::Mma);
   }
   if (is("setmaxnreg\\.(inc|dec)\\.sync\\.aligned\\.u32"))
@@ -179,9 +180,10 @@ static std::string mnemonic(StringRef name) {
   if (is("((ld|st)matrix\\.sync\\.aligned\\.m8n8\\.x[124](\\.trans)?\\.b16)"
          "\\.p[03]"))
     return match[1].str();
-  if (is("mma\\.m16n8k16\\.row\\.col\\.(f32\\.f32|bf16)")) {
-    const char *type = match[1] == "bf16" ? "bf16" : "f16";
-    return formatv("mma.sync.aligned.m16n8k16.row.col.f32.{0}.{0}.f32", type);
+  if (is("mma\\.m16n8k(8|16)\\.row\\.col\\.(f32\\.f32|bf16)")) {
+    const char *type = match[2] == "bf16" ? "bf16" : "f16";
+    return formatv("mma.sync.aligned.m16n8k{0}.row.col.f32.{1}.{1}.f32",
+                   match[1], type);
   }
   if (is("(barrier\\.cta\\.(sync|arrive)\\.aligned)\\.(all|count)"))
     return match[1].str();

@@ -69,7 +69,8 @@ struct Inst {
   int target = -1;           // of a branch
 
   // What the mnemonic says.
-  int count = 0; // matrices, columns of a wgmma, bytes of a copy, dimensions
+  // Matrices, k of an mma, columns of a wgmma, bytes of a copy, dimensions.
+  int count = 0;
   bool transpose = false, bf16 = false, hasCount = false;
   bool butterfly = false;                                          // shuffle
   bool transposeA = false, transposeB = false, registersA = false; // wgmma

@@ -299,45 +299,48 @@ void Machine::matrices(Warp &warp, const Inst &inst) {
   }
 }
 
-/// c (m x n) += a (m x 16) * b (16 x n), with m = 16.
-static void multiply(const float (&a)[16][16], const float *b, int n,
+/// c (m x n) += a (m x k) * b (k x n), with m = 16 and k up to 16.
+static void multiply(const float (&a)[16][16], const float *b, int k, int n,
                      float *c) {
   for (int row = 0; row < 16; ++row)
-    for (int k = 0; k < 16; ++k) {
-      float left = a[row][k];
+    for (int i = 0; i < k; ++i) {
+      float left = a[row][i];
       for (int col = 0; col < n; ++col)
-        c[row * n + col] += left * b[k * n + col];
+        c[row * n + col] += left * b[i * n + col];
     }
 }
 
-/// The left factor of a warp's 16 rows from four registers per lane.
+/// The left factor of a warp's 16 rows from the registers of each lane: four
+/// for 16 columns, two for eight.
 template <typename F>
-static void unpackA(F word, bool bf16, float (&a)[16][16]) {
+static void unpackA(F word, int k, bool bf16, float (&a)[16][16]) {
   for (int i = 0; i < 32; ++i)
-    for (int reg = 0; reg < 4; ++reg)
+    for (int reg = 0; reg < k / 4; ++reg)
       for (int half = 0; half < 2; ++half)
         a[i / 4 + 8 * (reg & 1)][2 * (i % 4) + 8 * (reg >> 1) + half] =
             toFloat(word(i, reg) >> 16 * half & 0xFFFF, bf16);
 }
 
 void Machine::mma(Warp &warp, const Inst &inst) {
-  // d (4), a (4), b (2), c (4)
+  // d (4), a (k / 4), b (k / 8), c (4)
   const std::vector<Operand> &args = inst.args;
+  const int k = inst.count, firstB = 4 + k / 4, firstC = firstB + k / 8;
   float a[16][16], b[16][8], c[16][8];
   unpackA([&](int i,
               int reg) { return uint32_t(laneValue(warp, i, args[4 + reg])); },
-          inst.bf16, a);
+          k, inst.bf16, a);
   for (int i = 0; i < 32; ++i) {
-    for (int reg = 0; reg < 2; ++reg)
+    for (int reg = 0; reg < k / 8; ++reg)
       for (int half = 0; half < 2; ++half)
         b[2 * (i % 4) + 8 * reg + half][i / 4] = toFloat(
-            uint32_t(laneValue(warp, i, args[8 + reg])) >> 16 * half & 0xFFFF,
+            uint32_t(laneValue(warp, i, args[firstB + reg])) >> 16 * half &
+                0xFFFF,
             inst.bf16);
     for (int reg = 0; reg < 4; ++reg)
       c[i / 4 + 8 * (reg >> 1)][2 * (i % 4) + (reg & 1)] =
-          bit_cast<float>(uint32_t(laneValue(warp, i, args[10 + reg])));
+          bit_cast<float>(uint32_t(laneValue(warp, i, args[firstC + reg])));
   }
-  multiply(a, &b[0][0], 8, &c[0][0]);
+  multiply(a, &b[0][0], k, 8, &c[0][0]);
   for (int i = 0; i < 32; ++i)
     for (int reg = 0; reg < 4; ++reg)
       lane(warp, i, args[reg]) = bit_cast<uint32_t>(
@@ -512,7 +515,7 @@ void Machine::compute(Warp &warp, Product &product) {
   };
   float a[16][16];
   if (inst.registersA) {
-    unpackA([&](int i, int reg) { return product.wordsA[4 * i + reg]; },
+    unpackA([&](int i, int reg) { return product.wordsA[4 * i + reg]; }, 16,
             inst.bf16, a);
   } else {
     Descriptor matrix(product.descA);
@@ -534,7 +537,7 @@ void Machine::compute(Warp &warp, Product &product) {
   for (int i = 0; i < 32; ++i)
     for (int reg = 0; reg < count; ++reg)
       place(i, reg) = values[i * count + reg];
-  multiply(a, b.data(), n, c.data());
+  multiply(a, b.data(), 16, n, c.data());
   for (int i = 0; i < 32; ++i)
     for (int reg = 0; reg < count; ++reg)
       values[i * count + reg] = place(i, reg);

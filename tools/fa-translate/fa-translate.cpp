@@ -10,7 +10,8 @@
 using namespace mlir;
 
 static llvm::cl::opt<std::string>
-    chip("chip", llvm::cl::desc("cpu, sm_80, sm_90a"), llvm::cl::init("cpu"));
+    chip("chip", llvm::cl::desc("cpu, sm_75, sm_80, sm_86, sm_89, sm_90a"),
+         llvm::cl::init("cpu"));
 static llvm::cl::opt<std::string>
     schedule("schedule", llvm::cl::desc("a #fa.schedule<...> to use"));
 static llvm::cl::opt<std::string>

@@ -6,6 +6,7 @@
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
 #include <cstdint>
+#include <string>
 
 namespace mlir::fa {
 
@@ -18,6 +19,11 @@ struct Chip {
   int64_t sharedBytes;
   /// Lowest PTX version with the instructions that we emit, major * 10 + minor.
   int ptxVersion;
+  /// Elements that one mma.sync of 16-bit factors sums: m16n8k8 or m16n8k16.
+  int64_t mmaDepth;
+  bool hasBF16;
+  bool hasCpAsync;
+  /// wgmma and tensor maps.
   bool hasWgmma;
 };
 
@@ -25,6 +31,15 @@ struct Chip {
 const Chip *findChip(llvm::StringRef name);
 /// All rows.
 llvm::ArrayRef<Chip> getChips();
+
+/// Why nothing is compiled for `name`, which is neither a chip nor `cpu`, and
+/// what to use instead.
+std::string explainUnknownChip(llvm::StringRef name);
+
+/// The chip whose code a device of this compute capability runs: its own, or
+/// the newest that has no more shared memory than the device; null when the
+/// device is older than all. Docs: docs/targets.md.
+const Chip *findChipOfDevice(int major, int minor);
 
 } // namespace mlir::fa
 

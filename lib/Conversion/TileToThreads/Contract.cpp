@@ -2,6 +2,7 @@
 
 #include "PTX.h"
 #include "Patterns.h"
+#include "fa/Target/Chip.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
@@ -196,6 +197,8 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
                   lhsKMinor ? rows : Value(), lhsKMinor ? Value() : rows);
     }
 
+    const fa::Chip *chip = fa::findChip(kernel.plan.getChip());
+    int64_t depth = chip ? chip->mmaDepth : 16;
     SmallVector<Value> acc(adaptor.getAcc());
     for (int64_t kk = 0; kk < k; kk += 16) {
       SmallVector<SmallVector<Value>> a;
@@ -212,9 +215,12 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
         for (int64_t half = 0; half < 2 && nn + 8 * half < n; ++half)
           for (int64_t block = 0; block < blocks; ++block) {
             int64_t first = accLayout.findRegister({16 * block, nn + 8 * half});
-            multiply(rewriter, loc, element, a[block],
-                     ArrayRef(b).slice(2 * half, 2),
-                     MutableArrayRef(acc).slice(first, 4));
+            // Each word of b is eight deep, as are two of a.
+            for (int64_t word = 0; word < 2; word += depth / 8)
+              multiply(rewriter, loc, element, depth,
+                       ArrayRef(a[block]).slice(2 * word, depth / 4),
+                       ArrayRef(b).slice(2 * half + word, depth / 8),
+                       MutableArrayRef(acc).slice(first, 4));
           }
       }
     }
@@ -222,9 +228,9 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
     return success();
   }
 
-  /// acc += a * b by one mma.m16n8k16.
+  /// acc += a * b by one mma.m16n8k16 or, with `depth` 8, mma.m16n8k8.
   static void multiply(OpBuilder &builder, Location loc, Type element,
-                       ArrayRef<Value> a, ArrayRef<Value> b,
+                       int64_t depth, ArrayRef<Value> a, ArrayRef<Value> b,
                        MutableArrayRef<Value> acc) {
     Type f32 = builder.getF32Type();
     Type pairType = VectorType::get(2, element);
@@ -242,7 +248,7 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
         builder, loc,
         LLVM::LLVMStructType::getLiteral(builder.getContext(),
                                          {f32, f32, f32, f32}),
-        factor(a), factor(b), acc, ArrayRef<int64_t>{16, 8, 16},
+        factor(a), factor(b), acc, ArrayRef<int64_t>{16, 8, depth},
         /*b1Op=*/std::nullopt, /*intOverflow=*/std::nullopt,
         std::array<NVVM::MMATypes, 2>{type, type},
         std::array<NVVM::MMALayout, 2>{NVVM::MMALayout::row,

@@ -104,10 +104,14 @@ struct ProducePattern : PipePattern<ProduceOp> {
       return success();
     }
     bool async = kernel.plan.getCopy() == "cp_async";
-    // The widest copy that the promise about the argument allows.
+    // The widest copy that the promise about the argument allows. One through
+    // registers has no size, so that none may end beyond the columns.
     int64_t alignment = rowAlignment(op.getSource());
-    int64_t width = alignment % 16 == 0 ? 16 : alignment % 8 == 0 ? 8 : 4;
-    if (async && alignment % width != 0)
+    int64_t width = 16;
+    while (width > 2 &&
+           (alignment % width || !(async || endsAtMultiple(op, width))))
+      width /= 2;
+    if (async && width < 4)
       return op.emitError("the source is aligned to ")
              << alignment
              << " bytes, and cp_async copies at least 4; promise more with "
@@ -119,7 +123,7 @@ struct ProducePattern : PipePattern<ProduceOp> {
         auto branch = scf::IfOp::create(rewriter, loc, condition, false);
         rewriter.setInsertionPointToStart(branch.thenBlock());
       }
-      copyByThreads(op, slot, async ? width : 0, rewriter);
+      copyByThreads(op, slot, async, width, rewriter);
     }
     // Also for a fill that does not happen: waits count groups.
     if (async)
@@ -128,10 +132,20 @@ struct ProducePattern : PipePattern<ProduceOp> {
     return success();
   }
 
-  /// Every thread copies chunks of 16 bytes by asynchronous copies of `width`
-  /// bytes, or (0) their elements one by one. The threads cover `step` rows of
-  /// a panel at once, so that a thread's places differ by constants only.
-  void copyByThreads(ProduceOp op, Value slot, int64_t width,
+  /// Whether the tile's columns that lie in the source are known to be a
+  /// multiple of `bytes`.
+  static bool endsAtMultiple(ProduceOp op, int64_t bytes) {
+    auto first = getConstantIntValue(op.getOffsets()[1]);
+    MemRefType source = op.getSource().getType();
+    return first && !source.isDynamicDim(1) && *first * 2 % bytes == 0 &&
+           source.getDimSize(1) * 2 % bytes == 0;
+  }
+
+  /// Every thread copies chunks of 16 bytes by copies of `width` bytes,
+  /// asynchronous ones or (2: elements, one by one) through registers. The
+  /// threads cover `step` rows of a panel at once, so that a thread's places
+  /// differ by constants only.
+  void copyByThreads(ProduceOp op, Value slot, bool async, int64_t width,
                      ConversionPatternRewriter &rewriter) const {
     Location loc = op.getLoc();
     BufferType type = op.getPipe().getType().getSlot();
@@ -185,7 +199,7 @@ struct ProducePattern : PipePattern<ProduceOp> {
     // Row pointers advance by one stride: multiples of it, hoisted out of a
     // loop, would take two registers each.
     Value pointer, advance;
-    if (width) {
+    if (width > 2) {
       pointer = globalPointer(rewriter, loc, source, ValueRange{r0, c0});
       auto metadata =
           memref::ExtractStridedMetadataOp::create(rewriter, loc, source);
@@ -200,11 +214,15 @@ struct ProducePattern : PipePattern<ProduceOp> {
                                  rewriter.getI8Type(), base,
                                  ArrayRef<LLVM::GEPArg>{bytes});
     };
+    // Loads that are under way together before the first is stored.
+    SmallVector<std::pair<Value, Value>> loaded;
+    constexpr size_t kBytesUnderWay = 128;
     for (int64_t first = 0; first < rows; first += step) {
-      if (first && width)
+      if (first && width > 2)
         pointer = offsetPointer(pointer, advance);
       OpBuilder::InsertionGuard guard(rewriter);
       if (first + step > rows) {
+        storeAll(loaded, width, loc, rewriter);
         Value has =
             arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::slt, row,
                                   constant(rows - first));
@@ -222,13 +240,82 @@ struct ProducePattern : PipePattern<ProduceOp> {
             arith::ConstantIndexOp::create(rewriter, loc, col));
         Value dest =
             offsetPointer(base, int32_t(first * swizzle + 2 * col * rows));
-        if (width)
-          copyChunk(op, dest, offsetPointer(pointer, int32_t(2 * col)), c,
-                    rowInside, colExtent, width, rewriter);
-        else
+        if (width == 2) {
           copyElements(op, dest, r, c, rowInside, colExtent, rewriter);
+          continue;
+        }
+        Value source = offsetPointer(pointer, int32_t(2 * col));
+        if (async)
+          copyChunk(op, dest, source, c, rowInside, colExtent, width, rewriter);
+        else
+          loadChunk(op, dest, source, c, rowInside, colExtent, width, loaded,
+                    rewriter);
+        if (loaded.size() * width >= kBytesUnderWay)
+          storeAll(loaded, width, loc, rewriter);
       }
+      if (first + step > rows)
+        storeAll(loaded, width, loc, rewriter);
     }
+    storeAll(loaded, width, loc, rewriter);
+  }
+
+  /// True when all columns of the tile lie in the source.
+  static bool hasAllColumns(ProduceOp op) {
+    auto first = getConstantIntValue(op.getOffsets()[1]);
+    MemRefType source = op.getSource().getType();
+    int64_t cols = op.getPipe().getType().getSlot().getShape()[1];
+    return first && !source.isDynamicDim(1) &&
+           *first + cols <= source.getDimSize(1);
+  }
+
+  /// Loads 16 bytes by loads of `width` bytes; what lies outside the source
+  /// becomes zero. Appends what to store where.
+  void loadChunk(ProduceOp op, Value dest, Value pointer, Value c,
+                 Value rowInside, Value colExtent, int64_t width,
+                 SmallVectorImpl<std::pair<Value, Value>> &loaded,
+                 ConversionPatternRewriter &rewriter) const {
+    Location loc = op.getLoc();
+    int64_t elements = width / 2;
+    auto type =
+        VectorType::get(elements, op.getSource().getType().getElementType());
+    for (int64_t first = 0; first < 8; first += elements) {
+      Value inside = rowInside;
+      if (!hasAllColumns(op)) {
+        Value col = arith::AddIOp::create(
+            rewriter, loc, c,
+            arith::ConstantIndexOp::create(rewriter, loc, first));
+        inside = arith::AndIOp::create(
+            rewriter, loc, inside,
+            arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::slt, col,
+                                  colExtent));
+      }
+      auto offset = [&](OpBuilder &builder, Value base) -> Value {
+        return LLVM::GEPOp::create(builder, loc, base.getType(),
+                                   builder.getI8Type(), base,
+                                   ArrayRef<LLVM::GEPArg>{int32_t(2 * first)});
+      };
+      auto branch = scf::IfOp::create(
+          rewriter, loc, inside,
+          [&](OpBuilder &builder, Location loc) {
+            Value value = LLVM::LoadOp::create(builder, loc, type,
+                                               offset(builder, pointer), width);
+            scf::YieldOp::create(builder, loc, value);
+          },
+          [&](OpBuilder &builder, Location loc) {
+            Value zero = arith::ConstantOp::create(builder, loc,
+                                                   builder.getZeroAttr(type));
+            scf::YieldOp::create(builder, loc, zero);
+          });
+      loaded.emplace_back(offset(rewriter, dest), branch.getResult(0));
+    }
+  }
+
+  static void storeAll(SmallVectorImpl<std::pair<Value, Value>> &loaded,
+                       int64_t width, Location loc,
+                       ConversionPatternRewriter &rewriter) {
+    for (auto [dest, value] : loaded)
+      LLVM::StoreOp::create(rewriter, loc, value, dest, width);
+    loaded.clear();
   }
 
   /// Copies 16 bytes by cp.async of `width` bytes each; what lies outside the
@@ -237,15 +324,11 @@ struct ProducePattern : PipePattern<ProduceOp> {
                  Value rowInside, Value colExtent, int64_t width,
                  ConversionPatternRewriter &rewriter) const {
     Location loc = op.getLoc();
-    MemRefType source = op.getSource().getType();
-    int64_t cols = op.getPipe().getType().getSlot().getShape()[1];
     auto constant = [&](int64_t value) -> Value {
       return arith::ConstantIndexOp::create(rewriter, loc, value);
     };
     Value zero = constant(0);
-    auto colOffset = getConstantIntValue(op.getOffsets()[1]);
-    bool full = colOffset && !source.isDynamicDim(1) &&
-                *colOffset + cols <= source.getDimSize(1);
+    bool full = hasAllColumns(op);
     Value left =
         full ? Value() : arith::SubIOp::create(rewriter, loc, colExtent, c);
     // Only 16 bytes can pass by the first level cache.

@@ -189,10 +189,10 @@ func.func @no_derivative(%q: memref<?x16xf32>, %lse: memref<?xf32>, %scale: f32)
          affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
          affine_map<(b,h,m,n,d,e) -> (m)>]
 #schedule = #fa.schedule<tile_m = 8, tile_n = 4, plan = #tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>
-func.func @gradient_of_a_capture(%q: memref<?x16xf32>, %lse: memref<?xf32>, %scale: f32, %x: memref<?xf32>) {
-  // expected-error @+1 {{has gradients of captures, which have no tile program yet; use fa-decompose}}
+func.func @two(%q: memref<?x16xf32>, %lse: memref<?xf32>, %scale: f32, %x: memref<?xf32>) {
+  // expected-error @+1 {{computes the gradient of a capture and others; run fa-split-backward first}}
   fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x16xf32>, memref<?x16xf32>, memref<?x16xf32>, memref<?xf32>, memref<?x16xf32>)
-      scale(%scale : f32) captures(%x : memref<?xf32>) delta(%lse : memref<?xf32>) d_captures(%x : memref<?xf32>)
+      scale(%scale : f32) captures(%x : memref<?xf32>) delta(%lse : memref<?xf32>) d_q(%q : memref<?x16xf32>) d_captures(%x : memref<?xf32>)
       {delta_known, indexing_maps = #maps, capture_maps = [affine_map<(b,h,m,n) -> (n)>], capture_grads = array<i64: 0>, fa.schedule = #schedule}
       score {
       ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
@@ -201,6 +201,47 @@ func.func @gradient_of_a_capture(%q: memref<?x16xf32>, %lse: memref<?xf32>, %sca
       } derivative {
       ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32, %ds: f32):
         fa.yield %ds, %ds : f32, f32
+      }
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+#schedule = #fa.schedule<tile_m = 8, tile_n = 4, plan = #tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>
+func.func @origin(%q: memref<?x16xf32>, %lse: memref<?xf32>, %scale: f32, %x: memref<?xf32>, %i: index) {
+  // expected-error @+1 {{has an origin and gradients of captures, which are sums over the whole problem; drop the origin}}
+  fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x16xf32>, memref<?x16xf32>, memref<?x16xf32>, memref<?xf32>, memref<?x16xf32>)
+      scale(%scale : f32) origin(%i, %i, %i) captures(%x : memref<?xf32>) delta(%lse : memref<?xf32>) d_captures(%x : memref<?xf32>)
+      {delta_known, indexing_maps = #maps, capture_maps = [affine_map<(b,h,m,n) -> (n)>], capture_grads = array<i64: 0>, fa.schedule = #schedule}
+      score {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
+        %t = arith.addf %s, %c : f32
+        fa.yield %t : f32
+      } derivative {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32, %ds: f32):
+        fa.yield %ds, %ds : f32, f32
+      }
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+#schedule = #fa.schedule<tile_m = 8, tile_n = 4, plan = #tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>
+func.func @not_differentiated(%q: memref<?x16xf32>, %lse: memref<?xf32>, %scale: f32, %x: memref<?xf32>) {
+  // expected-error @+1 {{has gradients of captures and no derivative region; run fa-differentiate first}}
+  fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x16xf32>, memref<?x16xf32>, memref<?x16xf32>, memref<?xf32>, memref<?x16xf32>)
+      scale(%scale : f32) captures(%x : memref<?xf32>) delta(%lse : memref<?xf32>) d_captures(%x : memref<?xf32>)
+      {delta_known, indexing_maps = #maps, capture_maps = [affine_map<(b,h,m,n) -> (n)>], capture_grads = array<i64: 0>, fa.schedule = #schedule}
+      score {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
+        %t = arith.addf %s, %c : f32
+        fa.yield %t : f32
       }
   return
 }

@@ -4,7 +4,7 @@
 // RUN: not fa-opt %s -split-input-file -fa-select-schedule=chip=gfx90a 2>&1 | FileCheck %s --check-prefix=CHIP
 // RUN: not fa-opt %s -split-input-file -fa-select-schedule="chip=cpu override=bogus" 2>&1 | FileCheck %s --check-prefix=OVERRIDE
 
-// CHIP: error: unknown chip 'gfx90a'; use cpu or sm_NN, for example sm_80 or sm_90a
+// CHIP: error: chip is 'gfx90a'; allowed are cpu, sm_75, sm_80, sm_86, sm_89, sm_90a
 // OVERRIDE: error: override is 'bogus'; it must be a #fa.schedule<...>
 
 #maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,

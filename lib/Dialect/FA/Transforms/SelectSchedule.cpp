@@ -1,6 +1,7 @@
 //===- SelectSchedule.cpp - fa-select-schedule ----------------------------===//
 
 #include "fa/Dialect/FA/Transforms/Passes.h"
+#include "fa/Target/Chip.h"
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
@@ -19,19 +20,22 @@ enum class Work {
   Copies, // no products: delta, a sum of d_q set or converted
   Rows,   // gradients of query rows
   Keys,   // gradients of keys
-  All     // gradients of keys, and d_q added to memory
+  All,    // gradients of keys, and d_q added to memory
+  Blocks, // a capture's gradient by row and key
+  Sums    // a capture's gradient summed over rows or keys
 };
 
-/// One row of the table: the first whose chip is not newer than the target and
-/// whose head size is not exceeded applies.
+/// One row of the table: the first applies whose chip is not newer than the
+/// target, whose head size is not exceeded and whose shared memory is there.
 struct Choice {
   Work work;
   int chip;         // Compute capability times 10; 0: cpu.
-  bool exact;       // Applies to this chip's architecture-specific target only.
+  bool exact;       // No newer chip has the instructions.
   int64_t headSize; // Largest of d and e.
   int64_t tileM, tileN;
   StringLiteral mma, copy;
   int64_t warps, producers, stages;
+  int64_t shared = 0; // KiB that a block of the target may use at least.
   bool square = false;
 };
 } // namespace
@@ -42,57 +46,86 @@ static constexpr Choice kTable[] = {
     {Work::Output, 90, true, 192, 128, 112, "wgmma", "tma", 8, 4, 2},
     {Work::Output, 90, true, 256, 128, 80, "wgmma", "tma", 8, 4, 2},
     {Work::Output, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
-    {Work::Output, 80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Output, 80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1,
+     128},
+    {Work::Output, 80, false, 128, 128, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Output, 80, false, 256, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Output, 75, false, 64, 128, 64, "mma_sync", "direct", 4, 0, 1},
+    {Work::Output, 75, false, 128, 64, 32, "mma_sync", "direct", 4, 0, 1},
+    {Work::Output, 75, false, 256, 64, 32, "mma_sync", "direct", 4, 0, 1},
     {Work::Output, 0, false, 64, 64, 128, "vector", "direct", 1, 0, 1},
     {Work::Output, 0, false, 128, 128, 64, "vector", "direct", 1, 0, 1},
     {Work::Output, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
-    {Work::Copies, 80, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
+    {Work::Copies, 75, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::Copies, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
     {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2},
-    {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 1},
+    {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 2},
     {Work::Rows, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Rows, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, 0,
+     true},
+    {Work::Rows, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1, 100},
+    {Work::Rows, 80, false, 256, 64, 16, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Rows, 75, false, 128, 64, 32, "mma_sync", "direct", 4, 0, 1},
+    {Work::Rows, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
     {Work::Rows, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
     {Work::Keys, 90, true, 128, 64, 128, "wgmma", "tma", 8, 4, 2},
-    {Work::Keys, 90, true, 256, 32, 128, "wgmma", "tma", 8, 4, 1},
-    {Work::Keys, 80, false, 64, 64, 64, "mma_sync", "cp_async", 4, 0, 2},
-    {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Keys, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1},
+    {Work::Keys, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
+    {Work::Keys, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, 0,
+     true},
+    {Work::Keys, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, 160,
+     true},
+    {Work::Keys, 80, false, 256, 32, 32, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Keys, 75, false, 64, 64, 64, "mma_sync", "direct", 4, 0, 1},
+    {Work::Keys, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
+    {Work::Keys, 75, false, 224, 32, 32, "mma_sync", "direct", 4, 0, 1},
+    {Work::Keys, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
     {Work::Keys, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
     {Work::All, 90, true, 64, 128, 128, "wgmma", "tma", 8, 4, 1},
     {Work::All, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
     {Work::All, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::All, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, true},
-    {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, true},
+    {Work::All, 80, false, 128, 64, 128, "mma_sync", "cp_async", 8, 0, 1, 160,
+     true},
+    {Work::All, 80, false, 128, 32, 128, "mma_sync", "cp_async", 8, 0, 1},
+    {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, 160,
+     true},
+    {Work::All, 80, false, 256, 32, 32, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::All, 75, false, 64, 64, 64, "mma_sync", "direct", 4, 0, 1},
+    {Work::All, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
+    {Work::All, 75, false, 224, 32, 32, "mma_sync", "direct", 4, 0, 1},
+    {Work::All, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
     {Work::All, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    {Work::Blocks, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Blocks, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Blocks, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    // One warp, as rows and columns are reduced; keys pass through its registers.
+    {Work::Sums, 80, false, 64, 16, 32, "mma_sync", "direct", 1, 0, 1},
+    {Work::Sums, 80, false, 256, 16, 16, "mma_sync", "direct", 1, 0, 1},
+    {Work::Sums, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
 
 static Work workOf(AttentionOpInterface op) {
   auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
   if (!backward)
     return Work::Output;
+  if (!backward.getDCaptures().empty()) {
+    auto map = dyn_cast<AffineMapAttr>(
+        (*backward.getCaptureMaps())[backward.getDifferentiatedCaptures()[0]]);
+    return map && map.getValue().isFunctionOfDim(AttentionSpace::M) &&
+                   map.getValue().isFunctionOfDim(AttentionSpace::N)
+               ? Work::Blocks
+               : Work::Sums;
+  }
   bool hasSum = bool(backward.getDQSum());
   if (backward.getDK() || backward.getDV())
     return hasSum ? Work::All : Work::Keys;
   return backward.getDQ() && !hasSum ? Work::Rows : Work::Copies;
-}
-
-/// The chip as a number, "sm_90a" -> (90, specific); "cpu" -> (0, false).
-static LogicalResult parseChip(StringRef chip, int &number, bool &specific) {
-  number = 0;
-  specific = false;
-  if (chip == "cpu")
-    return success();
-  if (!chip.consume_front("sm_"))
-    return failure();
-  specific = chip.consume_back("a") || chip.consume_back("f");
-  return failure(chip.getAsInteger(10, number));
 }
 
 namespace {
@@ -138,21 +171,27 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         });
   }
 
-  LogicalResult select(AttentionOpInterface op, int chipNumber, bool specific) {
+  /// `target`: null for the CPU.
+  LogicalResult select(AttentionOpInterface op, const Chip *target) {
     FailureOr<int64_t> size = headSize(op);
     if (failed(size))
       return failure();
     Type element = op.getShaped(AttentionSpace::Q).getType().getElementType();
-    if (chipNumber && !element.isF16() && !element.isBF16())
+    if (target && !element.isF16() && !(element.isBF16() && target->hasBF16))
       return op->emitOpError("has element type ")
              << element << ", which chip " << chip
-             << " has no schedule for; use f16 or bf16, or chip cpu";
+             << " has no schedule for; use f16"
+             << (target->hasBF16 ? " or bf16, or chip cpu"
+                 : element.isBF16()
+                     ? ", or chip cpu or sm_80 and newer, which have bf16"
+                     : ", or chip cpu");
     Work work = workOf(op);
     for (const Choice &row : kTable) {
-      bool sameChip = row.exact  ? (specific && chipNumber == row.chip)
-                      : row.chip ? chipNumber >= row.chip
-                                 : chipNumber == 0;
-      if (row.work != work || !sameChip || *size > row.headSize)
+      int number = target ? target->capability : 0;
+      bool sameChip =
+          row.exact || !row.chip ? number == row.chip : number >= row.chip;
+      if (row.work != work || !sameChip || *size > row.headSize ||
+          (target && target->sharedBytes < row.shared * 1024))
         continue;
       // A tensor map bounds whole tensors, not the sequences of a batch.
       if (row.copy == "tma" && (!isAligned(op, 16) || !op.getLengths().empty()))
@@ -171,16 +210,14 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
     }
     return op->emitOpError("has head size ")
            << *size << " on chip " << chip
-           << ", which has no schedule; head sizes up to 256 and chips cpu or "
-              "sm_80 and newer are supported";
+           << ", which has no schedule; head sizes up to 256 are supported on "
+              "GPUs, chip cpu takes any";
   }
 
   void runOnOperation() override {
-    int chipNumber;
-    bool specific;
-    if (failed(parseChip(chip, chipNumber, specific))) {
-      getOperation().emitError("unknown chip '")
-          << chip << "'; use cpu or sm_NN, for example sm_80 or sm_90a";
+    const Chip *target = findChip(chip);
+    if (!target && chip != "cpu") {
+      getOperation().emitError() << explainUnknownChip(chip);
       return signalPassFailure();
     }
     ScheduleAttr given;
@@ -200,8 +237,8 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
       }
       if (op->hasAttr(kScheduleAttrName))
         return WalkResult::advance();
-      return failed(select(op, chipNumber, specific)) ? WalkResult::interrupt()
-                                                      : WalkResult::advance();
+      return failed(select(op, target)) ? WalkResult::interrupt()
+                                        : WalkResult::advance();
     });
     if (result.wasInterrupted())
       signalPassFailure();

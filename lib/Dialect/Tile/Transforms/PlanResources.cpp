@@ -13,6 +13,30 @@ namespace mlir::tl {
 #include "fa/Dialect/Tile/Transforms/Passes.h.inc"
 } // namespace mlir::tl
 
+/// What the chip does not have of what the plan asks for; an unknown chip has
+/// all.
+static LogicalResult checkChip(func::FuncOp func, PlanAttr plan,
+                               const fa::Chip &chip) {
+  auto refuse = [&](StringRef what, StringRef remedy) {
+    return func.emitError("plans ")
+           << what << ", which " << chip.name << " does not have: " << remedy;
+  };
+  if (plan.getMma() == "wgmma" && !chip.hasWgmma)
+    return refuse("mma = \"wgmma\"", "use mma_sync");
+  if (plan.getCopy() == "tma" && !chip.hasWgmma)
+    return refuse("copy = \"tma\"", "use cp_async or direct");
+  if (plan.getCopy() == "cp_async" && !chip.hasCpAsync)
+    return refuse("copy = \"cp_async\"", "use direct");
+  WalkResult result = func.walk([&](ContractOp op) {
+    if (chip.hasBF16 || !getElementTypeOrSelf(op.getLhs().getType()).isBF16())
+      return WalkResult::advance();
+    op.emitOpError("multiplies bf16, which ")
+        << chip.name << " does not have: use f16 or sm_80 and newer";
+    return WalkResult::interrupt();
+  });
+  return failure(result.wasInterrupted());
+}
+
 namespace {
 struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
   void runOnOperation() override {
@@ -20,6 +44,9 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
     auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
     if (!plan)
       return;
+    const fa::Chip *chip = fa::findChip(plan.getChip());
+    if (chip && failed(checkChip(func, plan, *chip)))
+      return signalPassFailure();
     bool roles = !func.getOps<RolesOp>().empty();
     Builder builder(func.getContext());
     // The 128-byte swizzle repeats every 1024 bytes.
@@ -52,7 +79,6 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
         offset += 16 * pipe.getPipe().getType().getStages();
       }
     func->setAttr("tile.shared_bytes", builder.getI64IntegerAttr(offset));
-    const fa::Chip *chip = fa::findChip(plan.getChip());
     if (chip && offset > chip->sharedBytes) {
       func.emitError("needs ")
           << offset << " bytes of shared memory; " << plan.getChip().getValue()

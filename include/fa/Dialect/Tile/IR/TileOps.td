@@ -56,7 +56,7 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
   let description = [{
     The attribute `tile.plan` of a function that holds a tile program.
 
-    - `chip`: `cpu`, `sm_80`, `sm_90a`, …
+    - `chip`: `cpu`, or a name in the table of `lib/Target/Chip.cpp`: `sm_80`, …
     - `mma`: `vector`, `mma_sync` or `wgmma`.
     - `copy`: `direct` (through registers), `cp_async` or `tma`.
     - `warps`: warps that compute.
@@ -97,7 +97,7 @@ def Tile_FragmentAttr : Tile_Attr<"Fragment", "frag"> {
     warp) holds has the coordinate `sum(digit * stride)` over the modes of that
     dimension. A mode of stride 0 replicates.
 
-    The accumulators of `mma.m16n8k16` and of `wgmma` (64 rows per four warps)
+    The accumulators of `mma.m16n8k16`, of `mma.m16n8k8` and of `wgmma` (64 rows per four warps)
     are the same layout, and the accumulator layout is the A operand layout of
     16-bit products:
 

@@ -218,7 +218,9 @@ def TilePlanResources : Pass<"tile-plan-resources", "::mlir::func::FuncOp"> {
   let description = [{
     Gives each `tile.pipe` its offset, and with roles its barriers, gives each
     `tile.stage` its offset and says where it can save a barrier, and notes the
-    total as `tile.shared_bytes`. Refuses a total above the chip's limit.
+    total as `tile.shared_bytes`. Refuses a total above the chip's limit and a
+    plan for instructions that the chip does not have (`cp_async` and products of
+    bf16 on sm_75, for example).
   }];
 }
 
