@@ -36,7 +36,8 @@ _PLANS = {
     "mma1": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1',
     "mma2": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2',
     "mma8": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 2',
-    "square": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 1, square = true',
+    "square": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 1, '
+    "square = true",
     "wgmma": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2',
 }
 _PROGRAMS = [

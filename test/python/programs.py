@@ -114,13 +114,15 @@ class Backward:
     """Text of a module with one function @attention that computes gradients.
 
     Its arguments: q, k, v, lse, d_o, o (unless delta_known), d_lse (if any),
-    scale, those of the program, delta, the gradients, those of captures.
+    scale, those of the program, delta, d_q_sum (if any), the gradients, those of
+    captures.
     """
 
     program: Program
     gradients: str = "qkv"
     d_lse: bool = False
     delta_known: bool = False
+    d_q_sum: bool = False
     # Position and rank of each capture that has a gradient.
     capture_grads: tuple[tuple[int, int], ...] = ()
 
@@ -131,6 +133,11 @@ class Backward:
         pieces = [] if self.delta_known else [("o", v)]
         pieces += [("d_lse", lse)] if self.d_lse else []
         outs = [("delta", lse)]
+        if self.d_q_sum:
+            columns = -(-program.head_dim // 16) * 16
+            own, filled = f"x{program.head_dim}x{program.dtype},", f"x{columns}x{acc},"
+            assert own in qk
+            outs.append(("d_q_sum", qk.replace(own, filled)))
         outs += [(f"d_{x}", {"q": qk, "k": qk, "v": v}[x]) for x in self.gradients]
         captures = []
         for number, rank in self.capture_grads:
