@@ -110,7 +110,8 @@ typedef struct fa_artifact fa_artifact;
 
 /* Compiles the one public function of `mlir` that holds an `fa.attention` or
  * `fa.attention_backward` (or a tile program) for `chip`: "cpu" (this host),
- * "sm_75", "sm_80", "sm_86", "sm_89", "sm_90a" (fa_chip). `options` is a JSON object or NULL: {"schedule":
+ * "sm_75", "sm_80", "sm_86", "sm_89", "sm_90a" (fa_chip). `options` is a JSON
+ * object or NULL: {"schedule":
  * "#fa.schedule<...>", "dump": "folder", "ptxas": "path" | false,
  * "site_packages": ["folder", ...] (Python folders to search for a ptxas
  * wheel), "cache": "folder" | false, "stop_after": "llvm"|"ptx"}.
