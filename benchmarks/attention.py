@@ -16,6 +16,7 @@ import tempfile
 import time
 
 import flash_attn_mlir as fa
+from flash_attn_mlir._attention import _one_pass_is_faster
 
 
 def median(values):
@@ -47,8 +48,11 @@ def print_table(rows, columns):
 # ---------------------------------------------------------------------------
 
 
-def own_gpu(chip, dtype, causal, inputs, dout):
-    """A call of an explicit artifact: () -> out, or the gradients where dout is given."""
+def own_gpu(chip, dtype, causal, inputs, dout, one_pass=False):
+    """A call of an explicit artifact: () -> out, or the gradients where dout is given.
+
+    one_pass: d_q is summed in memory, as the library does where that is faster.
+    """
     import torch
 
     q, k, v = inputs
@@ -67,12 +71,15 @@ def own_gpu(chip, dtype, causal, inputs, dout):
     if dout is None:
         return lambda: forward()[0]
     out, lse = forward()
-    backward_kernel = fa.compile(**specification, backward=True)
+    backward_kernel = fa.compile(**specification, backward=True, d_q_sum=one_pass)
+    filled = (batch, heads, -(-seqlen // 8) * 8, -(-head_dim // 16) * 16)
 
     def backward():
-        delta = torch.empty_like(lse)
+        workspaces = [torch.empty_like(lse)]
+        if one_pass:
+            workspaces.append(torch.empty(filled, device=q.device).transpose(1, 2))
         gradients = [torch.empty_like(x) for x in inputs]
-        backward_kernel(q, k, v, out, lse, dout, scale, delta, *gradients)
+        backward_kernel(q, k, v, out, lse, dout, scale, *workspaces, *gradients)
         return gradients
 
     return backward
@@ -121,7 +128,12 @@ def contestants_gpu(args, causal, inputs, dout):
     """name -> () -> call; a factory raises where the contestant refuses the problem."""
     made = {}
     for chip in args.chips:
-        made[f"fa {chip}"] = lambda chip=chip: own_gpu(chip, args.dtype, causal, inputs, dout)
+        one_pass = dout is not None and _one_pass_is_faster(chip, inputs[0].shape[3])
+        for passes in [True, False] if one_pass else [False]:
+            name = f"fa {chip}, deterministic" if one_pass and not passes else f"fa {chip}"
+            made[name] = lambda chip=chip, passes=passes: own_gpu(
+                chip, args.dtype, causal, inputs, dout, passes
+            )
     made["torch flash"] = lambda: sdpa("FLASH_ATTENTION", causal, inputs, dout)
     made["torch cudnn"] = lambda: sdpa("CUDNN_ATTENTION", causal, inputs, dout)
     return made

@@ -27,7 +27,7 @@ APT_PACKAGES=(libmlir-22-dev llvm-22-dev mlir-22-tools clang-22 lld-22 cmake
   ninja-build ccache zlib1g-dev libzstd-dev libstdc++-12-dev python3 python3-dev
   python3-venv ca-certificates)
 # ml_dtypes: bfloat16 in NumPy.
-PYTHON_PACKAGES=('numpy>=1.26' ml_dtypes 'pybind11>=3.0' 'setuptools>=77')
+PYTHON_PACKAGES=('numpy>=1.26' ml_dtypes 'pybind11>=3.0')
 
 install_packages() {
   command -v dpkg-query >/dev/null || {
@@ -88,14 +88,12 @@ build_project() {
   cmake --build --preset default
 }
 
+# .venv imports the package from the source tree, where the build puts the module:
+# what is built is what runs, without an install step. (pip install . makes a copy.)
 install_package() {
-  local stamp=$STAMPS/package
-  if [ "$(cat "$stamp" 2>/dev/null)" != "$(cksum <pyproject.toml)" ]; then
-    step "Installing the package into .venv (editable)"
-    quiet "$ROOT/build/logs/pip.log" "$VENV/bin/python" -m pip install \
-      --disable-pip-version-check --no-build-isolation --no-deps --editable "$ROOT"
-    cksum <pyproject.toml >"$stamp"
-  fi
+  local packages
+  packages=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  echo "$ROOT/python" >"$packages/flash_attn_mlir_source.pth"
   "$VENV/bin/python" -c 'import flash_attn_mlir' ||
     fail "the package was built but .venv/bin/python can't import it"
 }

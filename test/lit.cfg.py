@@ -22,11 +22,22 @@ if os.path.exists(os.path.join(config.fa_tools_dir, "fa-translate")):
 if lit.util.which("ptxas", config.environment["PATH"]):
     config.available_features.add("ptxas")
 
+# Files of the build and of the source tree.
+config.substitutions += [
+    ("%{libfa}", os.path.join(config.fa_library_dir, "libfa.so")),
+    ("%{plugin}", os.path.join(config.fa_library_dir, "libFAPlugin.so")),
+    ("%{fa.h}", os.path.join(config.fa_source_dir, "include", "fa-c", "fa.h")),
+    ("%{reference}", os.path.join(config.fa_source_dir, "docs", "reference")),
+    ("%{generated-reference}", os.path.join(config.fa_build_dir, "docs", "reference")),
+]
+
 # %chain etc.: the tile programs of test/programs with a plan filled in.
 _PLANS = {
     "mma1": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1',
     "mma2": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2',
     "mma8": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 2',
+    "square": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 1, '
+    "square = true",
     "wgmma": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2',
 }
 _PROGRAMS = [

@@ -23,9 +23,13 @@ void fa::buildLowerToTilePipeline(OpPassManager &manager, StringRef chip,
   options.chip = chip.str();
   options.overrideSchedule = schedule.str();
   manager.addNestedPass<func::FuncOp>(createFASelectSchedule(options));
+  // A loop of one iteration is a launch, too.
+  std::string keepGrids =
+      "(anonymous namespace)::ForallOpSingleOrZeroIterationDimsFolder";
   auto add = [&](std::unique_ptr<Pass> pass) {
     manager.addNestedPass<func::FuncOp>(std::move(pass));
-    manager.addNestedPass<func::FuncOp>(createCanonicalizerPass());
+    manager.addNestedPass<func::FuncOp>(
+        createCanonicalizerPass(GreedyRewriteConfig(), {keepGrids}));
     manager.addNestedPass<func::FuncOp>(createCSEPass());
   };
   add(createFATile());

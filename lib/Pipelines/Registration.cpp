@@ -14,19 +14,27 @@
 
 using namespace mlir;
 
-void fa::registerAllDialects(DialectRegistry &registry) {
-  mlir::registerAllDialects(registry);
-  mlir::registerAllExtensions(registry);
+void fa::registerDialects(DialectRegistry &registry) {
   registry.insert<FADialect, tl::TileDialect>();
   registerBufferizableOpInterfaceExternalModels(registry);
 }
 
-void fa::registerAllPasses() {
-  mlir::registerAllPasses();
+void fa::registerPasses() {
   registerFAPasses();
   registerLowerToTilePipeline();
   registerNVVMPipelines();
   tl::registerTilePasses();
   registerFAConversionPasses();
   registerCPUPipelines();
+}
+
+void fa::registerAllDialects(DialectRegistry &registry) {
+  mlir::registerAllDialects(registry);
+  mlir::registerAllExtensions(registry);
+  registerDialects(registry);
+}
+
+void fa::registerAllPasses() {
+  mlir::registerAllPasses();
+  registerPasses();
 }

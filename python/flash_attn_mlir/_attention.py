@@ -214,6 +214,12 @@ def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
     return (chip,)
 
 
+def _one_pass_is_faster(chip: str, head_dim: int) -> bool:
+    """Whether gradients with d_q_sum take less time than those without."""
+    # For small heads wgmma computes the scores twice in less time.
+    return chip != "cpu" and (chip != "sm_90a" or head_dim > 128)
+
+
 def _views(operands):
     """Views of q, k and v: one operand each, q and kv, or qkv."""
     if len(operands) == 3:
@@ -312,11 +318,10 @@ def _backward(operands, out, softmax_lse, dout, dlse, options, causal, wanted, c
     broadcast = any(view.broadcast for view in inputs)
     chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
     # One pass over the scores for all gradients, if d_q may depend on the order of
-    # additions. wgmma computes them twice instead: faster there.
+    # additions.
     workspaces = [delta]
     has_sum = (
-        on_gpu
-        and chips[0] != "sm_90a"
+        _one_pass_is_faster(chips[0], head_dim)
         and letters[0] == "q"
         and len(letters) > 1
         and not (options[-1] or lib.wants_determinism())

@@ -402,10 +402,10 @@ def test_gradients(index, chip, rng):
     check_gradients(dtype, results, want)
 
 
-@pytest.mark.parametrize("chip", ["sm_75", "sm_86"])
-@pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
+@pytest.mark.parametrize("chip", ["sm_75", "sm_80", "sm_86", "sm_90a"])
+@pytest.mark.parametrize("head_dim", [16, 40, 64, 112, 128, 256])
 def test_gradients_in_one_pass(head_dim, chip, rng):
-    """d_q added to memory: the tiles of these chips."""
+    """d_q added to memory."""
     case = Case(1, 70, 90, 2, 1, head_dim, causal=True)
     q, k, v = (x.astype(np.float16) for x in case.draw(rng))
     dout = rng.standard_normal(q.shape).astype(q.dtype)
@@ -413,7 +413,8 @@ def test_gradients_in_one_pass(head_dim, chip, rng):
         want = reference_gradients(case, q, k, v, dout, None)
         out, lse, _ = case.reference(q, k, v)
     results = [np.full(x.shape, np.nan).astype(x.dtype) for x in (q, k, v)]
-    d_q_sum = np.full((1, 2, 72, head_dim), np.nan, np.float32).swapaxes(1, 2)
+    columns = -(-head_dim // 16) * 16
+    d_q_sum = np.full((1, 2, 72, columns), np.nan, np.float32).swapaxes(1, 2)
     workspaces = (np.full(lse.shape, np.nan, np.float32), d_q_sum)
     kernel = compile_case(case, chip, "float16", backward=True, d_q_sum=True)
     inputs = (q, k, v, out.astype(q.dtype), lse.astype(np.float32), dout, *scalars(case))

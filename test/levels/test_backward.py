@@ -195,12 +195,14 @@ def run(backward, extra, folder, stage, name, scale=None):
         delta = np.full(lse.shape, np.nan, acc)
         if backward.delta_known:
             delta = expected["delta"].astype(acc)
+        d_q_sum = np.full((batch, -(-sq // 8) * 8, heads, 16), np.nan, acc)
         q, k, v, o, d_o = (with_layout(x, program.layout) for x in (q, k, v, o, d_o))
         function(
             *(q, k, v, lse, d_o),
             *([] if backward.delta_known else [o]),
             *([] if d_lse is None else [d_lse]),
-            *(acc(factor), *arguments, delta, *outs.values(), *d_captures.values()),
+            *(acc(factor), *arguments, delta, *([d_q_sum] if backward.d_q_sum else [])),
+            *(*outs.values(), *d_captures.values()),
         )
         if program.layout == "bhsd":
             outs = {x: out.transpose(0, 2, 1, 3) for x, out in outs.items()}
@@ -229,8 +231,7 @@ def test_backward(name, stage, tmp_path):
     run(backward, case.extra, tmp_path, stage, name, scale=case.scale)
 
 
-# Gradients of captures have no tile program yet.
-@pytest.mark.parametrize("stage", ["decompose", "simplify"])
+@pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", list(SCORES))
 def test_captures(name, stage, tmp_path):
     case = SCORES[name]
@@ -253,6 +254,15 @@ def test_subsets(gradients, delta_known, stage, tmp_path):
     case = CASES["causal"]
     backward = Backward(case.program, gradients=gradients, delta_known=delta_known)
     run(backward, case.extra, tmp_path, stage, gradients)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("name", ["causal", "lengths"])
+@pytest.mark.parametrize("gradients", ["qkv", "qv"])
+def test_sum_of_dq(name, gradients, stage, tmp_path):
+    case = CASES[name]
+    backward = Backward(case.program, gradients=gradients, d_q_sum=True)
+    run(backward, case.extra, tmp_path, stage, name, scale=case.scale)
 
 
 # Each operation that fa-differentiate knows: %r is a function of the raw score %s

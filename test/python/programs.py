@@ -114,13 +114,15 @@ class Backward:
     """Text of a module with one function @attention that computes gradients.
 
     Its arguments: q, k, v, lse, d_o, o (unless delta_known), d_lse (if any),
-    scale, those of the program, delta, the gradients, those of captures.
+    scale, those of the program, delta, d_q_sum (if any), the gradients, those of
+    captures.
     """
 
     program: Program
     gradients: str = "qkv"
     d_lse: bool = False
     delta_known: bool = False
+    d_q_sum: bool = False
     # Position and rank of each capture that has a gradient.
     capture_grads: tuple[tuple[int, int], ...] = ()
 
@@ -131,6 +133,11 @@ class Backward:
         pieces = [] if self.delta_known else [("o", v)]
         pieces += [("d_lse", lse)] if self.d_lse else []
         outs = [("delta", lse)]
+        if self.d_q_sum:
+            columns = -(-program.head_dim // 16) * 16
+            own, filled = f"x{program.head_dim}x{program.dtype},", f"x{columns}x{acc},"
+            assert own in qk
+            outs.append(("d_q_sum", qk.replace(own, filled)))
         outs += [(f"d_{x}", {"q": qk, "k": qk, "v": v}[x]) for x in self.gradients]
         captures = []
         for number, rank in self.capture_grads:
@@ -190,3 +197,35 @@ RELATIVE = {
         %x = fa.gather %t[%i] : {_TABLE} -> f32
         %r = arith.addf %s, %x : f32""",
 }
+
+
+def capture_of(dims, body="addf"):
+    """A capture over some of (b, h, m, n) that is added to the score, or a factor."""
+    kind = f"memref<{'?x' * len(dims)}f32>"
+    return {
+        "arguments": (("cap", kind),),
+        "captures": f"%cap : {kind}",
+        "capture_maps": f"affine_map<(b, h, m, n) -> ({', '.join(dims)})>",
+        "region_arguments": ", %x: f32",
+        "score": f"        %r = arith.{body} %s, %x : f32",
+    }
+
+
+def table_of(indices, lines, rank):
+    """A table that is added to the score, at computed indices."""
+    kind = f"memref<{'?x' * rank}f32>"
+    return {
+        "arguments": (("cap", kind),),
+        "captures": f"%cap : {kind}",
+        "capture_maps": "unit",
+        "region_arguments": f", %t: {kind}",
+        "score": f"""{lines}
+        %x = fa.gather %t[{indices}] : {kind} -> f32
+        %r = arith.addf %s, %x : f32""",
+    }
+
+
+# An index per row and column; one that no affine map says.
+OFFSET = """        %c = arith.constant 20 : index
+        %d = arith.subi %m, %n : index
+        %i = arith.addi %d, %c : index"""

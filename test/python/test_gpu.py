@@ -12,6 +12,8 @@ import pytest
 from cases import EDGES, Case, random_case
 from flash_attn_mlir import _attention, _fa
 from reference import Sizes, bounds
+from test_gradients import check as check_gradients
+from test_gradients import reference_gradients
 
 pytestmark = pytest.mark.gpu
 
@@ -272,6 +274,44 @@ def test_results_repeat_bit_for_bit(torch, generator, chip):
     for _ in range(20):
         again = run(chip, q, k, v, causal=True)
         assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("head_dim", [40, 64, 128, 256])
+def test_gradients(torch, generator, head_dim, deterministic):
+    """What this device runs for a training step."""
+    case = Case(2, 333, 517, 4, 2, head_dim, causal=True)
+    q, k, v = (x.requires_grad_() for x in inputs(torch, generator, case, "bfloat16"))
+    out = fa.flash_attn_func(q, k, v, causal=True, deterministic=deterministic)
+    dout = draw(torch, generator, "bfloat16", *out.shape)
+    gradients = torch.autograd.grad(out, (q, k, v), dout)
+    upcast = [x.detach().double().cpu().numpy() for x in (q, k, v, dout)]
+    want = reference_gradients(case, *upcast, None)
+    check_gradients("bfloat16", [x.double().cpu().numpy() for x in gradients], want)
+
+
+@pytest.mark.parametrize("head_dim", [64, 128, 256])
+@pytest.mark.parametrize("chip", [None, "sm_80"])
+def test_deterministic_gradients_repeat(torch, generator, chip, head_dim, monkeypatch):
+    """Bit for bit; also when PyTorch is told to be deterministic."""
+    if chip:
+        monkeypatch.setattr(_attention, "_chips", {torch.cuda.current_device(): chip})
+    case = Case(1, 3000, 3000, 4, 2, head_dim)
+    q, k, v = (x.requires_grad_() for x in inputs(torch, generator, case, "float16"))
+
+    def gradients(**options):
+        out = fa.flash_attn_func(q, k, v, causal=True, **options)
+        return torch.autograd.grad(out, (q, k, v), dout)
+
+    dout = draw(torch, generator, "float16", *q.shape)
+    first = gradients(deterministic=True)
+    for _ in range(4):
+        assert all(map(torch.equal, first, gradients(deterministic=True)))
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert all(map(torch.equal, first, gradients()))
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_memory_is_linear(torch, generator):

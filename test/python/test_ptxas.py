@@ -15,6 +15,8 @@ import shutil
 
 import flash_attn_mlir as fa
 import pytest
+from programs import CAUSAL, OFFSET, Program, capture_of, table_of
+from test_backward_mlir import backward_text
 
 MASKS = {
     "full": {},
@@ -238,3 +240,35 @@ def test_gradients_in_one_pass(chip, head_dim, ptxas, tmp_path):
         assert registers <= 255
         assert stores <= allowed and loads <= 2 * allowed, kernel.ptxas_log
     assert all(x["shared_bytes"] <= SHARED[chip] for x in kernel.metadata["launches"])
+
+
+# Gradients of captures that are sums over rows or keys: one warp holds the factors of
+# a block, whose loads pass through its registers, beside the sums.
+SUM_SPILLS = {
+    ("sm_80", 64): 32,
+    ("sm_80", 128): 400,
+    ("sm_90a", 128): 160,
+}
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("kind", ["bias", "rows", "keys", "slope", "table"])
+def test_capture_gradients(chip, head_dim, kind, ptxas, tmp_path):
+    fields, rank = {
+        "bias": (capture_of("hmn"), 3),
+        "rows": (capture_of("bm", "mulf"), 2),
+        "keys": (capture_of("nh", "mulf"), 2),
+        "slope": (capture_of("h", "mulf"), 1),
+        "table": (table_of("%i", OFFSET, 1), 1),
+    }[kind]
+    program = Program("f16", mask=CAUSAL, head_dim=head_dim, alignment=16, **fields)
+    text = backward_text(program, (), False, [rank])
+    kernel = fa.compile(mlir=text, chip=chip, cache=str(tmp_path))
+    log = kernel.ptxas_log
+    assert not re.search(r"C75\d\d", log), log
+    # delta and the gradient.
+    assert len(entries(log)) == 2
+    allowed = 0 if kind == "bias" else SUM_SPILLS.get((chip, head_dim), 0)
+    for _, stores, loads in entries(log):
+        assert stores <= allowed and loads <= 2 * allowed, log

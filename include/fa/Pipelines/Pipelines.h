@@ -31,6 +31,11 @@ void buildLowerToNVVMPipeline(OpPassManager &manager,
 void registerNVVMPipelines();
 void registerLowerToTilePipeline();
 
+/// The dialects, passes and named pipelines of the project alone: for a program
+/// that has MLIR's.
+void registerDialects(DialectRegistry &registry);
+void registerPasses();
+
 /// Every dialect, interface and translation that the compiler uses.
 void registerAllDialects(DialectRegistry &registry);
 /// Every pass of the project, those of MLIR that it uses, named pipelines.

@@ -648,6 +648,18 @@ func.func @C19(%q: !t, %l: !l, %s: f32) {
 #l = affine_map<(b,h,m,n,d,e) -> (m)>
 !t = memref<8x16xf16>
 !l = memref<8xf32>
+func.func @C22_element(%q: !t, %l: !l, %s: f32) {
+  // expected-error @+1 {{[C22 d-q-sum] d_q_sum is 'memref<8x16xf16>' but q is 'memref<8x16xf16>'; it must hold 'f32' and have q's extents, with rows filled up to a multiple of 8 and the head size to one of 16}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32)
+      delta(%l : !l) d_q_sum(%q : !t) d_q(%q : !t) d_k(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
+func.func @C22_shape(%q: !t, %l: !l, %s: f32, %sum: memref<8x24xf32>) {
+  // expected-error @+1 {{[C22 d-q-sum] d_q_sum is 'memref<8x24xf32>' but q is}}
+  fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32)
+      delta(%l : !l) d_q_sum(%sum : memref<8x24xf32>) d_q(%q : !t) d_k(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l]}
+  return
+}
 func.func @C20_count(%q: !t, %l: !l, %s: f32, %x: memref<8xf32>) {
   // expected-error @+1 {{[C20 capture-gradients] has 1 capture_grads and 0 d_captures}}
   fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32) captures(%x : memref<8xf32>)

@@ -71,13 +71,13 @@ func.func @delta(%q: memref<?x?x?x16xf16>, %o: memref<?x?x?x16xf16>, %do: memref
 // CHECK: %[[K:.*]] = tile.load {{.*}} -> tensor<4x16xf16>
 // CHECK: %[[V:.*]] = tile.load {{.*}} -> tensor<4x8xf16>
 // CHECK: %[[KEEP:.*]] = arith.cmpi sle
+// CHECK: %[[DP:.*]] = tile.contract %[[DO]], %[[V]], %[[NONE]] {maps = [#[[MK]], #[[NK]], #[[MN]]]}
 // CHECK: %[[S:.*]] = tile.contract %[[Q]], %[[K]], %[[NONE]] {maps = [#[[MK]], #[[NK]], #[[MN]]]}
 // CHECK: %[[SCALED:.*]] = arith.mulf %[[S]], %[[FACTOR]]
 // CHECK: %[[LESS:.*]] = arith.subf %[[SCALED]], %[[LSES]]
 // CHECK: %[[P:.*]] = math.exp2 %[[LESS]]
 // CHECK: %[[MASKED:.*]] = arith.select %[[KEEP]], %[[P]], %[[NONE]]
 // CHECK: %[[KEPT:.*]] = arith.select %{{.*}}, %[[P]], %[[MASKED]]
-// CHECK: %[[DP:.*]] = tile.contract %[[DO]], %[[V]], %[[NONE]] {maps = [#[[MK]], #[[NK]], #[[MN]]]}
 // CHECK: %[[CENTRED:.*]] = arith.subf %[[DP]], %[[DELTAS]]
 // CHECK: %[[DS:.*]] = arith.mulf %[[KEPT]], %[[CENTRED]]
 // CHECK: arith.select %[[KEEP]], %[[DS]], %[[NONE]]
@@ -115,15 +115,15 @@ func.func @rows(%q: memref<?x?x?x16xf16>, %v: memref<?x?x?x8xf16>, %do: memref<?
 // CHECK: arith.remui %[[I32]], %[[BLOCKS]] : i32
 // CHECK: %[[Q:.*]] = tile.load {{.*}} -> tensor<8x16xf32>
 // CHECK: %[[DO:.*]] = tile.load {{.*}} -> tensor<8x8xf32>
+// CHECK: %[[DP:.*]] = tile.contract %[[DO]], %[[V]], %[[NONE]] {maps = [#[[MK]], #[[NK]], #[[MN]]]}
 // CHECK: %[[PRODUCT:.*]] = tile.contract %[[Q]], %[[K]], %[[NONE]] {maps = [#[[MK]], #[[NK]], #[[MN]]]}
 // CHECK: %[[RAW:.*]] = arith.mulf %[[PRODUCT]], %{{.*}}
 // CHECK: %[[T:.*]] = math.tanh %[[RAW]]
 // CHECK: %[[P:.*]] = math.exp2
-// CHECK: %[[DP:.*]] = tile.contract %[[DO]], %[[V]], %[[NONE]] {maps = [#[[MK]], #[[NK]], #[[MN]]]}
 // CHECK: %[[DS:.*]] = arith.mulf %[[P]], %{{.*}}
 // CHECK: %[[DR:.*]] = arith.mulf %{{.*}}, %[[DS]]
-// CHECK: %[[NEXT_K:.*]] = tile.contract %[[DR]], %[[Q]], %[[ACC_K]] {maps = [#[[KM]], #[[KN]], #[[MN]]]}
 // CHECK: %[[NEXT_V:.*]] = tile.contract %[[P]], %[[DO]], %[[ACC_V]] {maps = [#[[KM]], #[[KN]], #[[MN]]]}
+// CHECK: %[[NEXT_K:.*]] = tile.contract %[[DR]], %[[Q]], %[[ACC_K]] {maps = [#[[KM]], #[[KN]], #[[MN]]]}
 // CHECK: scf.yield %[[NEXT_K]], %[[NEXT_V]]
 // CHECK: %[[SCALES:.*]] = tile.splat %[[SCALE]]
 // CHECK: %[[DK:.*]] = arith.mulf %[[SUMS]]#0, %[[SCALES]]
@@ -147,6 +147,56 @@ func.func @keys(%q: memref<?x?x?x16xf32>, %k: memref<?x?x?x16xf32>, %v: memref<?
         %dr = arith.mulf %slope, %ds : f32
         fa.yield %dr : f32
       }
+  return
+}
+
+// The sum of d_q is set to 0 with delta,
+// CHECK-LABEL: func.func @clear(
+// CHECK-SAME: %[[SUM:[a-z0-9]*]]: memref<?x?x?x16xf32>
+// CHECK: %[[ZERO:.*]] = arith.constant dense<0.000000e+00> : tensor<8x16xf32>
+// CHECK: %[[VIEW:.*]] = memref.subview %[[SUM]][
+// CHECK: tile.store %[[ZERO]], %[[VIEW]][%{{.*}}, %c0] : tensor<8x16xf32>
+func.func @clear(%q: memref<?x?x?x16xf16>, %lse: memref<?x?x?xf32>, %scale: f32, %delta: memref<?x?x?xf32>, %sum: memref<?x?x?x16xf32>) {
+  fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x?x?x16xf16>, memref<?x?x?x16xf16>, memref<?x?x?x16xf16>, memref<?x?x?xf32>, memref<?x?x?x16xf16>)
+      o(%q : memref<?x?x?x16xf16>) scale(%scale : f32) delta(%delta : memref<?x?x?xf32>) d_q_sum(%sum : memref<?x?x?x16xf32>)
+      {indexing_maps = #maps, fa.schedule = #schedule}
+  return
+}
+
+// added to by each block of keys, from the gradient of the scores that serves d_k,
+// CHECK-LABEL: func.func @add(
+// CHECK-SAME: %[[SUM:[a-z0-9]*]]: memref<?x?x?x16xf32>
+// CHECK: %[[NONE:.*]] = arith.constant dense<0.000000e+00> : tensor<8x16xf32>
+// CHECK: %[[K:.*]] = tile.load {{.*}} -> tensor<4x16xf16>
+// CHECK: scf.for
+// CHECK: %[[DR:.*]] = arith.truncf %{{.*}} : tensor<8x4xf32> to tensor<8x4xf16>
+// CHECK: %[[NEXT_K:.*]] = tile.contract %[[DR]], %{{.*}}, %{{.*}} {maps = [#[[KM]], #[[KN]], #[[MN]]]} : tensor<8x4xf16>, tensor<8x16xf16>, tensor<4x16xf32>
+// CHECK: %[[VIEW:.*]] = memref.subview %
+// CHECK: %[[DQ:.*]] = tile.contract %[[DR]], %[[K]], %[[NONE]] {maps = [#[[MK]], #[[KN]], #[[MN]]]} : tensor<8x4xf16>, tensor<4x16xf16>, tensor<8x16xf32>
+// CHECK: tile.accumulate %[[DQ]], %[[VIEW]][%{{.*}}, %c0] shuffled : tensor<8x16xf32>
+// CHECK: scf.yield %[[NEXT_K]]
+func.func @add(%q: memref<?x?x?x16xf16>, %lse: memref<?x?x?xf32>, %scale: f32, %delta: memref<?x?x?xf32>, %sum: memref<?x?x?x16xf32>) {
+  fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x?x?x16xf16>, memref<?x?x?x16xf16>, memref<?x?x?x16xf16>, memref<?x?x?xf32>, memref<?x?x?x16xf16>)
+      scale(%scale : f32) delta(%delta : memref<?x?x?xf32>) d_q_sum(%sum : memref<?x?x?x16xf32>) d_k(%q : memref<?x?x?x16xf16>)
+      {delta_known, indexing_maps = #maps, fa.schedule = #schedule}
+  return
+}
+
+// and scaled and converted at last, zero in dead rows.
+// CHECK-LABEL: func.func @convert(
+// CHECK-SAME: %[[SCALE:[a-z0-9]*]]: f32, %{{[a-z0-9]*}}: memref<?x?x?xf32>, %[[SUM:[a-z0-9]*]]: memref<?x?x?x16xf32>
+// CHECK: %[[ZERO:.*]] = arith.constant dense<0.000000e+00> : tensor<8x16xf32>
+// CHECK: %[[VIEW:.*]] = memref.subview %[[SUM]][
+// CHECK: %[[RAW:.*]] = tile.load %[[VIEW]][%{{.*}}, %c0] shuffled : {{.*}} -> tensor<8x16xf32>
+// CHECK: %[[SCALES:.*]] = tile.splat %[[SCALE]]
+// CHECK: %[[SCALED:.*]] = arith.mulf %[[RAW]], %[[SCALES]]
+// CHECK: %[[LIVE:.*]] = arith.select %{{.*}}, %[[ZERO]], %[[SCALED]]
+// CHECK: %[[DQ:.*]] = arith.truncf %[[LIVE]]
+// CHECK: tile.store %[[DQ]], {{.*}} : tensor<8x16xf16>
+func.func @convert(%q: memref<?x?x?x16xf16>, %lse: memref<?x?x?xf32>, %scale: f32, %delta: memref<?x?x?xf32>, %sum: memref<?x?x?x16xf32>) {
+  fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x?x?x16xf16>, memref<?x?x?x16xf16>, memref<?x?x?x16xf16>, memref<?x?x?xf32>, memref<?x?x?x16xf16>)
+      scale(%scale : f32) delta(%delta : memref<?x?x?xf32>) d_q_sum(%sum : memref<?x?x?x16xf32>) d_q(%q : memref<?x?x?x16xf16>)
+      {delta_known, indexing_maps = #maps, fa.schedule = #schedule}
   return
 }
 
@@ -189,10 +239,10 @@ func.func @no_derivative(%q: memref<?x16xf32>, %lse: memref<?xf32>, %scale: f32)
          affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
          affine_map<(b,h,m,n,d,e) -> (m)>]
 #schedule = #fa.schedule<tile_m = 8, tile_n = 4, plan = #tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>
-func.func @gradient_of_a_capture(%q: memref<?x16xf32>, %lse: memref<?xf32>, %scale: f32, %x: memref<?xf32>) {
-  // expected-error @+1 {{has gradients of captures, which have no tile program yet; use fa-decompose}}
+func.func @two(%q: memref<?x16xf32>, %lse: memref<?xf32>, %scale: f32, %x: memref<?xf32>) {
+  // expected-error @+1 {{computes the gradient of a capture and others; run fa-split-backward first}}
   fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x16xf32>, memref<?x16xf32>, memref<?x16xf32>, memref<?xf32>, memref<?x16xf32>)
-      scale(%scale : f32) captures(%x : memref<?xf32>) delta(%lse : memref<?xf32>) d_captures(%x : memref<?xf32>)
+      scale(%scale : f32) captures(%x : memref<?xf32>) delta(%lse : memref<?xf32>) d_q(%q : memref<?x16xf32>) d_captures(%x : memref<?xf32>)
       {delta_known, indexing_maps = #maps, capture_maps = [affine_map<(b,h,m,n) -> (n)>], capture_grads = array<i64: 0>, fa.schedule = #schedule}
       score {
       ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
@@ -201,6 +251,47 @@ func.func @gradient_of_a_capture(%q: memref<?x16xf32>, %lse: memref<?xf32>, %sca
       } derivative {
       ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32, %ds: f32):
         fa.yield %ds, %ds : f32, f32
+      }
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+#schedule = #fa.schedule<tile_m = 8, tile_n = 4, plan = #tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>
+func.func @origin(%q: memref<?x16xf32>, %lse: memref<?xf32>, %scale: f32, %x: memref<?xf32>, %i: index) {
+  // expected-error @+1 {{has an origin and gradients of captures, which are sums over the whole problem; drop the origin}}
+  fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x16xf32>, memref<?x16xf32>, memref<?x16xf32>, memref<?xf32>, memref<?x16xf32>)
+      scale(%scale : f32) origin(%i, %i, %i) captures(%x : memref<?xf32>) delta(%lse : memref<?xf32>) d_captures(%x : memref<?xf32>)
+      {delta_known, indexing_maps = #maps, capture_maps = [affine_map<(b,h,m,n) -> (n)>], capture_grads = array<i64: 0>, fa.schedule = #schedule}
+      score {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
+        %t = arith.addf %s, %c : f32
+        fa.yield %t : f32
+      } derivative {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32, %ds: f32):
+        fa.yield %ds, %ds : f32, f32
+      }
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+#schedule = #fa.schedule<tile_m = 8, tile_n = 4, plan = #tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>
+func.func @not_differentiated(%q: memref<?x16xf32>, %lse: memref<?xf32>, %scale: f32, %x: memref<?xf32>) {
+  // expected-error @+1 {{has gradients of captures and no derivative region; run fa-differentiate first}}
+  fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x16xf32>, memref<?x16xf32>, memref<?x16xf32>, memref<?xf32>, memref<?x16xf32>)
+      scale(%scale : f32) captures(%x : memref<?xf32>) delta(%lse : memref<?xf32>) d_captures(%x : memref<?xf32>)
+      {delta_known, indexing_maps = #maps, capture_maps = [affine_map<(b,h,m,n) -> (n)>], capture_grads = array<i64: 0>, fa.schedule = #schedule}
+      score {
+      ^bb0(%s: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
+        %t = arith.addf %s, %c : f32
+        fa.yield %t : f32
       }
   return
 }

@@ -110,7 +110,7 @@ func.func @rows(%q: memref<?x?x?x16xf32>, %lse: memref<?x?x?xf32>, %scale: f32, 
          affine_map<(b,h,m,n,d,e) -> (m)>]
 #plan = #tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>
 func.func @rows_and_keys(%q: memref<?x16xf32>, %lse: memref<?xf32>, %scale: f32) {
-  // expected-error @+1 {{computes gradients of rows and of keys; run fa-split-backward first}}
+  // expected-error @+1 {{computes what belongs to rows and gradients of keys; run fa-split-backward first}}
   fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x16xf32>, memref<?x16xf32>, memref<?x16xf32>, memref<?xf32>, memref<?x16xf32>)
       scale(%scale : f32) delta(%lse : memref<?xf32>) d_q(%q : memref<?x16xf32>) d_k(%q : memref<?x16xf32>)
       {delta_known, indexing_maps = #maps, fa.schedule = #fa.schedule<tile_m = 8, tile_n = 4, plan = #plan>}

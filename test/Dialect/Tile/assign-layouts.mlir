@@ -53,7 +53,7 @@ func.func @right(%m: memref<64x64xf16>) attributes {tile.plan = #tile.plan<chip 
 
 // -----
 
-// ERR: error: this tile is needed in two layouts, #tile.frag<reg = [2:1:1, 2:0:8, 4:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16, 2:1:32]> and #tile.frag<reg = [2:1:1, 2:0:8, 8:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16, 2:0:0]>
+// ERR: error: the left factor has 64 rows, too few for rows of their own in each of 8 teams of warps; put it into shared memory: run tile-stage
 func.func @both(%x: !tile.buffer<64x64xf16, swizzle = 128>) attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 1>} {
   %zero = arith.constant dense<0.0> : tensor<64x64xf32>
   %s = tile.contract %x, %x, %zero {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]} : !tile.buffer<64x64xf16, swizzle = 128>, !tile.buffer<64x64xf16, swizzle = 128>, tensor<64x64xf32>

@@ -40,6 +40,22 @@ func.func @accumulate_element(%m: memref<?xf64>, %t: tensor<16xf32>, %i: index) 
 
 // -----
 
+func.func @accumulate_order(%m: memref<?x?xf32>, %t: tensor<16x16xf32>, %i: index) {
+  // expected-error @+1 {{is shuffled: the memref must have rank 2, it has 2, and there must be no order}}
+  tile.accumulate %t, %m[%i, %i] order [1, 0] shuffled : tensor<16x16xf32>, memref<?x?xf32>
+  return
+}
+
+// -----
+
+func.func @load_rank(%m: memref<?xf32>, %i: index) {
+  // expected-error @+1 {{is shuffled: the memref must have rank 2, it has 1, and there must be no order}}
+  %t = tile.load %m[%i] shuffled : memref<?xf32> -> tensor<16xf32>
+  return
+}
+
+// -----
+
 func.func @accumulate_half(%m: memref<?xf16>, %t: tensor<16xf16>, %i: index) {
   // expected-error @+1 {{operand #0 must be statically shaped tensor of 32-bit float or 64-bit float values, but got 'tensor<16xf16>'}}
   tile.accumulate %t, %m[%i] : tensor<16xf16>, memref<?xf16>

@@ -1,6 +1,6 @@
 //===- RecomputeSoftmax.cpp - fa-recompute-softmax ------------------------===//
 
-#include "WindowEmitter.h"
+#include "BackwardEmitter.h"
 #include "fa/Dialect/FA/IR/Mask.h"
 #include "fa/Dialect/FA/Transforms/Passes.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
@@ -20,88 +20,7 @@ namespace mlir::fa {
 using namespace mlir;
 using namespace mlir::fa;
 
-namespace {
-/// Emits the tile program of one window of attention_backward.
-class Emitter : WindowEmitter {
-public:
-  Emitter(AttentionBackwardOp op, ScheduleAttr schedule)
-      : WindowEmitter(op, schedule), backward(op) {
-    // Teams of warps that share the rows of a gradient hold some of its columns
-    // each: 16, or as many as wgmma's 128 bytes of a factor in shared memory.
-    tl::PlanAttr plan = schedule.getPlan();
-    if (plan.getMma() == "vector")
-      return;
-    auto share = [&](int64_t rows) {
-      int64_t sharers = plan.getTeams() / plan.getTeamsAlong(rows);
-      if (sharers > 1)
-        headMultiple = std::lcm(headMultiple,
-                                sharers * (plan.getMma() == "wgmma" ? 64 : 16));
-    };
-    if (op.getDQ() || op.getDQSum())
-      share(tileM);
-    if (op.getDK() || op.getDV())
-      share(tileN);
-  }
-
-  LogicalResult run();
-
-private:
-  /// Row statistics of a block: what is subtracted in base-2 units before the
-  /// exponential, and delta; `dead` rows have probability 0.
-  struct Statistics {
-    Value lse2, delta, dead;
-  };
-  /// What one block of scores contributes with.
-  struct Block {
-    Value p;  // probabilities
-    Value dr; // gradient of scale * q k^T; null when not wanted
-  };
-
-  void emitDelta();
-  void emitConversion();
-  LogicalResult emitRows();
-  LogicalResult emitColumns();
-
-  Statistics loadStatistics(const Rows &lse, const Rows &delta);
-  Value deadRows(Value lse);
-  /// `keep` may be null: everything is kept. `inFull`, if not null, is true in
-  /// blocks in which everything is kept.
-  LogicalResult emitBlock(Value q, Value k, Value dO, Value v,
-                          const Statistics &rows, Value keep, Value inFull,
-                          Value n0, Block &block);
-  /// `tile` as a factor of products.
-  Value narrow(Value tile) {
-    auto type = cast<RankedTensorType>(tile.getType());
-    Type element = op.getShaped(AttentionSpace::Q).getType().getElementType();
-    if (element == accType)
-      return tile;
-    return arith::TruncFOp::create(builder, loc, type.clone(element), tile);
-  }
-  Value widen(Value tile) {
-    auto type = cast<RankedTensorType>(tile.getType());
-    if (type.getElementType() == accType)
-      return tile;
-    return arith::ExtFOp::create(builder, loc, type.clone(accType), tile);
-  }
-  /// `tile` in the element type of `memref`, zero in rows that are `dead`.
-  void storeGradient(Value tile, Value dead, Value factor, Value memref,
-                     AffineMap map, unsigned rowDim, Value offset);
-  int64_t extentOf(AttentionSpace::Operand operand, AttentionSpace::Dim dim) {
-    return paddedExtent(op.getShaped(operand), *op.findDim(operand, dim));
-  }
-  Value asValue(OpFoldResult value) {
-    return getValueOrCreateConstantIndexOp(builder, loc, value);
-  }
-  OpFoldResult apply(AffineExpr expr, ArrayRef<OpFoldResult> operands) {
-    return affine::makeComposedFoldedAffineApply(
-        builder, loc, AffineMap::get(operands.size(), 0, expr), operands);
-  }
-  /// i1 by row: start + row >= end.
-  Value beyond(Value start, Value end, int64_t rows);
-
-  AttentionBackwardOp backward;
-};
-} // namespace
+using Emitter = BackwardEmitter;
 
 Value Emitter::beyond(Value start, Value end, int64_t rows) {
   Type i32 = builder.getI32Type();
@@ -137,6 +56,16 @@ Emitter::Statistics Emitter::loadStatistics(const Rows &lseRows,
                                       scaled(lse, log2e));
   rows.delta = loadVector(deltaRows);
   return rows;
+}
+
+Value Emitter::keptRows(const Statistics &rows, Value keep) {
+  auto type = cast<RankedTensorType>(rows.dead.getType());
+  Value all = arith::ConstantOp::create(builder, loc,
+                                        DenseElementsAttr::get(type, true));
+  Value alive = arith::XOrIOp::create(builder, loc, rows.dead, all);
+  Value kept = tl::BroadcastOp::create(
+      builder, loc, matrix(tileM, tileN, builder.getI1Type()), alive, 1);
+  return keep ? arith::AndIOp::create(builder, loc, keep, kept) : kept;
 }
 
 LogicalResult Emitter::emitBlock(Value q, Value k, Value dO, Value v,
@@ -189,6 +118,7 @@ LogicalResult Emitter::emitBlock(Value q, Value k, Value dO, Value v,
     return failure();
   // A derivative may be infinite where the mask drops the element.
   block.dr = masked(yielded.front());
+  block.captures.assign(yielded.begin() + 1, yielded.end());
   return success();
 }
 
@@ -408,6 +338,8 @@ LogicalResult Emitter::emitColumns() {
     Value keep = mask.keepsAll()
                      ? Value()
                      : mask.emitPredicate(builder, loc, tileM, tileN, m0, n0);
+    if (rowsEndEarly && !op.getCaptures().empty())
+      keep = keptRows(rows, keep);
     Block block;
     bool needsDr = backward.getDK() || backward.getDQSum();
     if (failed(emitBlock(qTile, kTile, needsDr ? dOTile : Value(), vTile, rows,
@@ -455,6 +387,8 @@ LogicalResult Emitter::emitColumns() {
 }
 
 LogicalResult Emitter::run() {
+  if (!backward.getDCaptures().empty())
+    return emitCaptureGradient(backward, schedule);
   bool columns = backward.getDK() || backward.getDV();
   if (failed(verifyWindow(columns ? AttentionSpace::N : AttentionSpace::M)))
     return failure();
@@ -470,10 +404,6 @@ LogicalResult Emitter::run() {
     emitDelta();
     return success();
   }
-  if (!backward.getDCaptures().empty())
-    return backward.emitOpError(
-        "has gradients of captures, which have no tile program yet; use "
-        "fa-decompose");
   if (!op.getScore().empty() && backward.getDerivative().empty())
     return backward.emitOpError("has a score region and no derivative region; "
                                 "run fa-differentiate first");

@@ -20,7 +20,9 @@ enum class Work {
   Copies, // no products: delta, a sum of d_q set or converted
   Rows,   // gradients of query rows
   Keys,   // gradients of keys
-  All     // gradients of keys, and d_q added to memory
+  All,    // gradients of keys, and d_q added to memory
+  Blocks, // a capture's gradient by row and key
+  Sums    // a capture's gradient summed over rows or keys
 };
 
 /// One row of the table: the first applies whose chip is not newer than the
@@ -33,8 +35,8 @@ struct Choice {
   int64_t tileM, tileN;
   StringLiteral mma, copy;
   int64_t warps, producers, stages;
-  bool square = false;
   int64_t shared = 0; // KiB that a block of the target may use at least.
+  bool square = false;
 };
 } // namespace
 
@@ -45,7 +47,7 @@ static constexpr Choice kTable[] = {
     {Work::Output, 90, true, 256, 128, 80, "wgmma", "tma", 8, 4, 2},
     {Work::Output, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
     {Work::Output, 80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1,
-     false, 128},
+     128},
     {Work::Output, 80, false, 128, 128, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Output, 80, false, 256, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Output, 75, false, 64, 128, 64, "mma_sync", "direct", 4, 0, 1},
@@ -59,22 +61,23 @@ static constexpr Choice kTable[] = {
     {Work::Copies, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
     {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2},
-    {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 1},
+    {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 2},
     {Work::Rows, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Rows, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1, false,
-     100},
+    {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, 0,
+     true},
+    {Work::Rows, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1, 100},
     {Work::Rows, 80, false, 256, 64, 16, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 75, false, 128, 64, 32, "mma_sync", "direct", 4, 0, 1},
     {Work::Rows, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
     {Work::Rows, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
     {Work::Keys, 90, true, 128, 64, 128, "wgmma", "tma", 8, 4, 2},
-    {Work::Keys, 90, true, 256, 32, 128, "wgmma", "tma", 8, 4, 1},
-    {Work::Keys, 80, false, 64, 64, 64, "mma_sync", "cp_async", 4, 0, 2},
-    {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Keys, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, false,
-     160},
+    {Work::Keys, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
+    {Work::Keys, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, 0,
+     true},
+    {Work::Keys, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, 160,
+     true},
     {Work::Keys, 80, false, 256, 32, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Keys, 75, false, 64, 64, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::Keys, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
@@ -85,21 +88,40 @@ static constexpr Choice kTable[] = {
     {Work::All, 90, true, 64, 128, 128, "wgmma", "tma", 8, 4, 1},
     {Work::All, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
     {Work::All, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::All, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, true},
-    {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, true,
-     160},
+    {Work::All, 80, false, 128, 64, 128, "mma_sync", "cp_async", 8, 0, 1, 160,
+     true},
+    {Work::All, 80, false, 128, 32, 128, "mma_sync", "cp_async", 8, 0, 1},
+    {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, 160,
+     true},
     {Work::All, 80, false, 256, 32, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::All, 75, false, 64, 64, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::All, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::All, 75, false, 224, 32, 32, "mma_sync", "direct", 4, 0, 1},
     {Work::All, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
     {Work::All, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    {Work::Blocks, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Blocks, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1},
+    {Work::Blocks, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    // One warp, as rows and columns are reduced; keys pass through its registers.
+    {Work::Sums, 80, false, 64, 16, 32, "mma_sync", "direct", 1, 0, 1},
+    {Work::Sums, 80, false, 256, 16, 16, "mma_sync", "direct", 1, 0, 1},
+    {Work::Sums, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
 
 static Work workOf(AttentionOpInterface op) {
   auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
   if (!backward)
     return Work::Output;
+  if (!backward.getDCaptures().empty()) {
+    auto map = dyn_cast<AffineMapAttr>(
+        (*backward.getCaptureMaps())[backward.getDifferentiatedCaptures()[0]]);
+    return map && map.getValue().isFunctionOfDim(AttentionSpace::M) &&
+                   map.getValue().isFunctionOfDim(AttentionSpace::N)
+               ? Work::Blocks
+               : Work::Sums;
+  }
   bool hasSum = bool(backward.getDQSum());
   if (backward.getDK() || backward.getDV())
     return hasSum ? Work::All : Work::Keys;

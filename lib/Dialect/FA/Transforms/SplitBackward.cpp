@@ -19,8 +19,43 @@ struct SplitBackward : public fa::impl::FASplitBackwardBase<SplitBackward> {
   /// What an operation computes, or has.
   enum Part { Delta = 1, DQSum = 2, DQ = 4, DK = 8, DV = 16 };
 
-  /// A copy of `op` before it that computes these `parts`.
-  static void emit(AttentionBackwardOp op, unsigned parts) {
+  /// Drops the gradients of captures from `op`, all but that of number `kept`
+  /// in capture_grads (if not negative).
+  static void keepCapture(AttentionBackwardOp op, int64_t kept) {
+    if (op.getDCaptures().empty())
+      return;
+    SmallVector<int64_t> captures(op.getDifferentiatedCaptures());
+    SmallVector<Value> gradients(op.getDCaptures());
+    if (!op.getDerivative().empty()) {
+      Block &body = op.getDerivative().front();
+      for (auto add : llvm::make_early_inc_range(body.getOps<AccumulateOp>()))
+        if (kept < 0 || int64_t(add.getCapture()) != captures[kept])
+          add.erase();
+      auto yield = cast<YieldOp>(body.getTerminator());
+      SmallVector<Value> yielded = {yield.getValues().front()};
+      unsigned next = 1;
+      for (auto [number, capture] : llvm::enumerate(captures)) {
+        if (op.isGathered(capture))
+          continue;
+        if (int64_t(number) == kept)
+          yielded.push_back(yield.getValues()[next]);
+        ++next;
+      }
+      yield.getValuesMutable().assign(yielded);
+    }
+    if (kept < 0) {
+      op.getDCapturesMutable().clear();
+      op.removeCaptureGradsAttr();
+      return;
+    }
+    op.getDCapturesMutable().assign(gradients[kept]);
+    op.setCaptureGrads(ArrayRef(captures[kept]));
+  }
+
+  /// A copy of `op` before it that computes these `parts` and the gradient of
+  /// a capture: see keepCapture.
+  static void emit(AttentionBackwardOp op, unsigned parts,
+                   int64_t capture = -1) {
     OpBuilder builder(op);
     auto clone = cast<AttentionBackwardOp>(builder.clone(*op));
     if (!(parts & Delta)) {
@@ -36,6 +71,7 @@ struct SplitBackward : public fa::impl::FASplitBackwardBase<SplitBackward> {
       clone.getDKMutable().clear();
     if (!(parts & DV))
       clone.getDVMutable().clear();
+    keepCapture(clone, capture);
   }
 
   void runOnOperation() override {
@@ -68,6 +104,8 @@ struct SplitBackward : public fa::impl::FASplitBackwardBase<SplitBackward> {
       }
       if (op.getDQ() && dQSum)
         emit(op, DQ | DQSum);
+      for (int64_t i = 0, e = op.getDCaptures().size(); i < e; ++i)
+        emit(op, 0, i);
       op.erase();
     }
   }

@@ -504,6 +504,14 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
                                        lookup(gather.getSource()), indices));
       continue;
     }
+    if (auto add = dyn_cast<AccumulateOp>(inner)) {
+      Addend &addend = addends.emplace_back();
+      addend.op = add;
+      addend.value = toTile(lookup(add.getValue()));
+      for (Value at : add.getIndices())
+        addend.indices.push_back(toTile(lookup(at)));
+      continue;
+    }
     if (isa<arith::IndexCastOp, arith::IndexCastUIOp>(inner)) {
       // Indices are 32 bits wide here.
       Value from = lookup(inner.getOperand(0));

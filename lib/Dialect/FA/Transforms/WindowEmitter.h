@@ -80,6 +80,13 @@ protected:
   /// at (m0, n0); `trailing` are the tiles of the arguments after the captures.
   LogicalResult inlineRegion(Region &region, Value scores, ValueRange trailing,
                              Value n0, SmallVectorImpl<Value> &results);
+  /// What `fa.accumulate` adds in the regions that were inlined: tiles.
+  struct Addend {
+    AccumulateOp op;
+    Value value;
+    SmallVector<Value> indices;
+  };
+  SmallVector<Addend> addends;
   FailureOr<Value> loadCapture(unsigned index, Value n0);
 
   // Builders of tiles.

@@ -93,10 +93,19 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
       if (auto lhs = dyn_cast<RankedTensorType>(contract.getLhs().getType())) {
         auto operand = accumulatorLayout(contract, plan, lhs.getDimSize(0),
                                          lhs.getDimSize(1));
-        if (failed(operand))
+        if (failed(operand)) {
           conflicting = true;
-        else
+        } else if (plan.getTeamsAlong(lhs.getDimSize(0), lhs.getDimSize(1)) <
+                   plan.getTeams()) {
+          contract.emitError("the left factor has ")
+              << lhs.getDimSize(0)
+              << " rows, too few for rows of their own in each of "
+              << plan.getTeams()
+              << " teams of warps; put it into shared memory: run tile-stage";
+          conflicting = true;
+        } else {
           set(contract.getLhs(), *operand);
+        }
       }
       if (isTile(contract.getRhs())) {
         contract.emitError("the right factor must be in a shared buffer; it is "

@@ -247,6 +247,8 @@ def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     group, and a capture over the dimensions that its map drops. What is not
     kept adds nothing, whatever its values, NaN included; rows of d_q from lq
     on, keys of d_k and d_v from lk on and rows without a live key get zeros.
+    (Tile programs keep this with one exception, for k, q and d_o that are not
+    finite in a block that the mask cuts: see `fa-recompute-softmax`.)
 
     - `d_lse`: the gradient with respect to lse, zero when absent.
     - `delta`: an output; `delta_known` makes it an input that is read in place

@@ -59,6 +59,8 @@ def FASplitBackward : Pass<"fa-split-backward", "::mlir::func::FuncOp"> {
     results do not depend on the order in which they run. The accumulators of d_k
     and d_v share the registers of a thread block: where the head sizes add up
     to more than `max-head-sizes`, they are separate operations too.
+    Each gradient of a capture is an operation of its own, whose derivative region
+    yields, or adds, that gradient only; those of the others yield none.
 
     Input:
     ```mlir
@@ -87,7 +89,8 @@ def FATile : Pass<"fa-tile", "::mlir::func::FuncOp"> {
     windows, and moves the schedule's plan to the function as `tile.plan` (to the
     loop, where the function has several). An `fa.attention_backward` of d_k or
     d_v is tiled over (batch, key head, block of `tile_n` keys); its windows hold
-    all query heads that read the key head. The
+    all query heads that read the key head. One of a capture's gradient stays as it
+    is: its loop is over the capture, and `fa-recompute-softmax` makes it. The
     windows of q, o, lse and init_lse are taken from subviews that hold all rows
     of the batch and head; k and v hold the `lk` keys of the sequence.
     Per-batch lengths are read here and clamped to the extents.
@@ -182,10 +185,32 @@ def FARecomputeSoftmax : Pass<"fa-recompute-softmax", "::mlir::func::FuncOp"> {
       blocks of rows that see one of the keys. The products that accumulate them
       take p and the gradient of the scores transposed.
 
+    - the gradient of a capture (which `fa-tile` leaves alone): each of its elements
+      is owned by one grid point, which adds what the scores that may read it give,
+      in a fixed order. Over rows and keys, it owns a block of both and loops over
+      the batches and heads that the map drops; each block of scores is added to
+      one accumulator, which is stored once. Where the map drops rows or keys, their
+      blocks are walked too, and the accumulator is reduced at the end. The
+      gradient's own extents make the grid: elements that no score reads get 0.
+    - that of a capture that is gathered from: a grid point owns eight entries of
+      the last dimension whose index is not the batch or the head, and adds per row
+      what the clamped indices of a block assign to each. Where an index is affine
+      in (b, h, m, n) by `arith` addi, subi and muli, only the blocks in which it
+      can be one of the eight are walked: `first <= index < end` narrows the mask.
+      Any other index (buckets by a logarithm, say) walks all blocks once per eight
+      entries; atomic sums would walk them once, but round by their order.
+
     A row without a live key, and a row from lq on, is given lse = inf, which
     makes its probabilities 0. Gradients of scores that the mask drops are
-    selected to 0. (A NaN in d_o, k or v of a row or key that a row of the same
-    block does not see is still multiplied by those zeros.)
+    selected to 0, and what the derivative gives for a capture is where p is 0. So
+    NaN and infinity in rows from lq on, keys from lk on, and in blocks that the
+    mask drops as a whole reach nothing; nor do those of v, d_o and captures reach d_q,
+    d_k or a capture's gradient through a score that is not kept. One exception: in a block of
+    which the mask drops a part, those zeros are factors of products. There a k
+    that is not finite spoils d_q of the rows of the block that do not keep its
+    key, q that is not finite d_k, and d_o that is not finite d_v of the keys that
+    its row does not keep. (The forward asks for such values, `tile.nonfinite`;
+    here it would ask of three factors in every such block.)
 
     Input:
     ```mlir
