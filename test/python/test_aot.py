@@ -143,4 +143,4 @@ def test_backward(tmp_path, chip):
 def test_backward_options_need_backward(tmp_path):
     result = command("aot", "--chip", "cpu", *SPEC, "--d-lse", "--emit", "mlir", "-o", "-")
     assert result.returncode == 1
-    assert b"d_lse and gradients are options of backward=True" in result.stderr
+    assert b"d_lse, gradients and d_q_sum are options of backward=True" in result.stderr

@@ -68,7 +68,7 @@ def unaligned(torch, x):
 def run(chip, q, k, v, causal=False, window_size=(-1, -1), softcap=0.0, softmax_scale=None):
     """flash_attn_func with a given artifact; an unaligned tensor can't take sm_90a."""
     operands = [_attention._Operand(n, x, 4) for n, x in zip("qkv", (q, k, v))]
-    options = _attention._check_options(0.0, softmax_scale, window_size, softcap, None)
+    options = _attention._check_options(0.0, softmax_scale, window_size, softcap, None, False)
     aligned = all(x.view.alignment == 16 and not x.view.broadcast for x in operands)
     if chip == "sm_90a" and not aligned:
         chip = "sm_80"

@@ -228,7 +228,7 @@ def test_compile_and_call(rng):
     [
         ({"gradients": "x", "backward": True}, "gradients 'x' is not supported"),
         ({"gradients": "", "backward": True}, "gradients '' is not supported"),
-        ({"d_lse": True}, "d_lse and gradients are options of backward=True"),
+        ({"d_lse": True}, "d_lse, gradients and d_q_sum are options of backward=True"),
     ],
 )
 def test_compile_errors(options, message):
@@ -519,7 +519,7 @@ def test_opcheck(torch, rng, plain_results):
         ("float64", "float32"), ((True, -1, -1, 0.0), (False, 4, 3, 0.0))
     ):
         q, k, v = leaves(torch, rng, *QKV, dtype=dtype)
-        options = (None, causal, left, right, softcap)
+        options = (None, causal, left, right, softcap, False)
         torch.library.opcheck(ops.attention.default, (q, k, v, *options))
         out, lse = (x.detach() for x in ops.attention(q, k, v, *options))
         inputs = [torch.randn_like(out), torch.randn_like(lse), *(x.detach() for x in (q, k, v))]
@@ -608,7 +608,7 @@ def test_operator_refuses_second_derivatives(torch, rng, plain_results):
     import flash_attn_mlir._torch  # noqa: F401
 
     q, k, v = leaves(torch, rng, *QKV)
-    out, _ = torch.ops.flash_attn_mlir.attention(q, k, v, None, False, -1, -1, 0.0)
+    out, _ = torch.ops.flash_attn_mlir.attention(q, k, v, None, False, -1, -1, 0.0, False)
     (dq,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
     with pytest.raises(NotImplementedError, match="second derivatives of attention"):
         dq.sum().backward()

@@ -174,6 +174,7 @@ def test_features(chip, features, ptxas, tmp_path):
 BACKWARD_SPILLS = {
     ("sm_75", 64): 48,
     ("sm_75", 96): 40,
+    **{(chip, 64): 48 for chip in ("sm_80", "sm_86", "sm_89")},
     ("sm_75", 128): 100,
     ("sm_75", 256): 136,
     **{(chip, 96): 16 for chip in ("sm_80", "sm_86", "sm_89")},
@@ -251,7 +252,8 @@ SUM_SPILLS = {
 }
 
 
-@pytest.mark.parametrize("chip", CHIPS)
+# sm_75 has no tiles for these yet.
+@pytest.mark.parametrize("chip", [chip for chip in CHIPS if chip != "sm_75"])
 @pytest.mark.parametrize("head_dim", [64, 128])
 @pytest.mark.parametrize("kind", ["bias", "rows", "keys", "slope", "table"])
 def test_capture_gradients(chip, head_dim, kind, ptxas, tmp_path):
