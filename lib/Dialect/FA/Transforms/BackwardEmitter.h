@@ -4,9 +4,9 @@
 #define FA_LIB_DIALECT_FA_TRANSFORMS_BACKWARDEMITTER_H
 
 #include "WindowEmitter.h"
-#include <numeric>
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
+#include <numeric>
 
 namespace mlir::fa {
 
