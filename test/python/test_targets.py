@@ -109,3 +109,20 @@ def test_same_code(tmp_path):
             for chip in ("sm_86", "sm_89")
         )
         assert a == b
+
+
+@pytest.mark.parametrize("chip", [chip for chip in CHIPS if chip not in ("cpu", "sm_89")])
+@pytest.mark.parametrize("program", [{}, {"backward": True}, {"backward": True, "d_q_sum": True}])
+def test_every_head_size(chip, program):
+    """Tiles of each size divide over the warps and fit into the chip's shared memory."""
+    for head_dim in [*range(8, 257, 8), 1, 59, 111, 131, 199, 255]:
+        alignment = 16 if head_dim % 8 == 0 else 4
+        fa.compile(
+            chip=chip,
+            head_dim=head_dim,
+            alignment=alignment,
+            ptxas=False,
+            cache=False,
+            stop_after="llvm",
+            **program,
+        )

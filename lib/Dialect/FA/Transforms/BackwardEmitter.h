@@ -4,9 +4,9 @@
 #define FA_LIB_DIALECT_FA_TRANSFORMS_BACKWARDEMITTER_H
 
 #include "WindowEmitter.h"
-#include <numeric>
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
+#include <numeric>
 
 namespace mlir::fa {
 
@@ -20,16 +20,17 @@ public:
     tl::PlanAttr plan = schedule.getPlan();
     if (plan.getMma() == "vector")
       return;
-    auto share = [&](int64_t rows) {
-      int64_t sharers = plan.getTeams() / plan.getTeamsAlong(rows);
+    // What scores and gradients of rows have in common needs one layout.
+    auto share = [&](int64_t rows, int64_t columns) {
+      int64_t sharers = plan.getTeams() / plan.getTeamsAlong(rows, columns);
       if (sharers > 1)
         headMultiple = std::lcm(headMultiple,
                                 sharers * (plan.getMma() == "wgmma" ? 64 : 16));
     };
     if (op.getDQ() || op.getDQSum())
-      share(tileM);
+      share(tileM, tileN);
     if (op.getDK() || op.getDV())
-      share(tileN);
+      share(tileN, tileM);
   }
 
   LogicalResult run();
