@@ -103,7 +103,8 @@ static constexpr Choice kTable[] = {
     {Work::Blocks, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Blocks, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
-    // One warp, as rows and columns are reduced; keys pass through its registers.
+    // One warp, as rows and columns are reduced; keys pass through its
+    // registers.
     {Work::Sums, 80, false, 64, 16, 32, "mma_sync", "direct", 1, 0, 1},
     {Work::Sums, 80, false, 256, 16, 16, "mma_sync", "direct", 1, 0, 1},
     {Work::Sums, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
