@@ -124,7 +124,7 @@ def run_kernel(runner, chip, text, arguments, seed):
         def move(array):
             if array.dtype == ml_dtypes.bfloat16:
                 return torch.from_numpy(array.view(np.int16).copy()).cuda().view(torch.bfloat16)
-            return torch.from_numpy(np.ascontiguousarray(array)).cuda()
+            return torch.from_numpy(array.copy()).cuda()  # 0-d stays 0-d
 
         moved = [move(x) if isinstance(x, np.ndarray) else x for x in arguments]
         kernel(*moved)

@@ -105,6 +105,26 @@ Value fa::impl::getKeyHead(AttentionOpInterface op, OpBuilder &builder,
       getValueOrCreateConstantIndexOp(builder, op.getLoc(), group));
 }
 
+OpFoldResult fa::impl::getLength(AttentionOpInterface op, OpBuilder &builder,
+                                 Dim dim, Value batch) {
+  Location loc = op.getLoc();
+  OpFoldResult extent = op.getExtent(builder, dim);
+  if (op.getLengths().empty())
+    return extent;
+  Value value = op.getLengths()[dim == op.N];
+  if (isa<MemRefType>(value.getType())) {
+    value = memref::LoadOp::create(builder, loc, value, batch);
+    value =
+        arith::IndexCastOp::create(builder, loc, builder.getIndexType(), value);
+  }
+  Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
+  value = arith::MaxSIOp::create(builder, loc, value, zero);
+  return arith::MinSIOp::create(
+             builder, loc, value,
+             getValueOrCreateConstantIndexOp(builder, loc, extent))
+      .getResult();
+}
+
 //===----------------------------------------------------------------------===//
 // fa.attention and fa.attention_backward
 //===----------------------------------------------------------------------===//

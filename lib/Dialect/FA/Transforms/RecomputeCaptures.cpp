@@ -36,7 +36,6 @@ private:
   LogicalResult prepare();
   scf::ForallOp emitGrid();
   Walk walkOf(AttentionSpace::Dim dim);
-  Value lengthOf(unsigned which);
   Value pointOf(Value operand, AffineMap map, AffineMap &viewMap);
   /// The sums of one more block of scores.
   LogicalResult addBlock(Value n0, Value q, Value dO, const Statistics &rows,
@@ -166,21 +165,6 @@ CaptureEmitter::Walk CaptureEmitter::walkOf(AttentionSpace::Dim dim) {
   }
   Value count = arith::SubIOp::create(builder, loc, end, first);
   return {first, clampedMax(count, 0)};
-}
-
-/// lq (`which` 0) or lk (1) of batch b, clamped to the extent.
-Value CaptureEmitter::lengthOf(unsigned which) {
-  Value extent = asValue(
-      op.getExtent(builder, which ? AttentionSpace::N : AttentionSpace::M));
-  if (op.getLengths().empty())
-    return extent;
-  Value value = op.getLengths()[which];
-  if (isa<MemRefType>(value.getType())) {
-    value = memref::LoadOp::create(builder, loc, value, b);
-    value =
-        arith::IndexCastOp::create(builder, loc, builder.getIndexType(), value);
-  }
-  return arith::MinSIOp::create(builder, loc, clampedMax(value, 0), extent);
 }
 
 /// `operand` at batch b and head h, up to the lengths.
@@ -480,8 +464,8 @@ LogicalResult CaptureEmitter::run() {
   };
   if (uniform) {
     m0 = at[*dims[AttentionSpace::M]];
-    lq = lengthOf(0);
-    lk = lengthOf(1);
+    lq = asValue(op.getLength(builder, AttentionSpace::M, b));
+    lk = asValue(op.getLength(builder, AttentionSpace::N, b));
     MaskQuery mask(builder.getContext(), op.getMaskAttr(), b, h,
                    getAsOpFoldResult(lq), getAsOpFoldResult(lk),
                    op.getSymbols());
@@ -518,8 +502,8 @@ LogicalResult CaptureEmitter::run() {
               : asValue(apply(d0 * tileM, {OpFoldResult(next(rowBlocks))}));
     h = arith::AddIOp::create(builder, loc, heads.first, next(heads.count));
     b = arith::AddIOp::create(builder, loc, batches.first, next(batches.count));
-    lq = lengthOf(0);
-    lk = lengthOf(1);
+    lq = asValue(op.getLength(builder, AttentionSpace::M, b));
+    lk = asValue(op.getLength(builder, AttentionSpace::N, b));
     AffineMap qMap, oMap, lseMap;
     Value q = pointOf(op.getQ(), op.getMap(AttentionSpace::Q), qMap);
     Value dO = pointOf(backward.getDO(), op.getMap(AttentionSpace::O), oMap);

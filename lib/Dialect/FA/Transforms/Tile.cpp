@@ -48,7 +48,6 @@ private:
                   OpFoldResult lq, OpFoldResult lk);
   Value multiple(Value index, int64_t tile);
   Value addOrigin(unsigned position, Value coordinate);
-  OpFoldResult length(unsigned which, Value batch, OpFoldResult extent);
   /// `tile` elements from `first` on, at most up to `extent`.
   Part block(Value first, int64_t tile, OpFoldResult extent);
   Value slice(Value source, AffineMap map, const Parts &parts,
@@ -75,23 +74,6 @@ Value Tiler::addOrigin(unsigned position, Value coordinate) {
                  affine::makeComposedFoldedAffineApply(
                      builder, loc, AffineMap::get(2, 0, sum),
                      {op.getOrigin()[position], coordinate}));
-}
-
-/// lq (`which` 0) or lk (1) of `batch`, clamped to [0, extent].
-OpFoldResult Tiler::length(unsigned which, Value batch, OpFoldResult extent) {
-  if (op.getLengths().empty())
-    return extent;
-  Value value = op.getLengths()[which];
-  if (isa<MemRefType>(value.getType())) {
-    value = memref::LoadOp::create(builder, loc, value, batch);
-    value =
-        arith::IndexCastOp::create(builder, loc, builder.getIndexType(), value);
-  }
-  Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
-  value = arith::MaxSIOp::create(builder, loc, value, zero);
-  return arith::MinSIOp::create(builder, loc, value,
-                                asValue(builder, loc, extent))
-      .getResult();
 }
 
 Tiler::Part Tiler::block(Value first, int64_t tile, OpFoldResult extent) {
@@ -191,8 +173,8 @@ void Tiler::emitRows(ValueRange ivs) {
 
   Value bOrigin = addOrigin(0, b), hOrigin = addOrigin(1, h);
   Value mOrigin = addOrigin(2, m0);
-  OpFoldResult lq = length(0, bOrigin, numRows);
-  OpFoldResult lk = length(1, bOrigin, numKeys);
+  OpFoldResult lq = op.getLength(builder, AttentionSpace::M, bOrigin);
+  OpFoldResult lk = op.getLength(builder, AttentionSpace::N, bOrigin);
   if (!op.getLengths().empty())
     keys[AttentionSpace::N] = {Part::Prefix, {}, lk};
   emitWindow(rows, keys, {bOrigin, hOrigin, mOrigin}, lq, lk);
@@ -216,8 +198,9 @@ void Tiler::emitKeys(ValueRange ivs) {
     rows[AttentionSpace::H] = {Part::Window, h, group};
   }
   Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
-  emitWindow(rows, keys, {b, h, zero, n0}, length(0, b, numRows),
-             length(1, b, numKeys));
+  emitWindow(rows, keys, {b, h, zero, n0},
+             op.getLength(builder, AttentionSpace::M, b),
+             op.getLength(builder, AttentionSpace::N, b));
 }
 
 LogicalResult Tiler::run(bool isOnly) {

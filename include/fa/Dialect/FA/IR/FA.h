@@ -29,6 +29,8 @@ OpFoldResult getExtent(AttentionOpInterface op, OpBuilder &builder,
                        AttentionSpace::Dim dim);
 OpFoldResult getGroup(AttentionOpInterface op, OpBuilder &builder);
 Value getKeyHead(AttentionOpInterface op, OpBuilder &builder, Value head);
+OpFoldResult getLength(AttentionOpInterface op, OpBuilder &builder,
+                       AttentionSpace::Dim dim, Value batch);
 } // namespace impl
 } // namespace mlir::fa
 

@@ -56,7 +56,10 @@ def FASplitBackward : Pass<"fa-split-backward", "::mlir::func::FuncOp"> {
     Splits each `fa.attention_backward` on memrefs: delta, which the others read;
     d_q, accumulated along the keys; d_k and d_v, accumulated along the rows.
     The scores are computed again in each. No sum crosses a grid point, so the
-    results do not depend on the order in which they run. The accumulators of d_k
+    results do not depend on the order in which they run. With a `d_q_sum`, the
+    first operation sets it to 0, the one of d_k (or d_v) adds to it from the same
+    scores, and the one of d_q comes last and only reads it: five products in place
+    of seven, and d_q depends on the order of additions. The accumulators of d_k
     and d_v share the registers of a thread block: where the head sizes add up
     to more than `max-head-sizes`, they are separate operations too.
     Each gradient of a capture is an operation of its own, whose derivative region
@@ -178,12 +181,14 @@ def FARecomputeSoftmax : Pass<"fa-recompute-softmax", "::mlir::func::FuncOp"> {
     and `fa-tile` have made as a tile program. Probabilities are computed again
     from the scores and lse: `p = exp2(s * log2(e) - lse * log2(e))`.
 
-    - delta: the row sums of o * d_o, without a loop.
+    - delta: the row sums of o * d_o, without a loop; d_q_sum is set to 0.
     - d_q: a loop over the blocks of keys that the rows see, as in
       `fa-online-softmax`.
     - d_k and d_v: a loop over the query heads of the group and, for each, the
       blocks of rows that see one of the keys. The products that accumulate them
-      take p and the gradient of the scores transposed.
+      take p and the gradient of the scores transposed. With a d_q_sum, what the
+      block of keys adds to d_q of the rows goes there by `tile.accumulate`.
+    - d_q from a d_q_sum: scaled, converted, zero in dead rows.
 
     - the gradient of a capture (which `fa-tile` leaves alone): each of its elements
       is owned by one grid point, which adds what the scores that may read it give,

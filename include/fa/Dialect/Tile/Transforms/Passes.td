@@ -76,7 +76,8 @@ def TileOrientForProducts : Pass<"tile-orient-for-products", "::mlir::func::Func
     dimension along its columns; factors in shared memory can be read either way.
     For each class of tiles that elementwise operations and loops tie together,
     the products that take one of them as a factor decide whether the class is
-    held transposed. Afterwards every product is written with its accumulator as
+    held transposed; where they are as many on either side, the longer dimension
+    becomes the rows. Afterwards every product is written with its accumulator as
     (m, n) and the rows of the left factor as m.
 
     Input:
@@ -131,7 +132,8 @@ def TileStage : Pass<"tile-stage", "::mlir::func::FuncOp"> {
     Products take a factor from registers on the left only, with the reduced
     dimension along its columns. A 16-bit tile in registers (one that is
     computed, or a load that others read, too) that a product needs otherwise,
-    or that has too few rows for each warp to hold some of its own, goes through
+    or that has too few rows for each warp to hold some of its own, or any in a
+    `square` plan, goes through
     `tile.stage`; products that can take it from registers still do.
     Runs after `tile-async-copy`, which leaves such tiles.
 
@@ -171,7 +173,8 @@ def TilePipeline : Pass<"tile-pipeline", "::mlir::func::FuncOp"> {
   let summary = "Start copies ahead of their use in the same threads";
   let description = [{
     For programs without producer warps. A slot that was released may be filled
-    again after the next `tile.consume` or `tile.stage`, which are barriers; the pass moves each
+    again after the next `tile.consume` or `tile.stage`, which are barriers; the pass
+    moves each
     `tile.produce` there, as many fills ahead as the pipe has slots free at that
     point, puts the first fills before the loop, and counts for each
     `tile.consume` how many younger fills may be `pending`. A pipe that cannot
@@ -198,9 +201,9 @@ def TileAssignLayouts : Pass<"tile-assign-layouts", "::mlir::func::FuncOp"> {
   let description = [{
     Accumulators get the accumulator layout of the plan's product instruction
     over its warps, left factors in registers the same (it is the operand
-    layout of 16-bit products), with all columns in every warp. Where there are
-    more warps (wgmma: groups of four) than blocks of rows, the columns of an
-    accumulator are spread, too. The layouts go on through elementwise
+    layout of 16-bit products). Where there are more warps (wgmma: groups of four)
+    than blocks of rows, or the plan is `square`, the columns of an accumulator are
+    spread, too; factors then come from shared memory. The layouts go on through elementwise
     operations, reductions, broadcasts and loops. Constants, splats and iotas
     are copied per use first.
 
