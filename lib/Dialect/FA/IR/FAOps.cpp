@@ -106,9 +106,8 @@ Value fa::impl::getKeyHead(AttentionOpInterface op, OpBuilder &builder,
 }
 
 OpFoldResult fa::impl::getLength(AttentionOpInterface op, OpBuilder &builder,
-                                 Dim dim, Value batch) {
+                                 Dim dim, Value batch, OpFoldResult extent) {
   Location loc = op.getLoc();
-  OpFoldResult extent = op.getExtent(builder, dim);
   if (op.getLengths().empty())
     return extent;
   Value value = op.getLengths()[dim == op.N];

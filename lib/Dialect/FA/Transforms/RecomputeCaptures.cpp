@@ -36,6 +36,8 @@ private:
   LogicalResult prepare();
   scf::ForallOp emitGrid();
   Walk walkOf(AttentionSpace::Dim dim);
+  /// lq (for M) or lk (for N) of batch b.
+  Value lengthOf(AttentionSpace::Dim dim);
   Value pointOf(Value operand, AffineMap map, AffineMap &viewMap);
   /// The sums of one more block of scores.
   LogicalResult addBlock(Value n0, Value q, Value dO, const Statistics &rows,
@@ -165,6 +167,10 @@ CaptureEmitter::Walk CaptureEmitter::walkOf(AttentionSpace::Dim dim) {
   }
   Value count = arith::SubIOp::create(builder, loc, end, first);
   return {first, clampedMax(count, 0)};
+}
+
+Value CaptureEmitter::lengthOf(AttentionSpace::Dim dim) {
+  return asValue(op.getLength(builder, dim, b, op.getExtent(builder, dim)));
 }
 
 /// `operand` at batch b and head h, up to the lengths.
@@ -464,8 +470,8 @@ LogicalResult CaptureEmitter::run() {
   };
   if (uniform) {
     m0 = at[*dims[AttentionSpace::M]];
-    lq = asValue(op.getLength(builder, AttentionSpace::M, b));
-    lk = asValue(op.getLength(builder, AttentionSpace::N, b));
+    lq = lengthOf(AttentionSpace::M);
+    lk = lengthOf(AttentionSpace::N);
     MaskQuery mask(builder.getContext(), op.getMaskAttr(), b, h,
                    getAsOpFoldResult(lq), getAsOpFoldResult(lk),
                    op.getSymbols());
@@ -502,8 +508,8 @@ LogicalResult CaptureEmitter::run() {
               : asValue(apply(d0 * tileM, {OpFoldResult(next(rowBlocks))}));
     h = arith::AddIOp::create(builder, loc, heads.first, next(heads.count));
     b = arith::AddIOp::create(builder, loc, batches.first, next(batches.count));
-    lq = asValue(op.getLength(builder, AttentionSpace::M, b));
-    lk = asValue(op.getLength(builder, AttentionSpace::N, b));
+    lq = lengthOf(AttentionSpace::M);
+    lk = lengthOf(AttentionSpace::N);
     AffineMap qMap, oMap, lseMap;
     Value q = pointOf(op.getQ(), op.getMap(AttentionSpace::Q), qMap);
     Value dO = pointOf(backward.getDO(), op.getMap(AttentionSpace::O), oMap);

@@ -173,8 +173,8 @@ void Tiler::emitRows(ValueRange ivs) {
 
   Value bOrigin = addOrigin(0, b), hOrigin = addOrigin(1, h);
   Value mOrigin = addOrigin(2, m0);
-  OpFoldResult lq = op.getLength(builder, AttentionSpace::M, bOrigin);
-  OpFoldResult lk = op.getLength(builder, AttentionSpace::N, bOrigin);
+  OpFoldResult lq = op.getLength(builder, AttentionSpace::M, bOrigin, numRows);
+  OpFoldResult lk = op.getLength(builder, AttentionSpace::N, bOrigin, numKeys);
   if (!op.getLengths().empty())
     keys[AttentionSpace::N] = {Part::Prefix, {}, lk};
   emitWindow(rows, keys, {bOrigin, hOrigin, mOrigin}, lq, lk);
@@ -199,8 +199,8 @@ void Tiler::emitKeys(ValueRange ivs) {
   }
   Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
   emitWindow(rows, keys, {b, h, zero, n0},
-             op.getLength(builder, AttentionSpace::M, b),
-             op.getLength(builder, AttentionSpace::N, b));
+             op.getLength(builder, AttentionSpace::M, b, numRows),
+             op.getLength(builder, AttentionSpace::N, b, numKeys));
 }
 
 LogicalResult Tiler::run(bool isOnly) {

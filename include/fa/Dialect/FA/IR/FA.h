@@ -30,7 +30,8 @@ OpFoldResult getExtent(AttentionOpInterface op, OpBuilder &builder,
 OpFoldResult getGroup(AttentionOpInterface op, OpBuilder &builder);
 Value getKeyHead(AttentionOpInterface op, OpBuilder &builder, Value head);
 OpFoldResult getLength(AttentionOpInterface op, OpBuilder &builder,
-                       AttentionSpace::Dim dim, Value batch);
+                       AttentionSpace::Dim dim, Value batch,
+                       OpFoldResult extent);
 } // namespace impl
 } // namespace mlir::fa
 

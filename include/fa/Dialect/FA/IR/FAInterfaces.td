@@ -84,10 +84,11 @@ def FA_AttentionOpInterface : OpInterface<"AttentionOpInterface"> {
     OpFoldResult getGroup(OpBuilder &builder) {
       return impl::getGroup($_op, builder);
     }
-    /// How much of `dim`, M or N, `batch` has: lq or lk, clamped to [0, extent].
-    /// For memrefs.
-    OpFoldResult getLength(OpBuilder &builder, Dim dim, Value batch) {
-      return impl::getLength($_op, builder, dim, batch);
+    /// How much of `dim`, M or N, `batch` has: lq or lk, clamped to [0, extent]
+    /// for the extent of `dim`. For memrefs.
+    OpFoldResult getLength(OpBuilder &builder, Dim dim, Value batch,
+                           OpFoldResult extent) {
+      return impl::getLength($_op, builder, dim, batch, extent);
     }
     /// The head of k and v that query head `head` reads.
     Value getKeyHead(OpBuilder &builder, Value head) {
