@@ -251,7 +251,10 @@ def _option_arguments(options, causal, real):
 
 
 def _forward(operands, options, causal, chip=None):
-    """Attention of checked operands: out and softmax_lse."""
+    """Attention of checked operands: out and softmax_lse.
+
+    chip: the one to compile for, when it is not for the device to say (tests).
+    """
     first = operands[0]
     lib, like = first.lib, first.array
     q, k, v = _views(operands)
@@ -275,6 +278,9 @@ def _forward(operands, options, causal, chip=None):
         )
         kinds = "mmm" + real + extra_kinds + "mm"
         _launch(kernel, [q, k, v, scale, *extra, o, lse], kinds, lib, q)
+        if lib.calls is not None and chip is None:
+            scalars = [None, None, None, scale, *extra, None, None]
+            _remember(lib, operands, options, causal, kernel, kinds, scalars)
     return out, softmax_lse
 
 
@@ -359,6 +365,48 @@ def _first_supported(chips, rest):
 
 
 # ===-----------------------------------------------------------------------=== #
+# The short way: calls like an earlier one (python/src/TorchCalls.cpp)
+# ===-----------------------------------------------------------------------=== #
+
+
+def _short_way(*arguments):
+    """What a call that is like an earlier one returns; else None.
+
+    A function of `_fa.TorchCalls` once there is an earlier one.
+    """
+    return None
+
+
+def _short_way_is_closed():
+    """PyTorch's is_compiling once there is a short way: its compiler traces the general one."""
+    return True
+
+
+def _remember(lib, operands, options, causal, kernel, kinds, scalars):
+    """Opens the short way for calls like this one."""
+    global _short_way, _short_way_is_closed
+
+    scale, left, right, softcap, deterministic = options
+    arrays = [operand.array for operand in operands]
+    call = tuple(operand.name for operand in operands), options, causal
+    known = lib.calls.remember(
+        arrays,
+        scale,
+        bool(causal),
+        (left, right),
+        softcap,
+        deterministic,
+        kernel._artifact,
+        kinds,
+        scalars,
+        call,
+    )
+    if known and _short_way_is_closed():
+        _short_way = lib.calls.function()
+        _short_way_is_closed = lib.torch.compiler.is_compiling
+
+
+# ===-----------------------------------------------------------------------=== #
 # Functions
 # ===-----------------------------------------------------------------------=== #
 
@@ -397,9 +445,10 @@ def _torch_route(arrays):
 def _run(names, arrays, options, causal, return_attn_probs):
     torch_module = _torch_route(arrays)
     if torch_module is not None:
-        out, softmax_lse = torch_module.attention(names, arrays, options, causal)
+        result = torch_module.attention(names, arrays, options, causal, return_attn_probs)
         if not return_attn_probs:
-            return out
+            return result
+        out, softmax_lse = result
         return out, softmax_lse, out.new_empty((0,))
     operands = _operands(names, arrays)
     out, softmax_lse = _forward(operands, options, causal)
@@ -471,6 +520,22 @@ def flash_attn_func(
 
     Not supported yet, and refused: dropout_p > 0, alibi_slopes.
     """
+    if not _short_way_is_closed():
+        result = _short_way(
+            q,
+            k,
+            v,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )
@@ -490,6 +555,22 @@ def flash_attn_kvpacked_func(
     return_attn_probs=False,
 ):
     """As flash_attn_func, with k and v in kv: (batch, seqlen_k, 2, heads_k, head_dim)."""
+    if not _short_way_is_closed():
+        result = _short_way(
+            q,
+            kv,
+            None,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )
@@ -508,6 +589,22 @@ def flash_attn_qkvpacked_func(
     return_attn_probs=False,
 ):
     """As flash_attn_func, with q, k and v in qkv: (batch, seqlen, 3, heads, head_dim)."""
+    if not _short_way_is_closed():
+        result = _short_way(
+            qkv,
+            None,
+            None,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )

@@ -1,0 +1,460 @@
+//===- TorchCalls.cpp - The short way of calls with PyTorch tensors -------===//
+//
+// Two calls with the same dtype, device, head sizes, alignment class and
+// options run the same kernel with the same scalar arguments. Python finds
+// these once and hands them over (`remember`); the next such call is one
+// function here: it looks at the tensors through DLPack's C exchange API, finds
+// the kernel, allocates the results and launches. There are no checks with
+// messages: whatever is not exactly as usual gives None, and the caller goes
+// the general way, which runs it or says what is wrong.
+//
+// PyTorch is not linked to. Everything here holds the GIL, except launches.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Module.h"
+
+#include <array>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <vector>
+
+namespace {
+/// A new reference, or the Python exception that is set.
+py::object stolen(PyObject *result) {
+  if (!result)
+    throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(result);
+}
+
+/// One of the scalar options; no value for what needs Python to be understood.
+std::optional<double> asNumber(PyObject *object) {
+  if (PyFloat_CheckExact(object))
+    return PyFloat_AS_DOUBLE(object);
+  if (!PyLong_CheckExact(object))
+    return std::nullopt;
+  double value = PyLong_AsDouble(object);
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    return std::nullopt;
+  }
+  return value;
+}
+
+std::optional<bool> asBool(PyObject *object) {
+  if (object == Py_True || object == Py_False)
+    return object == Py_True;
+  return std::nullopt;
+}
+
+std::optional<int64_t> asInteger(PyObject *object) {
+  if (!PyLong_CheckExact(object))
+    return std::nullopt;
+  int64_t value = PyLong_AsLongLong(object);
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    return std::nullopt;
+  }
+  return value;
+}
+
+int64_t bitsOf(double value) {
+  int64_t bits;
+  memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+
+/// The arrays of one call: q, k and v; q and kv; or qkv, and their parts.
+struct Operands {
+  PyObject *arrays[3];
+  int count = 0;
+  View views[3]; // of q, k and v
+
+  const fa_arg &q() const { return views[0].arg; }
+  const fa_arg &k() const { return views[1].arg; }
+};
+
+/// What decides a call's kernel and scalar arguments.
+using Key = std::array<int64_t, 16>;
+
+/// What Python found for a key.
+struct Plan {
+  py::object artifact; // owns `handle`
+  fa_artifact *handle;
+  /// q, k, v, scalars, out, lse; the arrays are those of each call.
+  std::vector<fa_arg> arguments;
+  py::object call; // what PyTorch's autograd is told
+};
+
+class TorchCalls : public std::enable_shared_from_this<TorchCalls> {
+public:
+  TorchCalls(const py::module_ &torch, py::object emptyOnCPU,
+             py::object emptyOnCUDA);
+
+  /// The arguments of flash_attn_func -> what it returns, or None.
+  py::object call(PyObject *const *args);
+  bool remember(const py::sequence &arrays, const py::object &scale,
+                const py::object &causal, const py::object &window,
+                const py::object &softcap, const py::object &deterministic,
+                const py::object &artifact, const std::string &kinds,
+                const py::sequence &scalars, const py::object &call);
+  /// (out, softmax_lse) of operands like those of `plan`, or None.
+  py::object run(const Plan &plan, const py::sequence &arrays);
+
+  /// `call` as a function that Python calls without a tuple of arguments.
+  py::object function();
+  void forget() { plans.clear(); }
+
+  /// (call, plan, with_lse, *arrays) -> results that have gradients; None until
+  /// the first general call with gradients.
+  py::object attention = py::none();
+  /// (shape, strides, dtype) -> a tensor, on the current device.
+  py::object emptyOnCPU, emptyOnCUDA;
+
+private:
+  bool isPlain(PyObject *object) const {
+    return (PyObject *)Py_TYPE(object) == tensorType.ptr() ||
+           (PyObject *)Py_TYPE(object) == parameterType.ptr();
+  }
+  bool isObserved() const;
+  bool look(PyObject *array, View &view) const;
+  bool look(Operands &operands) const;
+  std::optional<Key> makeKey(const Operands &operands, PyObject *scale,
+                             PyObject *causal, PyObject *window,
+                             PyObject *softcap, PyObject *deterministic) const;
+  py::object allocate(const View &like, const std::string &dtype,
+                      std::initializer_list<int64_t> sizes) const;
+  bool launch(const Plan &plan, const Operands &operands, py::object &out,
+              py::object &lse) const;
+
+  py::object tensorType, parameterType;
+  py::object dispatchDepth, functorchActive, forwardAD, isGradEnabled;
+  std::map<std::string, py::object> dtypes;
+  const dlpack::ExchangeAPI *api;
+
+  /// Enough for every layer of some models; then it starts again.
+  static constexpr size_t kMostPlans = 1024;
+  std::map<Key, std::shared_ptr<Plan>> plans;
+};
+} // namespace
+
+TorchCalls::TorchCalls(const py::module_ &torch, py::object emptyOnCPU,
+                       py::object emptyOnCUDA)
+    : emptyOnCPU(std::move(emptyOnCPU)), emptyOnCUDA(std::move(emptyOnCUDA)),
+      tensorType(torch.attr("Tensor")),
+      parameterType(torch.attr("nn").attr("Parameter")),
+      dispatchDepth(torch.attr("_C").attr("_len_torch_dispatch_stack")),
+      functorchActive(
+          torch.attr("_C").attr("_are_functorch_transforms_active")),
+      forwardAD(torch.attr("autograd").attr("forward_ad")),
+      isGradEnabled(torch.attr("is_grad_enabled")),
+      dtypes{{"f16", torch.attr("float16")},
+             {"bf16", torch.attr("bfloat16")},
+             {"f32", torch.attr("float32")},
+             {"f64", torch.attr("float64")}} {
+  py::object capsule = tensorType.attr("__dlpack_c_exchange_api__");
+  api = static_cast<const dlpack::ExchangeAPI *>(
+      PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  if (!api)
+    throw py::error_already_set();
+  while (api && api->major != 1)
+    api = api->previous;
+  if (!api || !api->tensorFromObject || !api->currentStream)
+    throw py::attribute_error("no DLPack 1.x exchange API");
+}
+
+/// Whether something in PyTorch must see calls: a dispatch mode, a transform of
+/// functorch or a forward derivative.
+bool TorchCalls::isObserved() const {
+  if (!stolen(PyObject_CallNoArgs(dispatchDepth.ptr())).equal(py::int_(0)))
+    return true;
+  if (stolen(PyObject_CallNoArgs(functorchActive.ptr())).ptr() != Py_False)
+    return true;
+  return asInteger(py::object(forwardAD.attr("_current_level")).ptr())
+             .value_or(0) >= 0;
+}
+
+/// Looks at a tensor; false if it is one that DLPack can't describe or that has
+/// no memory.
+bool TorchCalls::look(PyObject *array, View &view) const {
+  dlpack::Tensor tensor;
+  if (api->tensorFromObject(array, &tensor)) {
+    PyErr_Clear();
+    return false;
+  }
+  if (!tensor.data || tensor.ndim > 5)
+    return false;
+  view.assign(tensor);
+  return true;
+}
+
+bool TorchCalls::look(Operands &operands) const {
+  View views[3];
+  for (int i = 0; i < operands.count; ++i)
+    if (!look(operands.arrays[i], views[i]) ||
+        views[i].arg.rank != (i == operands.count - 1 ? 4 + (i < 2) : 4) ||
+        !views[i].hasDenseRows())
+      return false;
+  if (operands.count == 3) {
+    std::move(views, views + 3, operands.views);
+    return true;
+  }
+  int first = operands.count - 1, parts = 3 - first;
+  const View &packed = views[first];
+  if (packed.arg.sizes[2] != parts)
+    return false;
+  if (first)
+    operands.views[0] = views[0];
+  for (int i = 0; i < parts; ++i)
+    operands.views[first + i] = packed.select(2, i);
+  return true;
+}
+
+/// No key where the arrays or the options have something unusual about them.
+/// Lengths and batch are not in it: they change no decision once they are equal
+/// where they must be.
+std::optional<Key> TorchCalls::makeKey(const Operands &operands,
+                                       PyObject *scale, PyObject *causal,
+                                       PyObject *window, PyObject *softcap,
+                                       PyObject *deterministic) const {
+  const fa_arg &q = operands.q(), &k = operands.k(), &v = operands.views[2].arg;
+  bool fits = q.sizes[0] == k.sizes[0] && q.sizes[3] == k.sizes[3] &&
+              std::equal(k.sizes, k.sizes + 4, v.sizes);
+  int alignment = 16;
+  bool broadcast = false;
+  for (const View &view : operands.views) {
+    fits &=
+        std::find(view.arg.sizes, view.arg.sizes + 4, 0) == view.arg.sizes + 4;
+    fits &= view.dtype == operands.views[0].dtype &&
+            view.deviceType == operands.views[0].deviceType &&
+            view.deviceId == operands.views[0].deviceId;
+    alignment = std::min(alignment, view.alignment());
+    broadcast |= view.broadcast();
+  }
+  auto dtype = dtypes.find(operands.views[0].dtype);
+  if (!fits || dtype == dtypes.end() || !PyTuple_CheckExact(window) ||
+      PyTuple_GET_SIZE(window) != 2)
+    return std::nullopt;
+  auto scaleValue = scale == Py_None ? 0.0 : asNumber(scale);
+  auto softcapValue = asNumber(softcap);
+  auto left = asInteger(PyTuple_GET_ITEM(window, 0));
+  auto right = asInteger(PyTuple_GET_ITEM(window, 1));
+  auto isCausal = asBool(causal), isDeterministic = asBool(deterministic);
+  if (!scaleValue || !softcapValue || !left || !right || !isCausal ||
+      !isDeterministic)
+    return std::nullopt;
+  const View &first = operands.views[0];
+  return Key{operands.count,
+             first.deviceType,
+             first.deviceId,
+             std::distance(dtypes.begin(), dtype),
+             q.sizes[2],
+             k.sizes[2],
+             q.sizes[3],
+             alignment,
+             broadcast,
+             scale != Py_None,
+             bitsOf(*scaleValue),
+             bitsOf(*softcapValue),
+             *left,
+             *right,
+             *isCausal,
+             *isDeterministic};
+}
+
+bool TorchCalls::remember(const py::sequence &arrays, const py::object &scale,
+                          const py::object &causal, const py::object &window,
+                          const py::object &softcap,
+                          const py::object &deterministic,
+                          const py::object &artifact, const std::string &kinds,
+                          const py::sequence &scalars, const py::object &call) {
+  Operands operands;
+  operands.count = static_cast<int>(py::len(arrays));
+  std::vector<py::object> owners(arrays.begin(), arrays.end());
+  for (int i = 0; i < operands.count; ++i) {
+    operands.arrays[i] = owners[i].ptr();
+    if (!isPlain(operands.arrays[i]))
+      return false;
+  }
+  if (!look(operands))
+    return false;
+  auto key = makeKey(operands, scale.ptr(), causal.ptr(), window.ptr(),
+                     softcap.ptr(), deterministic.ptr());
+  if (!key)
+    return false;
+
+  auto plan = std::make_shared<Plan>();
+  plan->artifact = artifact;
+  plan->handle = artifact.cast<Artifact &>().handle.get();
+  plan->arguments = makeArguments(kinds, scalars);
+  plan->call = call;
+  if (plans.size() >= kMostPlans)
+    plans.clear();
+  plans[*key] = std::move(plan);
+  return true;
+}
+
+/// A new dense tensor beside `like`.
+py::object TorchCalls::allocate(const View &like, const std::string &dtype,
+                                std::initializer_list<int64_t> sizes) const {
+  Py_ssize_t rank = sizes.size();
+  py::tuple shape(rank), strides(rank);
+  int64_t stride = 1;
+  for (Py_ssize_t i = rank - 1; i >= 0; --i) {
+    int64_t size = sizes.begin()[i];
+    shape[i] = size;
+    strides[i] = stride;
+    stride *= size;
+  }
+  const py::object &empty = like.deviceType == kCUDA ? emptyOnCUDA : emptyOnCPU;
+  PyObject *args[] = {shape.ptr(), strides.ptr(), dtypes.at(dtype).ptr()};
+  return stolen(PyObject_Vectorcall(empty.ptr(), args, 3, nullptr));
+}
+
+bool TorchCalls::launch(const Plan &plan, const Operands &operands,
+                        py::object &out, py::object &lse) const {
+  const View &like = operands.views[0];
+  const int64_t *sizes = operands.q().sizes;
+  out = allocate(like, like.dtype, {sizes[0], sizes[1], sizes[2], sizes[3]});
+  lse = allocate(like, like.dtype == "f64" ? "f64" : "f32",
+                 {sizes[0], sizes[2], sizes[1]});
+  // PyTorch allocates on its current device, which may be another one.
+  View outView, lseView;
+  if (!look(out.ptr(), outView) || !look(lse.ptr(), lseView) ||
+      outView.deviceId != like.deviceId)
+    return false;
+  void *stream = nullptr;
+  if (like.deviceType == kCUDA &&
+      api->currentStream(like.deviceType, like.deviceId, &stream)) {
+    PyErr_Clear();
+    return false;
+  }
+
+  std::vector<fa_arg> arguments = plan.arguments;
+  for (int i = 0; i < 3; ++i)
+    arguments[i] = operands.views[i].arg;
+  arguments[arguments.size() - 2] = outView.arg;
+  arguments[arguments.size() - 1] = lseView.arg;
+  char *error = nullptr;
+  int status;
+  {
+    py::gil_scoped_release release;
+    status = fa_launch(plan.handle, arguments.data(),
+                       static_cast<int32_t>(arguments.size()), like.deviceId,
+                       stream, &error);
+  }
+  fa_free(error);
+  return status == FA_OK;
+}
+
+py::object TorchCalls::call(PyObject *const *args) {
+  // q, k, v, dropout_p, softmax_scale, causal, window_size, softcap,
+  // alibi_slopes, deterministic, return_attn_probs
+  Operands operands;
+  bool requiresGrad = false;
+  static PyObject *const name = PyUnicode_InternFromString("requires_grad");
+  for (; operands.count < 3 && args[operands.count] != Py_None;
+       ++operands.count) {
+    PyObject *array = operands.arrays[operands.count] = args[operands.count];
+    if (!isPlain(array))
+      return py::none();
+    requiresGrad |= stolen(PyObject_GetAttr(array, name)).ptr() == Py_True;
+  }
+  auto dropout = asNumber(args[3]);
+  auto withLse = asBool(args[10]);
+  if (!operands.count || dropout != 0.0 || args[8] != Py_None || !withLse ||
+      isObserved() || !look(operands))
+    return py::none();
+  auto key = makeKey(operands, args[4], args[5], args[6], args[7], args[9]);
+  auto found = key ? plans.find(*key) : plans.end();
+  if (found == plans.end())
+    return py::none();
+  std::shared_ptr<Plan> plan = found->second;
+
+  py::object out, lse;
+  if (requiresGrad &&
+      stolen(PyObject_CallNoArgs(isGradEnabled.ptr())).ptr() == Py_True) {
+    if (attention.is_none())
+      return py::none();
+    py::object handle = py::cast(plan);
+    PyObject *arguments[6] = {plan->call.ptr(), handle.ptr(), args[10]};
+    std::copy(operands.arrays, operands.arrays + operands.count, arguments + 3);
+    out = stolen(PyObject_Vectorcall(attention.ptr(), arguments,
+                                     3 + operands.count, nullptr));
+    if (!*withLse)
+      return out;
+    py::tuple both = out;
+    out = both[0];
+    lse = both[1];
+  } else if (!launch(*plan, operands, out, lse)) {
+    return py::none();
+  }
+  if (!*withLse)
+    return out;
+  // FlashAttention-2 fills S_dmask only with dropout.
+  const View &like = operands.views[0];
+  return py::make_tuple(out, lse, allocate(like, like.dtype, {0}));
+}
+
+py::object TorchCalls::run(const Plan &plan, const py::sequence &arrays) {
+  Operands operands;
+  operands.count = static_cast<int>(py::len(arrays));
+  std::vector<py::object> owners(arrays.begin(), arrays.end());
+  for (int i = 0; i < operands.count; ++i)
+    operands.arrays[i] = owners[i].ptr();
+  py::object out, lse;
+  if (!look(operands) || !launch(plan, operands, out, lse))
+    return py::none();
+  return py::make_tuple(out, lse);
+}
+
+//===----------------------------------------------------------------------===//
+// Binding
+//===----------------------------------------------------------------------===//
+
+using Shared = std::shared_ptr<TorchCalls>;
+
+static PyObject *callFunction(PyObject *self, PyObject *const *args,
+                              Py_ssize_t count) {
+  if (count != 11) {
+    PyErr_Format(PyExc_TypeError, "11 arguments are expected, not %zd", count);
+    return nullptr;
+  }
+  try {
+    return (*static_cast<Shared *>(PyCapsule_GetPointer(self, nullptr)))
+        ->call(args)
+        .release()
+        .ptr();
+  } catch (py::error_already_set &error) {
+    error.restore();
+  } catch (const std::exception &error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+py::object TorchCalls::function() {
+  static PyMethodDef definition = {
+      "call",
+      reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(callFunction)),
+      METH_FASTCALL,
+      "The arguments of flash_attn_func, by position -> its result, or None."};
+  py::capsule self(new Shared(shared_from_this()), [](void *pointer) {
+    delete static_cast<Shared *>(pointer);
+  });
+  return stolen(PyCFunction_New(&definition, self.ptr()));
+}
+
+void defineTorchCalls(py::module_ &m) {
+  py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan");
+  py::class_<TorchCalls, Shared>(m, "TorchCalls")
+      .def(py::init<const py::module_ &, py::object, py::object>())
+      .def("function", &TorchCalls::function)
+      .def("remember", &TorchCalls::remember)
+      .def("run", &TorchCalls::run)
+      .def("forget", &TorchCalls::forget)
+      .def_readwrite("attention", &TorchCalls::attention)
+      .def_readwrite("empty_on_cpu", &TorchCalls::emptyOnCPU)
+      .def_readwrite("empty_on_cuda", &TorchCalls::emptyOnCUDA);
+}
