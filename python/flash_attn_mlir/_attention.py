@@ -188,19 +188,10 @@ def _check_shapes(q, k, v) -> None:
 
 
 def _launch(kernel, arguments, kinds, lib, view) -> None:
-    artifact = kernel._artifact
-    if view.device_type == _arrays.CPU:
-        artifact.launch(arguments, kinds, 0, 0)
-        return
-    device = view.device_id
-    stream = lib.current_stream(device)
-    if lib.name == "PyTorch":
-        cuda = lib.torch.cuda
-        if cuda.current_device() != device:
-            with cuda.device(device):
-                artifact.launch(arguments, kinds, device, stream)
-            return
-    artifact.launch(arguments, kinds, device, stream)
+    on_gpu = view.device_type == _arrays.CUDA
+    device = view.device_id if on_gpu else 0
+    stream = lib.current_stream(device) if on_gpu else 0
+    kernel._artifact.launch(arguments, kinds, device, stream)
 
 
 def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def attention(names, arrays, options, causal, with_lse):
             *_split(names, arrays), scale, bool(causal), *rest
         )
     elif torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in arrays):
-        return _apply((names, options, causal), None, with_lse, *arrays)
+        return _Attention.apply((names, options, causal), None, with_lse, *arrays)
     else:
         results = _attention._forward(_attention._operands(names, arrays), options, causal)
     return results if with_lse else results[0]
@@ -109,12 +109,10 @@ class _Attention(torch.autograd.Function):
         return None, None, None, *_gradients(*arguments)
 
 
-# torch.autograd.Function.apply without its cases for functorch, which has operators.
-_apply = super(torch.autograd.Function, _Attention).apply
-
 _calls = _arrays.library("", torch.empty(0)).calls
 if _calls is not None:
-    _calls.attention = _apply
+    # torch.autograd.Function.apply without its cases for functorch.
+    _calls.attention = super(torch.autograd.Function, _Attention).apply
 
 
 def _gradients(names, options, causal, wanted, out, softmax_lse, dout, dlse, *arrays):

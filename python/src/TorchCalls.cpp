@@ -105,12 +105,15 @@ public:
   /// `call` as a function that Python calls without a tuple of arguments.
   py::object function();
   void forget() { plans.clear(); }
+  size_t size() const { return plans.size(); }
 
   /// (call, plan, with_lse, *arrays) -> results that have gradients; None until
   /// the first general call with gradients.
   py::object attention = py::none();
   /// (shape, strides, dtype) -> a tensor, on the current device.
   py::object emptyOnCPU, emptyOnCUDA;
+  /// More plans than any program needs; with so many it starts again.
+  size_t capacity = 1024;
 
 private:
   bool isPlain(PyObject *object) const {
@@ -123,18 +126,18 @@ private:
   std::optional<Key> makeKey(const Operands &operands, PyObject *scale,
                              PyObject *causal, PyObject *window,
                              PyObject *softcap, PyObject *deterministic) const;
-  py::object allocate(const View &like, const std::string &dtype,
+  /// PyTorch's dtype, null where there is none.
+  PyObject *torchType(const std::string &dtype) const;
+  py::object allocate(const View &like, PyObject *dtype,
                       std::initializer_list<int64_t> sizes) const;
   bool launch(const Plan &plan, const Operands &operands, py::object &out,
               py::object &lse) const;
 
   py::object tensorType, parameterType;
   py::object dispatchDepth, functorchActive, forwardAD, isGradEnabled;
-  std::map<std::string, py::object> dtypes;
+  py::object float16, bfloat16, float32, float64;
   const dlpack::ExchangeAPI *api;
 
-  /// Enough for every layer of some models; then it starts again.
-  static constexpr size_t kMostPlans = 1024;
   std::map<Key, std::shared_ptr<Plan>> plans;
 };
 } // namespace
@@ -147,12 +150,10 @@ TorchCalls::TorchCalls(const py::module_ &torch, py::object emptyOnCPU,
       dispatchDepth(torch.attr("_C").attr("_len_torch_dispatch_stack")),
       functorchActive(
           torch.attr("_C").attr("_are_functorch_transforms_active")),
-      forwardAD(torch.attr("autograd").attr("forward_ad")),
+      forwardAD(torch.attr("autograd").attr("forward_ad").attr("__dict__")),
       isGradEnabled(torch.attr("is_grad_enabled")),
-      dtypes{{"f16", torch.attr("float16")},
-             {"bf16", torch.attr("bfloat16")},
-             {"f32", torch.attr("float32")},
-             {"f64", torch.attr("float64")}} {
+      float16(torch.attr("float16")), bfloat16(torch.attr("bfloat16")),
+      float32(torch.attr("float32")), float64(torch.attr("float64")) {
   py::object capsule = tensorType.attr("__dlpack_c_exchange_api__");
   api = static_cast<const dlpack::ExchangeAPI *>(
       PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
@@ -167,12 +168,12 @@ TorchCalls::TorchCalls(const py::module_ &torch, py::object emptyOnCPU,
 /// Whether something in PyTorch must see calls: a dispatch mode, a transform of
 /// functorch or a forward derivative.
 bool TorchCalls::isObserved() const {
-  if (!stolen(PyObject_CallNoArgs(dispatchDepth.ptr())).equal(py::int_(0)))
+  static PyObject *const level = PyUnicode_InternFromString("_current_level");
+  if (asInteger(stolen(PyObject_CallNoArgs(dispatchDepth.ptr())).ptr()) != 0 ||
+      stolen(PyObject_CallNoArgs(functorchActive.ptr())).ptr() != Py_False)
     return true;
-  if (stolen(PyObject_CallNoArgs(functorchActive.ptr())).ptr() != Py_False)
-    return true;
-  return asInteger(py::object(forwardAD.attr("_current_level")).ptr())
-             .value_or(0) >= 0;
+  PyObject *current = PyDict_GetItemWithError(forwardAD.ptr(), level);
+  return !current || asInteger(current).value_or(0) >= 0;
 }
 
 /// Looks at a tensor; false if it is one that DLPack can't describe or that has
@@ -232,8 +233,8 @@ std::optional<Key> TorchCalls::makeKey(const Operands &operands,
     alignment = std::min(alignment, view.alignment());
     broadcast |= view.broadcast();
   }
-  auto dtype = dtypes.find(operands.views[0].dtype);
-  if (!fits || dtype == dtypes.end() || !PyTuple_CheckExact(window) ||
+  PyObject *dtype = torchType(operands.views[0].dtype);
+  if (!fits || !dtype || !PyTuple_CheckExact(window) ||
       PyTuple_GET_SIZE(window) != 2)
     return std::nullopt;
   auto scaleValue = scale == Py_None ? 0.0 : asNumber(scale);
@@ -248,7 +249,7 @@ std::optional<Key> TorchCalls::makeKey(const Operands &operands,
   return Key{operands.count,
              first.deviceType,
              first.deviceId,
-             std::distance(dtypes.begin(), dtype),
+             reinterpret_cast<int64_t>(dtype),
              q.sizes[2],
              k.sizes[2],
              q.sizes[3],
@@ -289,26 +290,36 @@ bool TorchCalls::remember(const py::sequence &arrays, const py::object &scale,
   plan->handle = artifact.cast<Artifact &>().handle.get();
   plan->arguments = makeArguments(kinds, scalars);
   plan->call = call;
-  if (plans.size() >= kMostPlans)
+  if (plans.size() >= capacity)
     plans.clear();
   plans[*key] = std::move(plan);
   return true;
 }
 
+PyObject *TorchCalls::torchType(const std::string &dtype) const {
+  return dtype == "f16"    ? float16.ptr()
+         : dtype == "bf16" ? bfloat16.ptr()
+         : dtype == "f32"  ? float32.ptr()
+         : dtype == "f64"  ? float64.ptr()
+                           : nullptr;
+}
+
 /// A new dense tensor beside `like`.
-py::object TorchCalls::allocate(const View &like, const std::string &dtype,
+py::object TorchCalls::allocate(const View &like, PyObject *dtype,
                                 std::initializer_list<int64_t> sizes) const {
-  Py_ssize_t rank = sizes.size();
-  py::tuple shape(rank), strides(rank);
+  py::object shape = stolen(PyTuple_New(sizes.size()));
+  py::object strides = stolen(PyTuple_New(sizes.size()));
   int64_t stride = 1;
-  for (Py_ssize_t i = rank - 1; i >= 0; --i) {
+  for (Py_ssize_t i = sizes.size() - 1; i >= 0; --i) {
     int64_t size = sizes.begin()[i];
-    shape[i] = size;
-    strides[i] = stride;
+    PyTuple_SET_ITEM(shape.ptr(), i,
+                     stolen(PyLong_FromLongLong(size)).release().ptr());
+    PyTuple_SET_ITEM(strides.ptr(), i,
+                     stolen(PyLong_FromLongLong(stride)).release().ptr());
     stride *= size;
   }
   const py::object &empty = like.deviceType == kCUDA ? emptyOnCUDA : emptyOnCPU;
-  PyObject *args[] = {shape.ptr(), strides.ptr(), dtypes.at(dtype).ptr()};
+  PyObject *args[] = {shape.ptr(), strides.ptr(), dtype};
   return stolen(PyObject_Vectorcall(empty.ptr(), args, 3, nullptr));
 }
 
@@ -316,8 +327,9 @@ bool TorchCalls::launch(const Plan &plan, const Operands &operands,
                         py::object &out, py::object &lse) const {
   const View &like = operands.views[0];
   const int64_t *sizes = operands.q().sizes;
-  out = allocate(like, like.dtype, {sizes[0], sizes[1], sizes[2], sizes[3]});
-  lse = allocate(like, like.dtype == "f64" ? "f64" : "f32",
+  PyObject *dtype = torchType(like.dtype);
+  out = allocate(like, dtype, {sizes[0], sizes[1], sizes[2], sizes[3]});
+  lse = allocate(like, like.dtype == "f64" ? dtype : float32.ptr(),
                  {sizes[0], sizes[2], sizes[1]});
   // PyTorch allocates on its current device, which may be another one.
   View outView, lseView;
@@ -338,12 +350,11 @@ bool TorchCalls::launch(const Plan &plan, const Operands &operands,
   arguments[arguments.size() - 1] = lseView.arg;
   char *error = nullptr;
   int status;
-  {
-    py::gil_scoped_release release;
-    status = fa_launch(plan.handle, arguments.data(),
-                       static_cast<int32_t>(arguments.size()), like.deviceId,
-                       stream, &error);
-  }
+  Py_BEGIN_ALLOW_THREADS;
+  status = fa_launch(plan.handle, arguments.data(),
+                     static_cast<int32_t>(arguments.size()), like.deviceId,
+                     stream, &error);
+  Py_END_ALLOW_THREADS;
   fa_free(error);
   return status == FA_OK;
 }
@@ -394,7 +405,7 @@ py::object TorchCalls::call(PyObject *const *args) {
     return out;
   // FlashAttention-2 fills S_dmask only with dropout.
   const View &like = operands.views[0];
-  return py::make_tuple(out, lse, allocate(like, like.dtype, {0}));
+  return py::make_tuple(out, lse, allocate(like, torchType(like.dtype), {0}));
 }
 
 py::object TorchCalls::run(const Plan &plan, const py::sequence &arrays) {
@@ -454,7 +465,9 @@ void defineTorchCalls(py::module_ &m) {
       .def("remember", &TorchCalls::remember)
       .def("run", &TorchCalls::run)
       .def("forget", &TorchCalls::forget)
+      .def("__len__", &TorchCalls::size)
       .def_readwrite("attention", &TorchCalls::attention)
+      .def_readwrite("capacity", &TorchCalls::capacity)
       .def_readwrite("empty_on_cpu", &TorchCalls::emptyOnCPU)
       .def_readwrite("empty_on_cuda", &TorchCalls::emptyOnCUDA);
 }
