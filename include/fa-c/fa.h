@@ -73,6 +73,7 @@ typedef struct fa_attention_spec {
  *   q, k, v (B, S, H, D), scale f32 (f64 for f64), q_lengths, k_lengths (B),
  *   init_lse (B, H, Sq), softcap f32, window_left index, window_right index,
  *   o (B, Sq, H, Dv), lse (B, H, Sq) f32 (f64 for f64).
+ * Where lse is not wanted it may have no rows: (B, H, 0).
  * The last dimension of q, k, v, o, lse, init_lse and of the lengths (i32) has
  * stride 1, all other strides are dynamic. */
 FA_API int fa_build_attention(const fa_attention_spec *spec, char **mlir,

@@ -241,8 +241,8 @@ def _option_arguments(options, causal, real):
     return arguments, kinds, (causal, left >= 0, right >= 0 and not causal, softcap > 0.0)
 
 
-def _forward(operands, options, causal, chip=None):
-    """Attention of checked operands: out and softmax_lse.
+def _forward(operands, options, causal, chip=None, with_lse=True):
+    """Attention of checked operands: out and softmax_lse, without rows unless with_lse.
 
     chip: the one to compile for, when it is not for the device to say (tests).
     """
@@ -255,7 +255,8 @@ def _forward(operands, options, causal, chip=None):
     lse_dtype, real = ("f64", "d") if dtype == "f64" else ("f32", "f")
     scale = head_dim**-0.5 if options[0] is None else options[0]
     out, o = lib.empty((batch, seqlen_q, heads, head_dim), dtype, like)
-    softmax_lse, lse = lib.empty((batch, heads, seqlen_q), lse_dtype, like)
+    # Kernels write nothing outside of lse: without rows it is neither memory nor work.
+    softmax_lse, lse = lib.empty((batch, heads, seqlen_q if with_lse else 0), lse_dtype, like)
 
     if seqlen_q > 0:
         extra, extra_kinds, flags = _option_arguments(options, causal, real)
@@ -442,7 +443,7 @@ def _run(names, arrays, options, causal, return_attn_probs):
         out, softmax_lse = result
         return out, softmax_lse, out.new_empty((0,))
     operands = _operands(names, arrays)
-    out, softmax_lse = _forward(operands, options, causal)
+    out, softmax_lse = _forward(operands, options, causal, with_lse=return_attn_probs)
     if not return_attn_probs:
         return out
     # FlashAttention-2 fills S_dmask only with dropout.

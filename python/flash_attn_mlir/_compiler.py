@@ -247,7 +247,8 @@ def compile(
             gradients of q and of k or v. Faster on GPUs, not deterministic
 
     The kernel then takes: q, k, v (B, S, H, D), scale, [q_lengths, k_lengths],
-    [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq);
+    [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq), or
+    (B, H, 0) where it is not wanted;
     with backward: q, k, v, o, lse, d_o, [d_lse], scale, [q_lengths, k_lengths],
     [softcap], [window_left], [window_right], delta (a workspace like lse), [d_q_sum]
     (a workspace of lse's type and q's shape, with Sq rounded up to a multiple of 8 and

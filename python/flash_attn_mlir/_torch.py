@@ -32,7 +32,8 @@ def attention(names, arrays, options, causal, with_lse):
     elif torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in arrays):
         return _Attention.apply((names, options, causal), None, with_lse, *arrays)
     else:
-        results = _attention._forward(_attention._operands(names, arrays), options, causal)
+        operands = _attention._operands(names, arrays)
+        results = _attention._forward(operands, options, causal, with_lse=with_lse)
     return results if with_lse else results[0]
 
 

@@ -130,8 +130,8 @@ private:
   PyObject *torchType(const std::string &dtype) const;
   py::object allocate(const View &like, PyObject *dtype,
                       std::initializer_list<int64_t> sizes) const;
-  bool launch(const Plan &plan, const Operands &operands, py::object &out,
-              py::object &lse) const;
+  bool launch(const Plan &plan, const Operands &operands, bool withLse,
+              py::object &out, py::object &lse) const;
 
   py::object tensorType, parameterType;
   py::object dispatchDepth, functorchActive, forwardAD, isGradEnabled;
@@ -324,18 +324,26 @@ py::object TorchCalls::allocate(const View &like, PyObject *dtype,
 }
 
 bool TorchCalls::launch(const Plan &plan, const Operands &operands,
-                        py::object &out, py::object &lse) const {
+                        bool withLse, py::object &out, py::object &lse) const {
   const View &like = operands.views[0];
-  const int64_t *sizes = operands.q().sizes;
+  const int64_t *sizes = like.arg.sizes;
+  int64_t batch = sizes[0], rows = sizes[1], heads = sizes[2];
   PyObject *dtype = torchType(like.dtype);
-  out = allocate(like, dtype, {sizes[0], sizes[1], sizes[2], sizes[3]});
-  lse = allocate(like, like.dtype == "f64" ? dtype : float32.ptr(),
-                 {sizes[0], sizes[2], sizes[1]});
-  // PyTorch allocates on its current device, which may be another one.
   View outView, lseView;
-  if (!look(out.ptr(), outView) || !look(lse.ptr(), lseView) ||
-      outView.deviceId != like.deviceId)
+  out = allocate(like, dtype, {batch, rows, heads, sizes[3]});
+  // PyTorch allocates on its current device, which may be another one.
+  if (!look(out.ptr(), outView) || outView.deviceId != like.deviceId)
     return false;
+  if (withLse) {
+    PyObject *lseType = like.dtype == "f64" ? dtype : float32.ptr();
+    lse = allocate(like, lseType, {batch, heads, rows});
+    if (!look(lse.ptr(), lseView))
+      return false;
+  } else { // no rows, nothing to write to
+    lseView.setRank(3);
+    lseView.arg.sizes[0] = batch;
+    lseView.arg.sizes[1] = heads;
+  }
   void *stream = nullptr;
   if (like.deviceType == kCUDA &&
       api->currentStream(like.deviceType, like.deviceId, &stream)) {
@@ -398,7 +406,7 @@ py::object TorchCalls::call(PyObject *const *args) {
     py::tuple both = out;
     out = both[0];
     lse = both[1];
-  } else if (!launch(*plan, operands, out, lse)) {
+  } else if (!launch(*plan, operands, *withLse, out, lse)) {
     return py::none();
   }
   if (!*withLse)
@@ -415,7 +423,7 @@ py::object TorchCalls::run(const Plan &plan, const py::sequence &arrays) {
   for (int i = 0; i < operands.count; ++i)
     operands.arrays[i] = owners[i].ptr();
   py::object out, lse;
-  if (!look(operands) || !launch(plan, operands, out, lse))
+  if (!look(operands) || !launch(plan, operands, /*withLse=*/true, out, lse))
     return py::none();
   return py::make_tuple(out, lse);
 }

@@ -252,6 +252,21 @@ def test_interleavings(causal, chip, rng):
                 np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("chip", TILES)
+@pytest.mark.parametrize("head_dim", [40, 64, 128, 256])
+def test_lse_without_rows(head_dim, chip, rng):
+    """Who does not want lse gives no memory for it; out is the same."""
+    q = draw(rng, 1, 133, 2, head_dim)
+    k, v = (draw(rng, 1, 150, 1, head_dim) for _ in range(2))
+    kernel = fa.compile(chip=chip, dtype="f16", head_dim=head_dim, causal=True, ptxas=False)
+    outs = []
+    for rows in (133, 0):
+        out, lse = np.empty_like(q), np.empty((1, 2, rows), np.float32)
+        emulate(kernel, q, k, v, head_dim**-0.5, out, lse, seed=int(rng.integers(1 << 30)))
+        outs.append(out)
+    np.testing.assert_array_equal(*outs)
+
+
 @pytest.mark.parametrize("chip", CHIPS)
 def test_nan_under_the_mask_does_not_leak(chip, rng):
     case = Case(1, 200, 200, 1, 1, 64, causal=True)

@@ -158,8 +158,8 @@ calls = _fa.TorchCalls(torch, None, empty)
 function = calls.function()
 
 
-def call(q, k, v):
-    return function(q, k, v, 0.0, None, False, (-1, -1), 0.0, None, False, True)
+def call(q, k, v, with_lse=True):
+    return function(q, k, v, 0.0, None, False, (-1, -1), 0.0, None, False, with_lse)
 
 
 def remember(q, k, v, chip="sm_90a", alignment=16):
@@ -198,6 +198,16 @@ def test_launch():
         before[0] + maps,
         before[1],
     )
+
+
+def test_out_alone():
+    remember(*qkv())
+    made = Tensor.next_address
+    q, k, v = qkv()
+    out = call(q, k, v, with_lse=False)
+    assert list(out.memory[0]) == [2, 200, 4, 64]
+    assert Tensor.next_address - made == 4 << 24  # q, k, v and out
+    assert last_launch().words[0] == q.address
 
 
 def test_streams():
