@@ -394,7 +394,7 @@ def _remember(lib, operands, options, causal, kernel, kinds, scalars):
         call,
     )
     if known and _short_way_is_closed():
-        _short_way = lib.calls.function()
+        _short_way = lib.calls.call
         _short_way_is_closed = lib.torch.compiler.is_compiling
 
 

@@ -85,7 +85,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, call, plan, with_lse, *arrays):
-        results = None if plan is None else _calls.run(plan, arrays)
+        results = None if plan is None else _run(plan, *arrays)
         if results is None:
             names, options, causal = call
             operands = _attention._operands(names, arrays)
@@ -94,8 +94,10 @@ class _Attention(torch.autograd.Function):
             arrays = [operand.array for operand in operands]
         ctx.save_for_backward(*arrays, *results)
         ctx.call = call
+        if not with_lse:
+            return results[0]
         ctx.set_materialize_grads(False)
-        return results if with_lse else results[0]
+        return results
 
     @staticmethod
     def backward(ctx, dout, dsoftmax_lse=None):
@@ -112,6 +114,7 @@ class _Attention(torch.autograd.Function):
 
 _calls = _arrays.library("", torch.empty(0)).calls
 if _calls is not None:
+    _run = _calls.run
     # torch.autograd.Function.apply without its cases for functorch.
     _calls.attention = super(torch.autograd.Function, _Attention).apply
 

@@ -87,23 +87,21 @@ struct Plan {
   py::object call; // what PyTorch's autograd is told
 };
 
-class TorchCalls : public std::enable_shared_from_this<TorchCalls> {
+class TorchCalls {
 public:
   TorchCalls(const py::module_ &torch, py::object emptyOnCPU,
              py::object emptyOnCUDA);
 
   /// The arguments of flash_attn_func -> what it returns, or None.
-  py::object call(PyObject *const *args);
+  py::object call(PyObject *const *args, Py_ssize_t count);
   bool remember(const py::sequence &arrays, const py::object &scale,
                 const py::object &causal, const py::object &window,
                 const py::object &softcap, const py::object &deterministic,
                 const py::object &artifact, const std::string &kinds,
                 const py::sequence &scalars, const py::object &call);
-  /// (out, softmax_lse) of operands like those of `plan`, or None.
-  py::object run(const Plan &plan, const py::sequence &arrays);
+  /// A plan and the arrays of its call -> (out, softmax_lse), or None.
+  py::object run(PyObject *const *args, Py_ssize_t count);
 
-  /// `call` as a function that Python calls without a tuple of arguments.
-  py::object function();
   void forget() { plans.clear(); }
   size_t size() const { return plans.size(); }
 
@@ -138,7 +136,7 @@ private:
   py::object float16, bfloat16, float32, float64;
   const dlpack::ExchangeAPI *api;
 
-  std::map<Key, std::shared_ptr<Plan>> plans;
+  std::map<Key, py::capsule> plans; // capsules of `Plan`
 };
 } // namespace
 
@@ -285,14 +283,16 @@ bool TorchCalls::remember(const py::sequence &arrays, const py::object &scale,
   if (!key)
     return false;
 
-  auto plan = std::make_shared<Plan>();
+  auto plan = std::make_unique<Plan>();
   plan->artifact = artifact;
   plan->handle = artifact.cast<Artifact &>().handle.get();
   plan->arguments = makeArguments(kinds, scalars);
   plan->call = call;
   if (plans.size() >= capacity)
     plans.clear();
-  plans[*key] = std::move(plan);
+  plans[*key] = py::capsule(plan.release(), [](void *pointer) {
+    delete static_cast<Plan *>(pointer);
+  });
   return true;
 }
 
@@ -367,7 +367,9 @@ bool TorchCalls::launch(const Plan &plan, const Operands &operands,
   return status == FA_OK;
 }
 
-py::object TorchCalls::call(PyObject *const *args) {
+py::object TorchCalls::call(PyObject *const *args, Py_ssize_t count) {
+  if (count != 11)
+    throw py::type_error("11 arguments are expected");
   // q, k, v, dropout_p, softmax_scale, causal, window_size, softcap,
   // alibi_slopes, deterministic, return_attn_probs
   Operands operands;
@@ -389,15 +391,15 @@ py::object TorchCalls::call(PyObject *const *args) {
   auto found = key ? plans.find(*key) : plans.end();
   if (found == plans.end())
     return py::none();
-  std::shared_ptr<Plan> plan = found->second;
+  py::capsule handle = found->second; // `plans` may change meanwhile
+  const Plan &plan = *handle.get_pointer<Plan>();
 
   py::object out, lse;
   if (requiresGrad &&
       stolen(PyObject_CallNoArgs(isGradEnabled.ptr())).ptr() == Py_True) {
     if (attention.is_none())
       return py::none();
-    py::object handle = py::cast(plan);
-    PyObject *arguments[6] = {plan->call.ptr(), handle.ptr(), args[10]};
+    PyObject *arguments[6] = {plan.call.ptr(), handle.ptr(), args[10]};
     std::copy(operands.arrays, operands.arrays + operands.count, arguments + 3);
     out = stolen(PyObject_Vectorcall(attention.ptr(), arguments,
                                      3 + operands.count, nullptr));
@@ -406,7 +408,7 @@ py::object TorchCalls::call(PyObject *const *args) {
     py::tuple both = out;
     out = both[0];
     lse = both[1];
-  } else if (!launch(*plan, operands, *withLse, out, lse)) {
+  } else if (!launch(plan, operands, *withLse, out, lse)) {
     return py::none();
   }
   if (!*withLse)
@@ -416,12 +418,14 @@ py::object TorchCalls::call(PyObject *const *args) {
   return py::make_tuple(out, lse, allocate(like, torchType(like.dtype), {0}));
 }
 
-py::object TorchCalls::run(const Plan &plan, const py::sequence &arrays) {
+py::object TorchCalls::run(PyObject *const *args, Py_ssize_t count) {
   Operands operands;
-  operands.count = static_cast<int>(py::len(arrays));
-  std::vector<py::object> owners(arrays.begin(), arrays.end());
-  for (int i = 0; i < operands.count; ++i)
-    operands.arrays[i] = owners[i].ptr();
+  if (count < 2 || count > 4)
+    throw py::type_error("a plan and 1 to 3 arrays are expected");
+  const Plan &plan =
+      *py::reinterpret_borrow<py::capsule>(args[0]).get_pointer<Plan>();
+  operands.count = static_cast<int>(count - 1);
+  std::copy(args + 1, args + count, operands.arrays);
   py::object out, lse;
   if (!look(operands) || !launch(plan, operands, /*withLse=*/true, out, lse))
     return py::none();
@@ -432,46 +436,37 @@ py::object TorchCalls::run(const Plan &plan, const py::sequence &arrays) {
 // Binding
 //===----------------------------------------------------------------------===//
 
-using Shared = std::shared_ptr<TorchCalls>;
-
-static PyObject *callFunction(PyObject *self, PyObject *const *args,
-                              Py_ssize_t count) {
-  if (count != 11) {
-    PyErr_Format(PyExc_TypeError, "11 arguments are expected, not %zd", count);
-    return nullptr;
-  }
+/// A method that Python calls without making a tuple of its arguments.
+template <auto method>
+static PyObject *fastCall(PyObject *self, PyObject *const *args,
+                          Py_ssize_t count) {
   try {
-    return (*static_cast<Shared *>(PyCapsule_GetPointer(self, nullptr)))
-        ->call(args)
-        .release()
-        .ptr();
+    auto &calls = py::handle(self).cast<TorchCalls &>();
+    return (calls.*method)(args, count).release().ptr();
   } catch (py::error_already_set &error) {
     error.restore();
+  } catch (const py::builtin_exception &error) {
+    error.set_error();
   } catch (const std::exception &error) {
     PyErr_SetString(PyExc_RuntimeError, error.what());
   }
   return nullptr;
 }
 
-py::object TorchCalls::function() {
-  static PyMethodDef definition = {
-      "call",
-      reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(callFunction)),
-      METH_FASTCALL,
-      "The arguments of flash_attn_func, by position -> its result, or None."};
-  py::capsule self(new Shared(shared_from_this()), [](void *pointer) {
-    delete static_cast<Shared *>(pointer);
-  });
+template <auto method> static py::object makeFunction(const py::object &self) {
+  auto *function = reinterpret_cast<void (*)()>(&fastCall<method>);
+  static PyMethodDef definition = {"method",
+                                   reinterpret_cast<PyCFunction>(function),
+                                   METH_FASTCALL, nullptr};
   return stolen(PyCFunction_New(&definition, self.ptr()));
 }
 
 void defineTorchCalls(py::module_ &m) {
-  py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan");
-  py::class_<TorchCalls, Shared>(m, "TorchCalls")
+  py::class_<TorchCalls>(m, "TorchCalls")
       .def(py::init<const py::module_ &, py::object, py::object>())
-      .def("function", &TorchCalls::function)
+      .def_property_readonly("call", &makeFunction<&TorchCalls::call>)
+      .def_property_readonly("run", &makeFunction<&TorchCalls::run>)
       .def("remember", &TorchCalls::remember)
-      .def("run", &TorchCalls::run)
       .def("forget", &TorchCalls::forget)
       .def("__len__", &TorchCalls::size)
       .def_readwrite("attention", &TorchCalls::attention)

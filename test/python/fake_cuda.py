@@ -155,7 +155,7 @@ kernels = {
     for chip, alignment in (("sm_90a", 16), ("sm_80", 1))
 }
 calls = _fa.TorchCalls(torch, None, empty)
-function = calls.function()
+function = calls.call
 
 
 def call(q, k, v, with_lse=True):

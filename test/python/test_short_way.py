@@ -36,7 +36,7 @@ class ShortWay:
 
     def __init__(self, calls):
         self.calls = calls
-        self.function = calls.function()
+        self.function = calls.call
         self.results = []
 
     def __call__(self, *arguments):
