@@ -99,6 +99,8 @@ public:
                 const py::object &softcap, const py::object &deterministic,
                 const py::object &artifact, const std::string &kinds,
                 const py::sequence &scalars, const py::object &call);
+  /// A view of a tensor, or None.
+  py::object view(const py::object &array) const;
   /// A plan and the arrays of its call -> (out, softmax_lse), or None.
   py::object run(PyObject *const *args, Py_ssize_t count);
 
@@ -186,6 +188,15 @@ bool TorchCalls::look(PyObject *array, View &view) const {
     return false;
   view.assign(tensor);
   return true;
+}
+
+py::object TorchCalls::view(const py::object &array) const {
+  View view;
+  if (!isPlain(array.ptr()) || !look(array.ptr(), view) || view.dtype.empty() ||
+      (view.deviceType != kCPU && view.deviceType != kCUDA))
+    return py::none();
+  view.owner = array;
+  return py::cast(std::move(view));
 }
 
 bool TorchCalls::look(Operands &operands) const {
@@ -466,6 +477,7 @@ void defineTorchCalls(py::module_ &m) {
       .def(py::init<const py::module_ &, py::object, py::object>())
       .def_property_readonly("call", &makeFunction<&TorchCalls::call>)
       .def_property_readonly("run", &makeFunction<&TorchCalls::run>)
+      .def("view", &TorchCalls::view)
       .def("remember", &TorchCalls::remember)
       .def("forget", &TorchCalls::forget)
       .def("__len__", &TorchCalls::size)
