@@ -89,7 +89,8 @@ class _Attention(torch.autograd.Function):
         if results is None:
             names, options, causal = call
             operands = _attention._operands(names, arrays)
-            results = _attention._forward(operands, options, causal)
+            wanted = ctx.needs_input_grad[3:]
+            results = _attention._forward(operands, options, causal, wanted=wanted)
             # The arrays that were read: copies where the head dimension is strided.
             arrays = [operand.array for operand in operands]
         ctx.save_for_backward(*arrays, *results)
