@@ -49,7 +49,7 @@ typedef enum fa_dtype {
 } fa_dtype;
 
 /* One attention program. Sequence lengths, batch, heads and strides are not
- * part of it: they are dynamic (but see query_rows). */
+ * part of it: they are dynamic, but for query_rows. */
 typedef struct fa_attention_spec {
   fa_dtype dtype;
   int32_t head_dim_qk, head_dim_v; /* 1 to 256 */
@@ -66,8 +66,9 @@ typedef struct fa_attention_spec {
   int32_t negative_scale; /* the scale may be negative: 1; otherwise a
                              launch refuses a negative one, and the
                              kernel saves a multiplication per score */
-  int32_t query_rows;     /* 0: any number; 1 to 16: q has this many rows
-                             per sequence (decoding), and tiles fit them */
+  int32_t query_rows;     /* 0: any number; 1: q, o and lse have one row
+                             per sequence (decoding); 16: any number, but
+                             fast for at most 16 */
   int32_t has_partials;   /* workspaces in which parts of the keys are
                              computed at the same time: forward only */
 } fa_attention_spec;

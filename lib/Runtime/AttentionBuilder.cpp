@@ -68,9 +68,10 @@ static llvm::Error checkSpec(const fa_attention_spec &spec) {
                 "alignment is {0}; allowed are 16, 4 and 1 (bytes; 1: nothing "
                 "is promised)",
                 spec.alignment);
-  if (spec.query_rows < 0 || spec.query_rows > 16)
+  if (spec.query_rows != 0 && spec.query_rows != 1 && spec.query_rows != 16)
     return fail(FA_INVALID_ARGUMENT,
-                "query_rows is {0}; allowed are 1 to 16, and 0 for any number",
+                "query_rows is {0}; allowed are 0 (any number), 1 and 16 (any "
+                "number, but few)",
                 spec.query_rows);
   if (std::isnan(spec.dead_lse))
     return fail(FA_INVALID_ARGUMENT,
@@ -82,8 +83,7 @@ ProgramText::ProgramText(const fa_attention_spec &spec) : spec(spec) {
   static const char *const names[] = {"f16", "bf16", "f32", "f64"};
   std::string dtype = names[spec.dtype];
   acc = spec.dtype == FA_F64 ? "f64" : "f32";
-  std::string rows =
-      spec.query_rows ? std::to_string(spec.query_rows) : std::string("?");
+  std::string rows = spec.query_rows == 1 ? "1" : "?";
   auto matrix = [&](const std::string &rows, int size) {
     return llvm::formatv(
                "memref<?x{0}x?x{1}x{2}, strided<[?, ?, ?, 1], offset: ?>>",
@@ -254,6 +254,8 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
        << builder.lseParts << ")\n";
   }
   os << "      {" << builder.attributes();
+  if (spec.query_rows == 16)
+    os << ", fa.few_rows";
   // -infinity is what the operation has without the attribute.
   if (spec.dead_lse != -INFINITY)
     os << llvm::formatv(", dead_lse = 0x{0} : f64",

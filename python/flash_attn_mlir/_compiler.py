@@ -199,9 +199,10 @@ def build(
         raise ValueError(f"gradients {gradients!r} is not supported; allowed: letters of 'qkv'")
     if not backward and (d_lse or gradients != "qkv" or d_q_sum):
         raise ValueError("d_lse, gradients and d_q_sum are options of backward=True")
-    if not 0 <= operator.index(query_rows) <= 16:
+    if operator.index(query_rows) not in (0, 1, 16):
         raise ValueError(
-            f"query_rows {query_rows} is not supported; allowed: 1 to 16, or 0 for any number"
+            f"query_rows {query_rows} is not supported; allowed: 0 (any number), 1, or 16 (any "
+            "number, but few)"
         )
     if backward and (query_rows or partials):
         raise ValueError("query_rows and partials are no options of backward=True")
@@ -250,8 +251,8 @@ def compile(
         alignment: bytes that divide the pointers and strides of q, k, v and o: 16, 4
             or, when nothing is promised, 1
         negative_scale: the scale may be negative (else a launch refuses it)
-        query_rows: 1 to 16: each sequence has this many queries (decoding), and tiles
-            fit them; with 1, query heads that share a key head share a tile
+        query_rows: 1: each sequence has one query (decoding), and the query heads that
+            share a key head share a tile; 16: any number, but fast for at most 16
         partials: parts of the keys are computed at the same time, in workspaces
 
         backward: the gradients of that program; then also

@@ -126,21 +126,22 @@ static constexpr Choice kTable[] = {
     {Work::Sums, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
 
-/// Query rows, if at most kFewRows of them are known to be there.
-static std::optional<int64_t> fewRows(AttentionOpInterface op) {
-  int64_t rows =
-      op.getShaped(AttentionSpace::Q)
-          .getType()
-          .getDimSize(*op.findDim(AttentionSpace::Q, AttentionSpace::M));
-  if (ShapedType::isDynamic(rows) || rows > kFewRows)
-    return std::nullopt;
-  return rows;
+static int64_t numRows(AttentionOpInterface op) {
+  return op.getShaped(AttentionSpace::Q)
+      .getType()
+      .getDimSize(*op.findDim(AttentionSpace::Q, AttentionSpace::M));
+}
+
+static bool hasFewRows(AttentionOpInterface op) {
+  int64_t rows = numRows(op);
+  return op->hasAttr(kFewRowsAttrName) ||
+         (!ShapedType::isDynamic(rows) && rows <= kFewRows);
 }
 
 /// Whether query heads are the rows of a tile: one query row, and heads that
 /// may share a key head.
 static bool isPacked(AttentionOp op) {
-  if (fewRows(op) != 1 || !op.canPackHeads())
+  if (numRows(op) != 1 || !op.canPackHeads())
     return false;
   std::optional<unsigned> pos =
       op.findDim(AttentionSpace::K, AttentionSpace::H);
@@ -151,7 +152,7 @@ static bool isPacked(AttentionOp op) {
 static Work workOf(AttentionOpInterface op) {
   auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
   if (!backward)
-    return fewRows(op) ? Work::Few : Work::Output;
+    return hasFewRows(op) ? Work::Few : Work::Output;
   if (!backward.getDCaptures().empty()) {
     auto map = dyn_cast<AffineMapAttr>(
         (*backward.getCaptureMaps())[backward.getDifferentiatedCaptures()[0]]);

@@ -10,10 +10,10 @@ def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
   let description = [{
     Attaches `fa.schedule` to every `fa.attention` (and backward, and
     `fa.combine`) that has none, from a fixed table over chip, head sizes and element
-    type. An `fa.attention` with a static number of at most 16 query rows gets small
-    tiles, one warp each on a GPU; with one query row they are `packed`, if query
-    heads share key heads, nothing in the problem but a score region depends on the
-    head, and there are no lengths. An attribute that is already
+    type. An `fa.attention` with a static number of at most 16 query rows, or with the
+    attribute `fa.few_rows`, gets small tiles, one warp each on a GPU; with one query
+    row they are `packed`, if query heads share key heads, nothing in the problem but
+    a score region depends on the head, and there are no lengths. An attribute that is already
     there wins over the table; `override` wins over both.
 
     Input:
