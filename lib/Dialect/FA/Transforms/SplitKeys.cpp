@@ -111,7 +111,7 @@ void Splitter::emitCombine() {
   SmallVector<AffineExpr> names(6, getAffineConstantExpr(0, context));
   unsigned numDims = 1;
   for (auto dim : {AttentionOp::B, AttentionOp::H, AttentionOp::M})
-    if (op.findDim(AttentionOp::O, dim) || op.findDim(AttentionOp::LSE, dim))
+    if (op.findDim(AttentionOp::O, dim))
       names[dim] = builder.getAffineDimExpr(numDims++);
   names[AttentionOp::E] = builder.getAffineDimExpr(numDims++);
   SmallVector<Attribute> maps;
@@ -197,7 +197,13 @@ struct SplitKeys : public fa::impl::FASplitKeysBase<SplitKeys> {
         return signalPassFailure();
       }
       // A row from lq on is dead, whatever init_lse; only the whole knows lq.
-      if (op.getInitLse() && !op.getLengths().empty()) {
+      // And o and lse have the same rows in fa.combine.
+      bool differ = llvm::any_of(
+          ArrayRef{AttentionOp::B, AttentionOp::H}, [&](AttentionOp::Dim dim) {
+            return op.findDim(AttentionOp::O, dim).has_value() !=
+                   op.findDim(AttentionOp::LSE, dim).has_value();
+          });
+      if (differ || (op.getInitLse() && !op.getLengths().empty())) {
         op.getOPartsMutable().clear();
         op.getLsePartsMutable().clear();
         continue;

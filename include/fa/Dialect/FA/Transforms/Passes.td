@@ -100,8 +100,8 @@ def FASplitKeys : Pass<"fa-split-keys", "::mlir::func::FuncOp"> {
     The keys that some row may keep, as far as the mask says so for all batches and
     heads (otherwise all keys), are dealt out evenly in multiples of `multiple`: if
     tiles divide it, no tile crosses a part. A part without keys is dead.
-    init_lse goes to the `fa.combine`; an operation with an init_lse and lengths
-    stays whole.
+    init_lse goes to the `fa.combine`. An operation with an init_lse and lengths, or
+    whose o and lse differ in their batch or head dimension, stays whole.
 
     Input:
     ```mlir
