@@ -66,7 +66,7 @@ def _device_chip(device: int) -> str:
     return chip
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _multiprocessors(device: int) -> int:
     return _fa.device_multiprocessors(device)
 
