@@ -175,6 +175,19 @@ static llvm::Error getCapability(const Driver &driver, CUdevice device,
       "cuDeviceGetAttribute");
 }
 
+llvm::Error mlir::fa::getDeviceMultiprocessors(int ordinal, int &count) {
+  constexpr int kAttributeMultiprocessors = 16;
+  auto driver = getDriver();
+  if (!driver)
+    return driver.takeError();
+  auto device = getDevice(**driver, ordinal);
+  if (!device)
+    return device.takeError();
+  return (*driver)->check(
+      (*driver)->deviceGetAttribute(&count, kAttributeMultiprocessors, *device),
+      "cuDeviceGetAttribute");
+}
+
 llvm::Error mlir::fa::getDeviceCapability(int ordinal, int &major, int &minor) {
   auto driver = getDriver();
   if (!driver)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import operator
 import sys
 import threading
 
-from . import _arrays, _compiler
+from . import _arrays, _compiler, _fa
 
 _MAX_HEAD_DIM = 256
 _DTYPES_ON = {_arrays.CPU: ("f16", "bf16", "f32", "f64"), _arrays.CUDA: ("f16", "bf16")}
@@ -31,10 +32,12 @@ def _kernel(key: tuple) -> _compiler.Kernel:
     with _locks.setdefault(key, threading.Lock()):
         if key not in _kernels:
             chip, dtype, d, dv, causal, left, right, softcap, alignment, negative, *rest = key
-            backward = {}
-            if rest:
+            more = {}
+            if len(rest) == 2:
+                more = {"query_rows": rest[0], "partials": rest[1]}
+            elif rest:
                 gradients, d_lse, d_q_sum = rest
-                backward = {
+                more = {
                     "backward": True,
                     "gradients": gradients,
                     "d_lse": d_lse,
@@ -51,7 +54,7 @@ def _kernel(key: tuple) -> _compiler.Kernel:
                 softcap=softcap,
                 alignment=alignment,
                 negative_scale=negative,
-                **backward,
+                **more,
             )
     return _kernels[key]
 
@@ -61,6 +64,11 @@ def _device_chip(device: int) -> str:
     if chip is None:
         chip = _chips[device] = _compiler.default_chip(device)
     return chip
+
+
+@functools.cache
+def _multiprocessors(device: int) -> int:
+    return _fa.device_multiprocessors(device)
 
 
 # ===-----------------------------------------------------------------------=== #
@@ -206,6 +214,29 @@ def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
     return (chip,)
 
 
+# At most so many queries have programs of their own: one of one query, one of few.
+_FEW_QUERIES = _fa.FEW_QUERIES
+# Blocks of these programs that run at the same time on a multiprocessor.
+_BLOCKS_AT_ONCE = {"sm_90a": 6, "sm_80": 4}
+# Parts of the keys are multiples of this number, and there are at most so many.
+_PART, _MOST_PARTS = _fa.KEY_PART, 128
+
+
+def _parts(view, chip: str, blocks: int, keys: int) -> int:
+    """In how many parts of `keys` keys `blocks` blocks of few queries are computed.
+
+    As many as run at the same time; a function of the shapes and the device only.
+    """
+    if view.device_type == _arrays.CPU:
+        slots = _fa.get_num_threads()
+    else:
+        slots = _multiprocessors(view.device_id) * _BLOCKS_AT_ONCE.get(chip, 2)
+    steps = -(-keys // _PART)
+    parts = max(1, min(slots // blocks, _MOST_PARTS, steps))
+    # As few as do with the longest of them.
+    return -(-steps // -(-steps // parts)) if steps else 1
+
+
 def _one_pass_is_faster(chip: str, head_dim: int) -> bool:
     """Whether gradients with d_q_sum take less time than those without."""
     # For small heads wgmma computes the scores twice in less time.
@@ -267,7 +298,9 @@ def _forward(operands, options, causal, chip=None, wanted=(), with_lse=True):
     scale = head_dim**-0.5 if options[0] is None else options[0]
     out, o = lib.empty((batch, seqlen_q, heads, head_dim), dtype, like)
     # Kernels write nothing outside of lse: without rows it is neither memory nor work.
-    softmax_lse, lse = lib.empty((batch, heads, seqlen_q if with_lse else 0), lse_dtype, like)
+    few = seqlen_q <= _FEW_QUERIES
+    rows = seqlen_q if with_lse or few else 0
+    softmax_lse, lse = lib.empty((batch, heads, rows), lse_dtype, like)
 
     if seqlen_q > 0:
         extra, extra_kinds, flags = _option_arguments(options, causal, real)
@@ -281,12 +314,28 @@ def _forward(operands, options, causal, chip=None, wanted=(), with_lse=True):
             letters = "".join(operand.name for operand, want in zip(operands, wanted) if want)
             has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
             _compile_ahead(chips, (*key, letters, False, has_sum))
+        outputs = [o, lse]
+        parts = 0
+        if few:
+            if seqlen_q == 1:
+                # The last query sees every key to its left.
+                unbounded = (*options[:2], -1, *options[3:])
+                extra, extra_kinds, flags = _option_arguments(unbounded, False, real)
+                key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
+            # One query: the heads that share a key head share a block.
+            blocks = batch * (k.shape[2] if seqlen_q == 1 else heads)
+            parts = _parts(q, chips[0], blocks, k.shape[1])
+            if parts > 1:
+                shape = (parts, batch, seqlen_q, heads, head_dim)
+                outputs.append(lib.empty(shape, lse_dtype, like)[1])
+                outputs.append(lib.empty((parts, batch, heads, seqlen_q), lse_dtype, like)[1])
+            key = (*key, 1 if seqlen_q == 1 else _FEW_QUERIES, parts > 1)
         kernel = _first_supported(chips, key)
-        kinds = "mmm" + real + extra_kinds + "mm"
-        _launch(kernel, [q, k, v, scale, *extra, o, lse], kinds, lib, q)
+        kinds = "mmm" + real + extra_kinds + "m" * len(outputs)
+        _launch(kernel, [q, k, v, scale, *extra, *outputs], kinds, lib, q)
         if lib.calls is not None and chip is None:
-            scalars = [None, None, None, scale, *extra, None, None]
-            _remember(lib, operands, options, causal, kernel, kinds, scalars)
+            scalars = [None, None, None, scale, *extra, *[None] * len(outputs)]
+            _remember(lib, operands, options, causal, kernel, kinds, scalars, parts)
     return out, softmax_lse
 
 
@@ -392,8 +441,11 @@ def _short_way_is_closed():
     return True
 
 
-def _remember(lib, operands, options, causal, kernel, kinds, scalars):
-    """Opens the short way for calls like this one."""
+def _remember(lib, operands, options, causal, kernel, kinds, scalars, parts):
+    """Opens the short way for calls like this one.
+
+    What `_forward` decides by must be in the key that TorchCalls makes.
+    """
     global _short_way, _short_way_is_closed
 
     scale, left, right, softcap, deterministic = options
@@ -409,6 +461,7 @@ def _remember(lib, operands, options, causal, kernel, kinds, scalars):
         kernel._artifact,
         kinds,
         scalars,
+        parts,
         call,
     )
     if known and _short_way_is_closed():

@@ -54,6 +54,11 @@ struct ExchangeAPI {
 /// supported.
 const char *dtypeOf(dlpack::DataType type, int &itemsize);
 
+/// At most so many queries have programs of their own.
+constexpr int64_t kFewQueries = 16;
+/// The keys of such programs are cut into parts of multiples of this number.
+constexpr int64_t kKeyPart = 64;
+
 /// Device types, numbered as in DLPack.
 enum DeviceType { kCPU = 1, kCUDA = 2 };
 
@@ -96,6 +101,18 @@ struct View {
       dense *= tensor.shape[i];
     }
     normaliseUnitStrides();
+  }
+
+  /// A dense array of `sizes` at `data`.
+  void setDense(void *data, std::initializer_list<int64_t> sizes) {
+    setRank(sizes.size());
+    arg.data = data;
+    std::copy(sizes.begin(), sizes.end(), arg.sizes);
+    int64_t stride = 1;
+    for (int i = arg.rank - 1; i >= 0; --i) {
+      arg.strides[i] = stride;
+      stride *= arg.sizes[i];
+    }
   }
 
   /// The stride of an extent of 1 is never used to compute an address, and

@@ -76,14 +76,16 @@ struct Operands {
 };
 
 /// What decides a call's kernel and scalar arguments.
-using Key = std::array<int64_t, 16>;
+using Key = std::array<int64_t, 20>;
 
 /// What Python found for a key.
 struct Plan {
   py::object artifact; // owns `handle`
   fa_artifact *handle;
-  /// q, k, v, scalars, out, lse; the arrays are those of each call.
+  /// q, k, v, scalars, out, lse and, with parts, their workspaces; the arrays
+  /// are those of each call.
   std::vector<fa_arg> arguments;
+  int64_t parts;   // of the keys, for few queries; else 0
   py::object call; // what PyTorch's autograd is told
 };
 
@@ -98,7 +100,8 @@ public:
                 const py::object &causal, const py::object &window,
                 const py::object &softcap, const py::object &deterministic,
                 const py::object &artifact, const std::string &kinds,
-                const py::sequence &scalars, const py::object &call);
+                const py::sequence &scalars, int64_t parts,
+                const py::object &call);
   /// A view of a tensor, or None.
   py::object view(const py::object &array) const;
   /// A plan and the arrays of its call -> (out, softmax_lse), or None.
@@ -222,8 +225,8 @@ bool TorchCalls::look(Operands &operands) const {
 }
 
 /// No key where the arrays or the options have something unusual about them.
-/// Lengths and batch are not in it: they change no decision once they are equal
-/// where they must be.
+/// Lengths and batch are in it for few queries only, whose keys are computed in
+/// parts: else they change no decision once they are equal where they must be.
 std::optional<Key> TorchCalls::makeKey(const Operands &operands,
                                        PyObject *scale, PyObject *causal,
                                        PyObject *window, PyObject *softcap,
@@ -255,7 +258,12 @@ std::optional<Key> TorchCalls::makeKey(const Operands &operands,
       !isDeterministic)
     return std::nullopt;
   const View &first = operands.views[0];
-  return Key{operands.count,
+  bool few = q.sizes[1] <= kFewQueries;
+  return Key{few ? 1 + (q.sizes[1] > 1) : 0,
+             few ? q.sizes[0] : 0,
+             few ? (k.sizes[1] + kKeyPart - 1) / kKeyPart : 0,
+             few && first.deviceType == kCPU ? fa_get_num_threads() : 0,
+             operands.count,
              first.deviceType,
              first.deviceId,
              reinterpret_cast<int64_t>(dtype),
@@ -278,7 +286,8 @@ bool TorchCalls::remember(const py::sequence &arrays, const py::object &scale,
                           const py::object &softcap,
                           const py::object &deterministic,
                           const py::object &artifact, const std::string &kinds,
-                          const py::sequence &scalars, const py::object &call) {
+                          const py::sequence &scalars, int64_t parts,
+                          const py::object &call) {
   Operands operands;
   operands.count = static_cast<int>(py::len(arrays));
   std::vector<py::object> owners(arrays.begin(), arrays.end());
@@ -298,6 +307,7 @@ bool TorchCalls::remember(const py::sequence &arrays, const py::object &scale,
   plan->artifact = artifact;
   plan->handle = artifact.cast<Artifact &>().handle.get();
   plan->arguments = makeArguments(kinds, scalars);
+  plan->parts = parts;
   plan->call = call;
   if (plans.size() >= capacity)
     plans.clear();
@@ -345,15 +355,30 @@ bool TorchCalls::launch(const Plan &plan, const Operands &operands,
   // PyTorch allocates on its current device, which may be another one.
   if (!look(out.ptr(), outView) || outView.deviceId != like.deviceId)
     return false;
-  if (withLse) {
-    PyObject *lseType = like.dtype == "f64" ? dtype : float32.ptr();
+  PyObject *lseType = like.dtype == "f64" ? dtype : float32.ptr();
+  if (withLse || plan.parts) {
     lse = allocate(like, lseType, {batch, heads, rows});
     if (!look(lse.ptr(), lseView))
       return false;
   } else { // no rows, nothing to write to
-    lseView.setRank(3);
-    lseView.arg.sizes[0] = batch;
-    lseView.arg.sizes[1] = heads;
+    lseView.setDense(nullptr, {batch, heads, 0});
+  }
+  // One piece of memory for both workspaces.
+  py::object workspace;
+  View outParts, lseParts;
+  if (plan.parts > 1) {
+    int64_t size =
+        (plan.parts * batch * rows * heads * sizes[3] + 63) / 64 * 64;
+    int64_t lseSize = plan.parts * batch * heads * rows;
+    workspace = allocate(like, lseType, {size + lseSize});
+    View whole;
+    if (!look(workspace.ptr(), whole))
+      return false;
+    outParts.setDense(whole.arg.data,
+                      {plan.parts, batch, rows, heads, sizes[3]});
+    lseParts.setDense(static_cast<char *>(whole.arg.data) +
+                          size * whole.itemsize,
+                      {plan.parts, batch, heads, rows});
   }
   void *stream = nullptr;
   if (like.deviceType == kCUDA &&
@@ -365,8 +390,13 @@ bool TorchCalls::launch(const Plan &plan, const Operands &operands,
   std::vector<fa_arg> arguments = plan.arguments;
   for (int i = 0; i < 3; ++i)
     arguments[i] = operands.views[i].arg;
-  arguments[arguments.size() - 2] = outView.arg;
-  arguments[arguments.size() - 1] = lseView.arg;
+  auto results = arguments.end() - (plan.parts > 1 ? 4 : 2);
+  *results++ = outView.arg;
+  *results++ = lseView.arg;
+  if (plan.parts > 1) {
+    *results++ = outParts.arg;
+    *results++ = lseParts.arg;
+  }
   char *error = nullptr;
   int status;
   Py_BEGIN_ALLOW_THREADS;

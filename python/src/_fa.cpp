@@ -262,7 +262,8 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
                                   bool windowRight, bool softcap, bool lengths,
                                   bool initLse, double deadLse, int alignment,
                                   bool negativeScale, int gradients,
-                                  bool hasDLse, bool hasDQSum) {
+                                  bool hasDLse, bool hasDQSum, int queryRows,
+                                  bool hasPartials) {
   fa_attention_spec spec = {};
   spec.dtype = static_cast<fa_dtype>(dtype);
   spec.head_dim_qk = headDimQK;
@@ -276,6 +277,8 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
   spec.dead_lse = deadLse;
   spec.alignment = alignment;
   spec.negative_scale = negativeScale;
+  spec.query_rows = queryRows;
+  spec.has_partials = hasPartials;
   char *mlir = nullptr, *error = nullptr;
   int status = gradients
                    ? fa_build_attention_backward(&spec, gradients, hasDLse,
@@ -322,6 +325,8 @@ PYBIND11_MODULE(_fa, m) {
       .def("launch", &Artifact::launch);
 
   defineTorchCalls(m);
+  m.attr("FEW_QUERIES") = kFewQueries;
+  m.attr("KEY_PART") = kKeyPart;
 
   m.def("compile", &compile);
   m.def("load", &load);
@@ -334,6 +339,12 @@ PYBIND11_MODULE(_fa, m) {
     char *error = nullptr;
     check(fa_device_capability(device, &major, &minor, &error), error);
     return py::make_tuple(major, minor);
+  });
+  m.def("device_multiprocessors", [](int device) {
+    int32_t count = 0;
+    char *error = nullptr;
+    check(fa_device_multiprocessors(device, &count, &error), error);
+    return count;
   });
   m.def("chips", [] {
     py::list names;

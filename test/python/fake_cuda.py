@@ -166,7 +166,7 @@ def remember(q, k, v, chip="sm_90a", alignment=16):
     scalars = [None, None, None, 0.125, None, None]
     artifact = kernels[chip, alignment]._artifact
     options = None, False, (-1, -1), 0.0, False
-    assert calls.remember((q, k, v), *options, artifact, "mmmfmm", scalars, None)
+    assert calls.remember((q, k, v), *options, artifact, "mmmfmm", scalars, 0, None)
 
 
 def qkv(batch=2, seqlen=200, **options):

@@ -6,6 +6,7 @@ returns, and leave to that everything that it does not know.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import flash_attn_mlir as fa
@@ -17,9 +18,9 @@ _remember = _attention._remember  # a fixture of conftest.py closes the short wa
 
 FUNCTIONS = {3: fa.flash_attn_func, 2: fa.flash_attn_kvpacked_func, 1: fa.flash_attn_qkvpacked_func}
 SHAPES = {
-    3: ((2, 9, 4, 24), (2, 13, 2, 24), (2, 13, 2, 24)),
-    2: ((2, 9, 4, 24), (2, 13, 2, 2, 24)),
-    1: ((2, 9, 3, 2, 24),),
+    3: ((2, 29, 4, 24), (2, 33, 2, 24), (2, 33, 2, 24)),
+    2: ((2, 29, 4, 24), (2, 33, 2, 2, 24)),
+    1: ((2, 29, 3, 2, 24),),
 }
 OPTIONS = [
     {},
@@ -112,6 +113,49 @@ def test_like_the_general_way(torch, rng, short_way, count, options):
         equal(torch, result, call(*fresh))
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("queries", [1, 2, 16])
+def test_few_queries(torch, rng, short_way, queries, options, threads):
+    """These have programs of their own, which compute parts of the keys at a time."""
+    fa.set_num_threads(4)
+
+    def check(batch, keys, is_known):
+        shapes = (batch, queries, 4, 24), (batch, keys, 2, 24), (batch, keys, 2, 24)
+        arrays = draw(torch, rng, *shapes)
+        for flag in (False, True):
+            result = fa.flash_attn_func(*arrays, return_attn_probs=flag, **options)
+            assert short_way.taken() == is_known
+            with closed(short_way):
+                expected = fa.flash_attn_func(*arrays, return_attn_probs=flag, **options)
+            equal(torch, result, expected)
+            is_known = True
+
+    check(1, 300, False)
+    check(1, 301, True)  # as many steps
+    check(1, 320, True)
+    check(1, 321, False)  # parts of another size
+    check(1, 30, False)
+    check(2, 300, False)
+    check(1, 300, True)
+    fa.set_num_threads(2)
+    check(1, 300, False)
+
+
+@pytest.fixture
+def threads():
+    yield
+    fa.set_num_threads(0)
+
+
+@contextlib.contextmanager
+def closed(short_way):
+    """Calls of the general way, which nobody remembers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_attention, "_short_way_is_closed", lambda: True)
+        patch.setattr(_attention, "_remember", lambda *arguments: None)
+        yield
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_dtypes(torch, rng, short_way, dtype):
     arrays = draw(torch, rng, *SHAPES[3], dtype=dtype)
@@ -176,7 +220,7 @@ def unusual(torch, arrays):
         "no memory": ((q.to("meta"), k, v), {}),
         "sparse": ((q.to_sparse(), k, v), {}),
         "batches differ": ((q[:1], k, v), {}),
-        "lengths differ": ((q, k, v[:, :5]), {}),
+        "lengths differ": ((q, k, v[:, :25]), {}),
         "heads": ((q[:, :, :3], k, v), {}),
         "nan": ((q, k, v), {"softmax_scale": float("nan")}),
         "large": ((q, k, v), {"window_size": (1 << 70, 0)}),
