@@ -478,8 +478,9 @@ def host_calls(torch, device):
     """Name -> call, ours and PyTorch's."""
     from flash_attn_mlir import _attention
 
-    # The CPU's kernel takes longer than the call on larger heads.
-    shape, dtype = ((1, 1, 1, 64), torch.float16) if device == "cuda" else ((1, 1, 1, 8), None)
+    # More rows than programs for few queries take. On the CPU the kernel is part of the call.
+    on_gpu = device == "cuda"
+    shape, dtype = ((1, 64, 1, 64), torch.float16) if on_gpu else ((1, 17, 1, 8), None)
     x = torch.zeros(shape, device=device, dtype=dtype)
     y = x.detach().clone().requires_grad_()
     attention = fa.flash_attn_func
@@ -495,25 +496,24 @@ def host_calls(torch, device):
             _attention._short_way_is_closed = is_closed
 
     out = attention(y, y, y)
+    keys = torch.zeros((1, 4096, 1, shape[3]), device=device, dtype=dtype)
     calls = {
         "fa": lambda: attention(x, x, x),
         "fa, with lse": lambda: attention(x, x, x, return_attn_probs=True),
         "fa, with gradients": lambda: attention(y, y, y),
         "fa, the general way": lambda: general(x),
         "fa, the general way, with gradients": lambda: general(y),
+        "fa, one query, 4096 keys": lambda: attention(x[:, :1], keys, keys),
         "backward of fa": lambda: torch.autograd.grad(out, y, out, retain_graph=True),
     }
-    for chip in ["cpu"] if device == "cpu" else ["sm_80", "sm_90a"]:
-        # Without tensor maps and with them.
-        if device == "cuda" and chip == "sm_90a" and torch.cuda.get_device_capability() != (9, 0):
-            continue
-        kernel = fa.compile(
-            chip=chip, dtype="f32" if device == "cpu" else "f16", head_dim=shape[3], alignment=16
-        )
-        views = [
-            _attention._arrays.view("", array, _attention._arrays.library("", array))
-            for array in (x, x, x, torch.empty_like(x), torch.empty((1, 1, 1), device=device))
-        ]
+    chips = ["cpu"]
+    if on_gpu:  # without tensor maps and with them
+        chips = ["sm_80"] + ["sm_90a"] * (torch.cuda.get_device_capability() == (9, 0))
+    lse = torch.empty((1, 1, shape[1]), device=device)
+    library = _attention._arrays.library("", x)
+    for chip in chips:
+        kernel = fa.compile(chip=chip, dtype="f16" if on_gpu else "f32", head_dim=shape[3])
+        views = [library.view(array) for array in (x, x, x, torch.empty_like(x), lse)]
         arguments = [*views[:3], 1.0, *views[3:]]
         artifact = kernel._artifact
         calls[f"launch of {chip} alone"] = lambda artifact=artifact, arguments=arguments: (

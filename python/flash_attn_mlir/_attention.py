@@ -215,11 +215,11 @@ def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
 
 
 # At most so many queries have programs of their own: one of one query, one of few.
-_FEW_QUERIES = _fa.FEW_QUERIES
+_FEW_QUERIES = 16
 # Blocks of these programs that run at the same time on a multiprocessor.
 _BLOCKS_AT_ONCE = {"sm_90a": 6, "sm_80": 4}
 # Parts of the keys are multiples of this number, and there are at most so many.
-_PART, _MOST_PARTS = _fa.KEY_PART, 128
+_PART, _MOST_PARTS = 64, 128
 
 
 def _parts(view, chip: str, blocks: int, keys: int) -> int:

@@ -54,11 +54,6 @@ struct ExchangeAPI {
 /// supported.
 const char *dtypeOf(dlpack::DataType type, int &itemsize);
 
-/// At most so many queries have programs of their own.
-constexpr int64_t kFewQueries = 16;
-/// The keys of such programs are cut into parts of multiples of this number.
-constexpr int64_t kKeyPart = 64;
-
 /// Device types, numbered as in DLPack.
 enum DeviceType { kCPU = 1, kCUDA = 2 };
 

@@ -70,13 +70,10 @@ struct Operands {
   PyObject *arrays[3];
   int count = 0;
   View views[3]; // of q, k and v
-
-  const fa_arg &q() const { return views[0].arg; }
-  const fa_arg &k() const { return views[1].arg; }
 };
 
 /// What decides a call's kernel and scalar arguments.
-using Key = std::array<int64_t, 20>;
+using Key = std::array<int64_t, 8 + 3 * 9 + 1>;
 
 /// What Python found for a key.
 struct Plan {
@@ -225,29 +222,11 @@ bool TorchCalls::look(Operands &operands) const {
 }
 
 /// No key where the arrays or the options have something unusual about them.
-/// Lengths and batch are in it for few queries only, whose keys are computed in
-/// parts: else they change no decision once they are equal where they must be.
 std::optional<Key> TorchCalls::makeKey(const Operands &operands,
                                        PyObject *scale, PyObject *causal,
                                        PyObject *window, PyObject *softcap,
                                        PyObject *deterministic) const {
-  const fa_arg &q = operands.q(), &k = operands.k(), &v = operands.views[2].arg;
-  bool fits = q.sizes[0] == k.sizes[0] && q.sizes[3] == k.sizes[3] &&
-              std::equal(k.sizes, k.sizes + 4, v.sizes);
-  int alignment = 16;
-  bool broadcast = false;
-  for (const View &view : operands.views) {
-    fits &=
-        std::find(view.arg.sizes, view.arg.sizes + 4, 0) == view.arg.sizes + 4;
-    fits &= view.dtype == operands.views[0].dtype &&
-            view.deviceType == operands.views[0].deviceType &&
-            view.deviceId == operands.views[0].deviceId;
-    alignment = std::min(alignment, view.alignment());
-    broadcast |= view.broadcast();
-  }
-  PyObject *dtype = torchType(operands.views[0].dtype);
-  if (!fits || !dtype || !PyTuple_CheckExact(window) ||
-      PyTuple_GET_SIZE(window) != 2)
+  if (!PyTuple_CheckExact(window) || PyTuple_GET_SIZE(window) != 2)
     return std::nullopt;
   auto scaleValue = scale == Py_None ? 0.0 : asNumber(scale);
   auto softcapValue = asNumber(softcap);
@@ -257,21 +236,8 @@ std::optional<Key> TorchCalls::makeKey(const Operands &operands,
   if (!scaleValue || !softcapValue || !left || !right || !isCausal ||
       !isDeterministic)
     return std::nullopt;
-  const View &first = operands.views[0];
-  bool few = q.sizes[1] <= kFewQueries;
-  return Key{few ? 1 + (q.sizes[1] > 1) : 0,
-             few ? q.sizes[0] : 0,
-             few ? (k.sizes[1] + kKeyPart - 1) / kKeyPart : 0,
-             few && first.deviceType == kCPU ? fa_get_num_threads() : 0,
-             operands.count,
-             first.deviceType,
-             first.deviceId,
-             reinterpret_cast<int64_t>(dtype),
-             q.sizes[2],
-             k.sizes[2],
-             q.sizes[3],
-             alignment,
-             broadcast,
+
+  Key key = {operands.count,
              scale != Py_None,
              bitsOf(*scaleValue),
              bitsOf(*softcapValue),
@@ -279,6 +245,19 @@ std::optional<Key> TorchCalls::makeKey(const Operands &operands,
              *right,
              *isCausal,
              *isDeterministic};
+  auto next = key.begin() + 8;
+  for (const View &view : operands.views) {
+    *next++ = reinterpret_cast<int64_t>(torchType(view.dtype));
+    *next++ = view.deviceType;
+    *next++ = view.deviceId;
+    *next++ = view.alignment();
+    *next++ = view.broadcast();
+    next = std::copy(view.arg.sizes, view.arg.sizes + 4, next);
+  }
+  // On the CPU the threads have a say in how many parts the keys are cut into.
+  bool onCPU = operands.views[0].deviceType == kCPU;
+  *next++ = onCPU ? fa_get_num_threads() : 0;
+  return key;
 }
 
 bool TorchCalls::remember(const py::sequence &arrays, const py::object &scale,

@@ -325,8 +325,6 @@ PYBIND11_MODULE(_fa, m) {
       .def("launch", &Artifact::launch);
 
   defineTorchCalls(m);
-  m.attr("FEW_QUERIES") = kFewQueries;
-  m.attr("KEY_PART") = kKeyPart;
 
   m.def("compile", &compile);
   m.def("load", &load);

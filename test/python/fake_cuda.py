@@ -179,6 +179,8 @@ def test_launch():
     remember(q, k, v)
     out, lse, empty = call(*qkv())  # other addresses
     q, k, v = qkv(batch=3, seqlen=513)
+    assert call(q, k, v) is None
+    remember(q, k, v)
     driver.set_device(0)
     before = counter("map_count").value, counter("push_count").value
     out, lse, empty = call(q, k, v)
@@ -261,10 +263,11 @@ def test_alignment():
     assert call(padded, k, v) is None
     broadcast = Tensor((2, 200, 4, 64), [0, 256, 64, 1])
     assert call(q, broadcast, v) is None
-    remember(q, shifted, v, "sm_80", 1)
-    assert call(padded, k, v) is not None
+    remember(padded, k, v, "sm_80", 1)
+    other = Tensor((2, 200, 4, 64), strides)
+    assert call(other, k, v) is not None
     words = list(last_launch().words)
-    assert words[0] == padded.address and words[7:11] == strides
+    assert words[0] == other.address and words[7:11] == strides
     assert call(q, k, v) is not None
     assert call(q, broadcast, v) is None
 

@@ -105,8 +105,7 @@ def test_like_the_general_way(torch, rng, short_way, count, options):
         assert not short_way.taken()
         equal(torch, call(*arrays), expected)
         assert short_way.taken()
-        # Other data and other lengths are the same kind of call.
-        fresh = draw(torch, rng, *((1, 5 + shape[1], *shape[2:]) for shape in SHAPES[count]))
+        fresh = draw(torch, rng, *SHAPES[count])
         result = call(*fresh)
         assert short_way.taken()
         short_way.calls.forget()
@@ -131,14 +130,13 @@ def test_few_queries(torch, rng, short_way, queries, options, threads):
             is_known = True
 
     check(1, 300, False)
-    check(1, 301, True)  # as many steps
-    check(1, 320, True)
-    check(1, 321, False)  # parts of another size
-    check(1, 30, False)
-    check(2, 300, False)
     check(1, 300, True)
+    check(1, 30, False)  # parts of another size
+    check(2, 300, False)
     fa.set_num_threads(2)
     check(1, 300, False)
+    fa.set_num_threads(4)
+    check(1, 300, True)
 
 
 @pytest.fixture
@@ -162,7 +160,9 @@ def test_dtypes(torch, rng, short_way, dtype):
     expected = fa.flash_attn_func(*arrays, return_attn_probs=True)
     equal(torch, fa.flash_attn_func(*arrays, return_attn_probs=True), expected)
     assert short_way.taken()
-    # Another dtype is another kind.
+    # Another type or another length is another kind.
+    fa.flash_attn_func(arrays[0], *(x[:, :-1] for x in arrays[1:]))
+    assert not short_way.taken()
     other = [x.to(torch.float64 if dtype != "float64" else torch.float32) for x in arrays]
     fa.flash_attn_func(*other)
     assert not short_way.taken()
