@@ -225,30 +225,22 @@ def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
 
 # At most so many queries have programs of their own: one of one query, one of few.
 _FEW_QUERIES = 16
-# Blocks that run at the same time on a multiprocessor: of these programs, of others.
-_BLOCKS_AT_ONCE = {"sm_90a": (6, 1), "sm_80": (4, 2)}
-# Keys that are worth a part of their own: few queries, more of them (up to 128 a block).
-_KEYS_PER_PART, _ROWS_PER_BLOCK = (64, 512), 128
-_MOST_PARTS = 128
+# Blocks of these programs that run at the same time on a multiprocessor.
+_BLOCKS_AT_ONCE = {"sm_90a": 6, "sm_80": 4}
+# Parts of the keys are multiples of this number, and there are at most so many.
+_PART, _MOST_PARTS = 64, 128
 
 
-def _parts(view, chip: str, shape, heads_k: int, keys: int) -> int:
-    """In how many parts of the keys attention of queries of `shape` is computed.
+def _parts(view, chip: str, blocks: int, keys: int) -> int:
+    """In how many parts of `keys` keys `blocks` blocks of few queries are computed.
 
     As many as run at the same time; a function of the shapes and the device only.
     """
-    batch, seqlen_q, heads, _ = shape
-    many = seqlen_q > _FEW_QUERIES
-    # One query: the heads that share a key head share a block.
-    blocks = batch * (heads_k if seqlen_q == 1 else heads)
-    if many:
-        blocks *= -(-seqlen_q // _ROWS_PER_BLOCK)
     if view.device_type == _arrays.CPU:
         slots = _fa.get_num_threads()
     else:
-        at_once = _BLOCKS_AT_ONCE.get(chip, (2, 1))[many]
-        slots = _multiprocessors(view.device_id) * at_once
-    steps = -(-keys // _KEYS_PER_PART[many])
+        slots = _multiprocessors(view.device_id) * _BLOCKS_AT_ONCE.get(chip, 2)
+    steps = -(-keys // _PART)
     parts = max(1, min(slots // blocks, _MOST_PARTS, steps))
     # As few as do with the longest of them.
     return -(-steps // -(-steps // parts)) if steps else 1
@@ -328,18 +320,20 @@ def _forward(operands, options, causal, chip=None, wanted=()):
             has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
             _compile_ahead(chips, (*key, letters, False, has_sum))
         outputs = [o, lse]
-        if seqlen_q == 1:
-            # The last query sees every key to its left.
-            options = (*options[:2], -1, *options[3:])
-            extra, extra_kinds, flags = _option_arguments(options, False, real)
-            key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
-        parts = _parts(q, chips[0], q.shape, k.shape[2], k.shape[1])
-        if parts > 1:
-            for shape in ((batch, seqlen_q, heads, head_dim), (batch, heads, seqlen_q)):
-                outputs.append(lib.empty((parts, *shape), lse_dtype, like)[1])
-        if seqlen_q <= _FEW_QUERIES or parts > 1:
-            rows = 0 if seqlen_q > _FEW_QUERIES else 1 if seqlen_q == 1 else _FEW_QUERIES
-            key = (*key, rows, parts > 1)
+        if seqlen_q <= _FEW_QUERIES:
+            if seqlen_q == 1:
+                # The last query sees every key to its left.
+                options = (*options[:2], -1, *options[3:])
+                extra, extra_kinds, flags = _option_arguments(options, False, real)
+                key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
+            # One query: the heads that share a key head share a block.
+            blocks = batch * (k.shape[2] if seqlen_q == 1 else heads)
+            parts = _parts(q, chips[0], blocks, k.shape[1])
+            if parts > 1:
+                shape = (parts, batch, seqlen_q, heads, head_dim)
+                outputs.append(lib.empty(shape, lse_dtype, like)[1])
+                outputs.append(lib.empty((parts, batch, heads, seqlen_q), lse_dtype, like)[1])
+            key = (*key, 1 if seqlen_q == 1 else _FEW_QUERIES, parts > 1)
         kernel = _first_supported(chips, key)
         kinds = "mmm" + real + extra_kinds + "m" * len(outputs)
         _launch(kernel, [q, k, v, scale, *extra, *outputs], kinds, lib, q)
@@ -535,10 +529,10 @@ def flash_attn_func(
     differ in its last bits on a GPU; all else is deterministic anyway. (As with
     PyTorch's own operators, torch.use_deterministic_algorithms has this effect, too.)
 
-    Few queries with many keys (decoding) get programs whose blocks share the keys
-    of each sequence, if heads and queries alone leave the device idle, and then merge
-    their results; how many is a function of the shapes and the device. With one
-    query, the heads that share a key head read keys together.
+    At most 16 queries with many keys (decoding) get programs whose blocks share the
+    keys of each sequence, if heads alone leave the device idle, and then merge their
+    results; how many is a function of the shapes and the device. With one query, the
+    heads that share a key head read keys together.
 
     Returns out, or (out, softmax_lse, S_dmask) with return_attn_probs, where
     softmax_lse is (batch, heads, seqlen_q), the natural logarithm of the sum of

@@ -27,8 +27,7 @@ CASES = [
     Case(1, 16, 1500, 4, 1, 64, causal=True, window=(100, 0)),
     Case(1, 16, 9, 4, 1, 64, causal=True),  # dead rows
     Case(1, 7, 1500, 8, 2, 128, window=(30, 40)),
-    Case(1, 17, 1500, 2, 1, 64, causal=True),  # not few, in parts
-    Case(1, 100, 1500, 3, 3, 128, window=(700, 9)),
+    Case(1, 17, 1500, 8, 2, 64, causal=True),  # not few
     Case(1, 1, 900, 6, 3, 59, unaligned=True),
     Case(1, 4, 900, 6, 3, 72, unaligned=True, causal=True),
 ]
@@ -77,51 +76,33 @@ def device(kind, index=0):
 
 
 @pytest.mark.parametrize(
-    ("chip", "batch", "queries", "keys", "parts"),
+    ("chip", "blocks", "keys", "parts"),
     [
-        # One query of 32 heads on 8: at most 6 * 132 blocks at once, of at least 64 keys
-        # each and equally many.
-        ("sm_90a", 1, 1, 8192, 64),
-        ("sm_90a", 1, 1, 65536, 94),
-        ("sm_90a", 32, 1, 8192, 3),
-        ("sm_90a", 8, 1, 65536, 12),
-        ("sm_90a", 1, 1, 1 << 20, 99),
-        ("sm_90a", 49, 1, 8192, 2),
-        ("sm_90a", 50, 1, 8192, 1),
-        ("sm_90a", 1, 1, 64, 1),
-        ("sm_90a", 1, 1, 65, 2),
-        ("sm_90a", 1, 1, 0, 1),
-        ("sm_80", 1, 1, 65536, 64),
-        ("sm_86", 1, 1, 65536, 32),
-        # A block for each head.
-        ("sm_90a", 1, 2, 65536, 24),
-        ("sm_90a", 1, 16, 65536, 24),
-        # Blocks of 128 rows, one at once, of at least 512 keys.
-        ("sm_90a", 1, 17, 65536, 4),
-        ("sm_90a", 1, 128, 65536, 4),
-        ("sm_90a", 1, 129, 65536, 2),
-        ("sm_90a", 1, 300, 65536, 1),
-        ("sm_90a", 1, 128, 512, 1),
-        ("sm_90a", 1, 128, 513, 2),
-        ("sm_80", 1, 128, 65536, 8),
+        # At most 6 * 132 blocks at once, of at least 64 keys each and equally many.
+        ("sm_90a", 8, 8192, 64),
+        ("sm_90a", 8, 65536, 94),
+        ("sm_90a", 256, 8192, 3),
+        ("sm_90a", 64, 65536, 12),
+        ("sm_90a", 1, 1 << 20, 128),
+        ("sm_90a", 396, 8192, 2),
+        ("sm_90a", 397, 8192, 1),
+        ("sm_90a", 8, 64, 1),
+        ("sm_90a", 8, 65, 2),
+        ("sm_90a", 8, 0, 1),
+        ("sm_80", 8, 65536, 64),
+        ("sm_86", 8, 65536, 32),
     ],
 )
-def test_number_of_parts(chip, batch, queries, keys, parts, monkeypatch):
+def test_number_of_parts(chip, blocks, keys, parts, monkeypatch):
     monkeypatch.setattr(_attention, "_multiprocessors", lambda device: 132)
-    shape = (batch, queries, 32, 128)
-    assert _attention._parts(device(_arrays.CUDA), chip, shape, 8, keys) == parts
+    assert _attention._parts(device(_arrays.CUDA), chip, blocks, keys) == parts
 
 
 def test_number_of_parts_on_the_cpu(threads):
-    def parts(heads, keys, queries=1):
-        on_cpu = device(_arrays.CPU)
-        return _attention._parts(on_cpu, "cpu", (1, queries, heads, 64), heads, keys)
-
-    assert parts(1, 1 << 20) == threads
-    assert parts(16, 1 << 20) == 1
-    assert parts(1, 100) == min(threads, 2)
-    assert parts(1, 1 << 20, 100) == threads
-    assert parts(1, 512, 100) == 1
+    on_cpu = device(_arrays.CPU)
+    assert _attention._parts(on_cpu, "cpu", 1, 1 << 20) == threads
+    assert _attention._parts(on_cpu, "cpu", 16, 1 << 20) == 1
+    assert _attention._parts(on_cpu, "cpu", 1, 100) == min(threads, 2)
 
 
 def test_workspaces_are_for_parts_only(threads, rng, monkeypatch):

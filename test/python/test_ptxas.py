@@ -134,7 +134,7 @@ def test_few_queries(chip, head_dim, query_rows, mask, ptxas, tmp_path):
     assert attention["threads"] == combine["threads"] == 32
     assert combine["shared_bytes"] == 0
     if head_dim <= 128:
-        at_once = _attention._BLOCKS_AT_ONCE.get(chip, (2, 1))[0]
+        at_once = _attention._BLOCKS_AT_ONCE.get(chip, 2)
         # A block takes 1 KiB more than it asks for.
         assert at_once * (attention["shared_bytes"] + 1024) <= SHARED[chip] + 1024
     # The cold branch for NaN and infinity in a part's first and last blocks.
