@@ -575,6 +575,11 @@ def flash_attn_func(
     differ in its last bits on a GPU; all else is deterministic anyway. (As with
     PyTorch's own operators, torch.use_deterministic_algorithms has this effect, too.)
 
+    At most 16 queries with many keys (decoding) get programs whose blocks share the
+    keys of each sequence, if heads alone leave the device idle, and then merge their
+    results; how many is a function of the shapes and the device. With one query, the
+    heads that share a key head read keys together.
+
     Returns out, or (out, softmax_lse, S_dmask) with return_attn_probs, where
     softmax_lse is (batch, heads, seqlen_q), the natural logarithm of the sum of
     exp(score), -inf in a row without a live key, and S_dmask is empty.

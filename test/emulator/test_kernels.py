@@ -100,6 +100,24 @@ def test_program(name, shape, target, rng):
         assert np.linalg.norm(out - want) < 1e-3 * np.linalg.norm(want)
 
 
+@pytest.mark.parametrize("copy", ["cp_async", "direct"])
+@pytest.mark.parametrize("stages", [1, 2])
+def test_one_warp(stages, copy, rng):
+    """A warp copies four rows of a panel at once, half as many as a swizzle has."""
+    inputs, want = program("matmul", rng, 40, 136, 72)
+    plan = (
+        f'#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "{copy}", warps = 1, '
+        f"producers = 0, stages = {stages}>"
+    )
+    text = (PROGRAMS / "matmul.mlir").read_text().replace("@PLAN@", plan)
+    text = text.replace("128", "64")  # tiles that the registers of a warp hold
+    kernel = fa.compile(mlir=text, chip="sm_80", ptxas=False)
+    for seed in range(2):
+        out = np.full(want.shape, np.nan, np.float32)
+        emulate(kernel, *inputs, out, seed=seed, optimized=bool(seed))
+        assert np.linalg.norm(out - want) < 1e-3 * np.linalg.norm(want)
+
+
 @pytest.mark.parametrize("target", [target for target in ROOMY if target != "cpu"])
 @pytest.mark.parametrize(("m", "n"), [(130, 200), (300, 1)])
 def test_both_ways(m, n, target, rng):

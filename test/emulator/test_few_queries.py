@@ -85,6 +85,19 @@ def test_whole(index, chip, rng):
     check(dtype, out, lse, *case.reference(*arrays))
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("causal", [False, True])
+def test_many_queries(causal, chip, rng):
+    """Parts of the keys for the large tiles of prefill, too."""
+    case = Case(1, 70, 500, 2, 1, 64, causal=causal)
+    arrays = [x.astype(np.float16) for x in case.draw(rng)]
+    kernel = fa.compile(chip=chip, head_dim=64, causal=causal, partials=True, ptxas=False)
+    for seed in range(2):
+        outputs = results(case, "float16", 3)
+        emulate(kernel, *arrays, *scalars(case), *outputs, seed=seed, optimized=bool(seed))
+        check("float16", *outputs[:2], *case.reference(*arrays))
+
+
 @pytest.mark.parametrize("chip", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("seqlen_q", [1, 6])
 def test_lengths(seqlen_q, chip, rng):
