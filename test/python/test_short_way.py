@@ -476,3 +476,105 @@ def test_older_pytorch(torch, rng, monkeypatch):
     for _ in range(2):
         equal(torch, fa.flash_attn_func(*arrays), expected)
     assert _attention._short_way_is_closed()
+
+
+# ===-----------------------------------------------------------------------=== #
+# On a GPU
+# ===-----------------------------------------------------------------------=== #
+
+
+def draw_on_gpu(torch, *shapes, device="cuda", dtype="float16"):
+    return [torch.randn(shape, device=device).to(getattr(torch, dtype)) for shape in shapes]
+
+
+def twice(short_way, arrays, **options):
+    """What the general way and what the short way return."""
+    with closed(short_way):
+        expected = fa.flash_attn_func(*arrays, **options)
+    fa.flash_attn_func(*arrays, **options)
+    result = fa.flash_attn_func(*arrays, **options)
+    assert short_way.taken()
+    return result, expected
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gpu(torch, short_way, dtype, options):
+    for queries, keys in ((150, 170), (1, 1000), (7, 1000)):
+        shapes = (2, queries, 4, 64), (2, keys, 2, 64), (2, keys, 2, 64)
+        arrays = draw_on_gpu(torch, *shapes, dtype=dtype)
+        for flag in (False, True):
+            equal(torch, *twice(short_way, arrays, return_attn_probs=flag, **options))
+        views = [x[..., 2:50] for x in arrays]  # 4-byte alignment
+        equal(torch, *twice(short_way, views, **options))
+        fa.flash_attn_func(*arrays, **options)
+        assert short_way.taken()
+
+
+@pytest.mark.gpu
+def test_gpu_gradients(torch, short_way):
+    leaves = [x.requires_grad_() for x in draw_on_gpu(torch, *((2, 200, 4, 64),) * 3)]
+    results = twice(short_way, leaves, deterministic=True)
+    gradients = [torch.autograd.grad(out.square().sum(), leaves) for out in results]
+    assert all(map(torch.equal, *gradients))
+
+
+@pytest.mark.gpu
+def test_gpu_stream(torch, short_way):
+    (q,) = draw_on_gpu(torch, (2, 4096, 8, 64))
+    expected, _ = twice(short_way, (q, q, q))
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        x = torch.zeros_like(q)
+        torch.cuda._sleep(50_000_000)
+        x.copy_(q)  # only this stream's order makes x right
+        out = fa.flash_attn_func(x, x, x)
+    assert short_way.taken()
+    stream.synchronize()
+    assert torch.equal(out, expected)
+
+
+@pytest.mark.gpu
+def test_gpu_graph(torch, short_way):
+    (q,) = draw_on_gpu(torch, (2, 333, 4, 64))
+    twice(short_way, (q, q, q), causal=True)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = fa.flash_attn_func(q, q, q, causal=True)
+    assert short_way.taken()
+    for _ in range(3):
+        q.copy_(torch.randn_like(q))
+        graph.replay()
+        assert torch.equal(out, fa.flash_attn_func(q, q, q, causal=True))
+
+
+@pytest.mark.gpu
+def test_gpu_memory_is_the_allocators(torch, short_way):
+    """record_stream works on results: their memory waits for the other stream."""
+    (q,) = draw_on_gpu(torch, (2, 333, 4, 64))
+    out, _ = twice(short_way, (q, q, q))
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)
+    out.record_stream(stream)
+    address = out.data_ptr()
+    del out
+    assert all(torch.empty_like(q).data_ptr() != address for _ in range(3))
+
+
+@pytest.mark.gpu
+def test_gpu_second_device(torch, short_way):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one device")
+    (q,) = draw_on_gpu(torch, (2, 333, 4, 64), device="cuda:1")
+    expected = [fa.flash_attn_func(q, q, q) for _ in range(2)]
+    # Results are allocated on the current device, which is another one.
+    assert not short_way.taken()
+    with torch.cuda.device(1):
+        out = fa.flash_attn_func(q, q, q)
+        assert short_way.taken() and out.device == q.device
+    assert torch.cuda.current_device() == 0
+    for other in expected:
+        assert torch.equal(out, other)
