@@ -41,13 +41,13 @@ struct Choice {
 } // namespace
 
 static constexpr Choice kTable[] = {
-    {Work::Output, 90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2, 0, false,
+    {Work::Output, 90, true, 64, 192, 96, "wgmma", "tma", 12, 4, 3, 0, false,
      true, true},
     {Work::Output, 90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2, 0, false,
      true, true},
-    {Work::Output, 90, true, 192, 128, 112, "wgmma", "tma", 8, 4, 2, 0, false,
+    {Work::Output, 90, true, 192, 128, 96, "wgmma", "tma", 8, 4, 2, 0, false,
      true, true},
-    {Work::Output, 90, true, 256, 128, 80, "wgmma", "tma", 8, 4, 2, 0, false,
+    {Work::Output, 90, true, 256, 128, 64, "wgmma", "tma", 8, 4, 2, 0, false,
      true, true},
     {Work::Output, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
     {Work::Output, 80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1,
@@ -64,7 +64,8 @@ static constexpr Choice kTable[] = {
     {Work::Copies, 75, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::Copies, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
-    {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2},
+    {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2, 0, false,
+     true},
     {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 2},
     {Work::Rows, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
@@ -74,7 +75,8 @@ static constexpr Choice kTable[] = {
     {Work::Rows, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
     {Work::Rows, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
-    {Work::Keys, 90, true, 128, 64, 128, "wgmma", "tma", 8, 4, 2},
+    {Work::Keys, 90, true, 128, 64, 128, "wgmma", "tma", 8, 4, 2, 0, false,
+     true},
     {Work::Keys, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
     {Work::Keys, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, 0,
