@@ -29,6 +29,7 @@
 // CHECK: %[[ROWS:.*]] = tile.reduce add %[[P]] dim 1
 // CHECK: %[[OVER:.*]] = tile.exceeds %[[ROWS]], %[[LIMIT]]
 // CHECK: %[[COLD:.*]] = arith.andi %{{.*}}, %[[OVER]]
+// CHECK: %[[TOTAL:.*]] = arith.addf %[[SUM]], %[[ROWS]]
 // CHECK: %[[R:.*]]:4 = scf.if %[[COLD]]
 // CHECK: %[[AGAIN:.*]] = tile.contract each_warp %[[Q]], %[[K]]
 // CHECK: tile.reduce max
@@ -37,7 +38,6 @@
 // CHECK: %[[ALPHA:.*]] = math.exp2 %[[STEP]]
 // CHECK: scf.yield %{{.*}}, %[[LARGER]], %{{.*}}, %[[ALPHA]]
 // CHECK: } else {
-// CHECK: %[[TOTAL:.*]] = arith.addf %[[SUM]], %[[ROWS]]
 // CHECK: scf.yield %[[P]], %[[REF]], %[[TOTAL]], %[[ONE]]
 // CHECK: %[[SCALED:.*]] = scf.if %[[COLD]]
 // CHECK: } else {

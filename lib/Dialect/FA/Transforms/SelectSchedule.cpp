@@ -41,7 +41,7 @@ struct Choice {
 } // namespace
 
 static constexpr Choice kTable[] = {
-    {Work::Output, 90, true, 64, 192, 96, "wgmma", "tma", 12, 4, 3, 0, false,
+    {Work::Output, 90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2, 0, false,
      true, true},
     {Work::Output, 90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2, 0, false,
      true, true},
