@@ -42,7 +42,9 @@ struct TileAsyncProducts : tl::impl::TileAsyncProductsBase<TileAsyncProducts> {
   void runOnOperation() override {
     func::FuncOp func = getOperation();
     auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
-    if (!plan || plan.getMma() != "wgmma")
+    // Where registers are short, products that run beside each other are worse
+    // than waiting: ptxas puts them in a row, and spills.
+    if (!plan || plan.getMma() != "wgmma" || !plan.getOverlap())
       return;
     SmallVector<Block *> blocks;
     func.walk([&](Block *block) {
@@ -68,7 +70,8 @@ struct TileAsyncProducts : tl::impl::TileAsyncProductsBase<TileAsyncProducts> {
       if (op.hasTrait<OpTrait::IsTerminator>())
         done = started.size();
       await(started, done, &op);
-      if (auto product = dyn_cast<ContractOp>(op)) {
+      if (auto product = dyn_cast<ContractOp>(op);
+          product && !product.getEachWarp()) {
         product.setAsync(true);
         started.push_back({product, {}});
       }
