@@ -159,7 +159,7 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
   LogicalResult
   matchAndRewrite(ContractOp op, OneToNOpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    if (kernel.plan.getMma() != "mma_sync")
+    if (kernel.plan.getMma() != "mma_sync" && !op.getEachWarp())
       return failure();
     Location loc = op.getLoc();
     auto [m, n, k] =
@@ -169,6 +169,12 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
     FragmentAttr accLayout = layoutOf(op.getResult().getType());
     auto [along, across] = warpsOf(accLayout);
     int64_t blocks = m / (16 * along);
+    // The accumulators of both instructions are laid out alike within a warp,
+    // but not from one block of rows to the next.
+    if (op.getEachWarp() && blocks > 1)
+      return op.emitError("is made by each warp and has ")
+             << blocks << " blocks of rows per warp; one is supported, use "
+             << "tiles of fewer rows";
     const Team &team = kernel.teamOf(op);
     // The warp's columns, when it does not have all.
     n /= across;
@@ -264,7 +270,7 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
   LogicalResult
   matchAndRewrite(ContractOp op, OneToNOpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    if (kernel.plan.getMma() != "wgmma")
+    if (kernel.plan.getMma() != "wgmma" || op.getEachWarp())
       return failure();
     Location loc = op.getLoc();
     auto [m, n, k] =

@@ -38,7 +38,7 @@ struct Choice {
   StringLiteral mma, copy;
   int64_t warps, producers, stages;
   int64_t shared = 0; // KiB that a block of the target may use at least.
-  bool square = false, overlap = false;
+  bool square = false, overlap = false, fixedReference = false;
 };
 } // namespace
 
@@ -46,14 +46,14 @@ struct Choice {
 static constexpr int64_t kFewRows = 16;
 
 static constexpr Choice kTable[] = {
-    {Work::Output, 90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2, 0, false,
-     true},
+    {Work::Output, 90, true, 64, 192, 96, "wgmma", "tma", 12, 4, 3, 0, false,
+     true, true},
     {Work::Output, 90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2, 0, false,
-     true},
-    {Work::Output, 90, true, 192, 128, 112, "wgmma", "tma", 8, 4, 2, 0, false,
-     true},
-    {Work::Output, 90, true, 256, 128, 80, "wgmma", "tma", 8, 4, 2, 0, false,
-     true},
+     true, true},
+    {Work::Output, 90, true, 192, 128, 96, "wgmma", "tma", 8, 4, 2, 0, false,
+     true, true},
+    {Work::Output, 90, true, 256, 128, 64, "wgmma", "tma", 8, 4, 2, 0, false,
+     true, true},
     {Work::Output, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
     {Work::Output, 80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1,
      128},
@@ -80,7 +80,8 @@ static constexpr Choice kTable[] = {
     {Work::Copies, 75, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::Copies, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
-    {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2},
+    {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2, 0, false,
+     true},
     {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 2},
     {Work::Rows, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
@@ -90,7 +91,8 @@ static constexpr Choice kTable[] = {
     {Work::Rows, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
     {Work::Rows, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
-    {Work::Keys, 90, true, 128, 64, 128, "wgmma", "tma", 8, 4, 2},
+    {Work::Keys, 90, true, 128, 64, 128, "wgmma", "tma", 8, 4, 2, 0, false,
+     true},
     {Work::Keys, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
     {Work::Keys, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, 0,
@@ -234,7 +236,8 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         context, StringAttr::get(context, chip),
         StringAttr::get(context, row.mma), StringAttr::get(context, copy),
         row.warps, row.producers, row.stages, row.square, row.overlap);
-    return ScheduleAttr::get(context, row.tileM, row.tileN, plan, packed);
+    return ScheduleAttr::get(context, row.tileM, row.tileN, plan,
+                             row.fixedReference, packed);
   }
 
   /// `target`: null for the CPU.

@@ -19,6 +19,7 @@ namespace {
 /// A loop and the product in it that can be late.
 struct Candidate {
   scf::ForOp loop;
+  Value begin; // of the range that the loop is a piece of
   ContractOp product;
   unsigned carried; // number of the value that the loop carries it in
   ContractOp first; // after which the late product is started
@@ -57,13 +58,29 @@ static FailureOr<Candidate> analyze(scf::ForOp loop) {
   // must be all that the carried value is used for, and come after `first`.
   SetVector<Operation *> users;
   getForwardSlice(Value(loop.getRegionIterArg(found.carried)), &users);
-  for (Operation *user : users)
-    if (!found.isLate(user) &&
-        (user->getBlock() != body || !isMemoryEffectFree(user) ||
-         user->isBeforeInBlock(found.first)) &&
-        !user->hasTrait<OpTrait::IsTerminator>() && loop->isAncestor(user))
+  for (Operation *user : users) {
+    Operation *inBody = body->findAncestorOpInBlock(*user);
+    if (!inBody || inBody == body->getTerminator() || found.isLate(inBody))
+      continue;
+    if (!isMemoryEffectFree(inBody) || inBody->isBeforeInBlock(found.first))
       return failure();
+  }
   return found;
+}
+
+/// What `op` answers in the new loop, where it asks if the iteration is the
+/// range's first: it never is.
+static std::optional<bool> whenNotFirst(Operation *op, Candidate &candidate) {
+  auto compare = dyn_cast<arith::CmpIOp>(op);
+  if (!compare || compare.getLhs() != candidate.loop.getInductionVar() ||
+      (compare.getRhs() != candidate.begin &&
+       compare.getRhs() != candidate.loop.getLowerBound()))
+    return std::nullopt;
+  if (compare.getPredicate() == arith::CmpIPredicate::eq)
+    return false;
+  if (compare.getPredicate() == arith::CmpIPredicate::ne)
+    return true;
+  return std::nullopt;
 }
 
 namespace {
@@ -86,8 +103,10 @@ struct TileDelayProducts : tl::impl::TileDelayProductsBase<TileDelayProducts> {
           least = std::min(least, size(loop));
         for (scf::ForOp loop : chain.loops)
           if (size(loop) == least)
-            if (auto candidate = analyze(loop); succeeded(candidate))
+            if (auto candidate = analyze(loop); succeeded(candidate)) {
+              candidate->begin = chain.lowerBound();
               candidates.push_back(*candidate);
+            }
       }
     });
     for (Candidate &candidate : candidates)
@@ -173,7 +192,11 @@ struct TileDelayProducts : tl::impl::TileDelayProductsBase<TileDelayProducts> {
       for (Operation &op : body) {
         if (candidate.isLate(&op))
           continue;
-        inner.clone(op, next);
+        if (std::optional<bool> answer = whenNotFirst(&op, candidate))
+          next.map(op.getResult(0),
+                   arith::ConstantIntOp::create(inner, loc, *answer, 1));
+        else
+          inner.clone(op, next);
         if (&op != candidate.first)
           continue;
         Value before =

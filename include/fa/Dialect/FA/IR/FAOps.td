@@ -76,6 +76,9 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
     - `tile_m`, `tile_n`: query rows and key columns of a tile; of `fa.combine`,
       parts that are added at once and columns of o.
     - `plan`: what the levels below do with the tiles (`#tile.plan`).
+    - `fixed_reference`: what a row's exponentials are relative to. Otherwise its
+      maximum so far; with it the maximum of its first block, replaced where it
+      turns out to be too small (`fa-online-softmax`).
     - `packed`: the rows of a tile are the query heads that read one head of k
       and v, at one query position, so that keys are read once for all of them.
 
@@ -86,6 +89,7 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
   }];
   let parameters = (ins "int64_t":$tile_m, "int64_t":$tile_n,
       "::mlir::tl::PlanAttr":$plan,
+      DefaultValuedParameter<"bool", "false">:$fixed_reference,
       DefaultValuedParameter<"bool", "false">:$packed);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;

@@ -300,7 +300,9 @@ def Tile_ContractOp : Tile_Op<"contract", [Pure,
     at L2, a shared buffer.
 
     With `async` (L2, `tile-async-products`) the product is only started:
-    `tile.await` gives its result, and nothing else may use it before.
+    `tile.await` gives its result, and nothing else may use it before. With
+    `each_warp` (the same pass) every warp makes its rows by itself, also where
+    others do not come along.
 
     ```mlir
     #qk = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>,
@@ -311,10 +313,10 @@ def Tile_ContractOp : Tile_Op<"contract", [Pure,
   }];
   let arguments = (ins Tile_TileOrBuffer:$lhs, Tile_TileOrBuffer:$rhs,
                        Tile_Tile:$acc, AffineMapArrayAttr:$maps,
-                       UnitAttr:$async);
+                       UnitAttr:$async, UnitAttr:$each_warp);
   let results = (outs Tile_Tile:$result);
   let assemblyFormat = [{
-    (`async` $async^)? $lhs `,` $rhs `,` $acc attr-dict
+    (`async` $async^)? (`each_warp` $each_warp^)? $lhs `,` $rhs `,` $acc attr-dict
     `:` type($lhs) `,` type($rhs) `,` type($acc)
   }];
   let hasVerifier = 1;
@@ -434,6 +436,27 @@ def Tile_NonfiniteOp : Tile_Op<"nonfinite", [Pure]> {
   let results = (outs I1:$any);
   let assemblyFormat = "$source attr-dict `:` type($source)";
   let hasVerifier = 1;
+}
+
+def Tile_ExceedsOp : Tile_Op<"exceeds", [Pure,
+    TypesMatchWith<"the limit is of the element type", "tile", "limit",
+                   "getElementTypeOrSelf($_self)">]> {
+  let summary = "whether any element is greater than a limit";
+  let description = [{
+    True when the tile holds an element greater than `limit`; NaN is not. Programs
+    ask it to choose a slower exact path for rare data.
+
+    Each warp may get its own answer, about the elements that it holds. So a branch
+    on it must be right for warps whose elements do not exceed the limit whichever
+    way it goes, and products in it are made by each warp for itself.
+
+    ```mlir
+    %over = tile.exceeds %sum, %limit : tensor<128xf32>
+    ```
+  }];
+  let arguments = (ins Tile_Tile:$tile, AnyFloat:$limit);
+  let results = (outs I1:$any);
+  let assemblyFormat = "$tile `,` $limit attr-dict `:` type($tile)";
 }
 
 //===----------------------------------------------------------------------===//
