@@ -197,19 +197,10 @@ def _check_shapes(q, k, v) -> None:
 
 
 def _launch(kernel, arguments, kinds, lib, view) -> None:
-    artifact = kernel._artifact
-    if view.device_type == _arrays.CPU:
-        artifact.launch(arguments, kinds, 0, 0)
-        return
-    device = view.device_id
-    stream = lib.current_stream(device)
-    if lib.name == "PyTorch":
-        cuda = lib.torch.cuda
-        if cuda.current_device() != device:
-            with cuda.device(device):
-                artifact.launch(arguments, kinds, device, stream)
-            return
-    artifact.launch(arguments, kinds, device, stream)
+    on_gpu = view.device_type == _arrays.CUDA
+    device = view.device_id if on_gpu else 0
+    stream = lib.current_stream(device) if on_gpu else 0
+    kernel._artifact.launch(arguments, kinds, device, stream)
 
 
 def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
@@ -290,9 +281,10 @@ def _option_arguments(options, causal, real):
     return arguments, kinds, (causal, left >= 0, right >= 0 and not causal, softcap > 0.0)
 
 
-def _forward(operands, options, causal, chip=None, wanted=()):
-    """Attention of checked operands: out and softmax_lse.
+def _forward(operands, options, causal, chip=None, wanted=(), with_lse=True):
+    """Attention of checked operands: out and softmax_lse, without rows unless with_lse.
 
+    chip: the one to compile for, when it is not for the device to say (tests).
     `wanted` says for each operand whether it will have a gradient: a new variant's
     backward kernel is compiled beside the forward kernel then.
     """
@@ -305,7 +297,10 @@ def _forward(operands, options, causal, chip=None, wanted=()):
     lse_dtype, real = ("f64", "d") if dtype == "f64" else ("f32", "f")
     scale = head_dim**-0.5 if options[0] is None else options[0]
     out, o = lib.empty((batch, seqlen_q, heads, head_dim), dtype, like)
-    softmax_lse, lse = lib.empty((batch, heads, seqlen_q), lse_dtype, like)
+    # Kernels write nothing outside of lse: without rows it is neither memory nor work.
+    few = seqlen_q <= _FEW_QUERIES
+    rows = seqlen_q if with_lse or few else 0
+    softmax_lse, lse = lib.empty((batch, heads, rows), lse_dtype, like)
 
     if seqlen_q > 0:
         extra, extra_kinds, flags = _option_arguments(options, causal, real)
@@ -320,11 +315,12 @@ def _forward(operands, options, causal, chip=None, wanted=()):
             has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
             _compile_ahead(chips, (*key, letters, False, has_sum))
         outputs = [o, lse]
-        if seqlen_q <= _FEW_QUERIES:
+        parts = 0
+        if few:
             if seqlen_q == 1:
                 # The last query sees every key to its left.
-                options = (*options[:2], -1, *options[3:])
-                extra, extra_kinds, flags = _option_arguments(options, False, real)
+                unbounded = (*options[:2], -1, *options[3:])
+                extra, extra_kinds, flags = _option_arguments(unbounded, False, real)
                 key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
             # One query: the heads that share a key head share a block.
             blocks = batch * (k.shape[2] if seqlen_q == 1 else heads)
@@ -337,6 +333,9 @@ def _forward(operands, options, causal, chip=None, wanted=()):
         kernel = _first_supported(chips, key)
         kinds = "mmm" + real + extra_kinds + "m" * len(outputs)
         _launch(kernel, [q, k, v, scale, *extra, *outputs], kinds, lib, q)
+        if lib.calls is not None and chip is None:
+            scalars = [None, None, None, scale, *extra, *[None] * len(outputs)]
+            _remember(lib, operands, options, causal, kernel, kinds, scalars, parts)
     return out, softmax_lse
 
 
@@ -425,6 +424,52 @@ def _compile_ahead(chips, rest) -> None:
 
 
 # ===-----------------------------------------------------------------------=== #
+# The short way: calls like an earlier one (python/src/TorchCalls.cpp)
+# ===-----------------------------------------------------------------------=== #
+
+
+def _short_way(*arguments):
+    """What a call that is like an earlier one returns; else None.
+
+    A function of `_fa.TorchCalls` once there is an earlier one.
+    """
+    return None
+
+
+def _short_way_is_closed():
+    """PyTorch's is_compiling once there is a short way: its compiler traces the general one."""
+    return True
+
+
+def _remember(lib, operands, options, causal, kernel, kinds, scalars, parts):
+    """Opens the short way for calls like this one.
+
+    What `_forward` decides by must be in the key that TorchCalls makes.
+    """
+    global _short_way, _short_way_is_closed
+
+    scale, left, right, softcap, deterministic = options
+    arrays = [operand.array for operand in operands]
+    call = tuple(operand.name for operand in operands), options, causal
+    known = lib.calls.remember(
+        arrays,
+        scale,
+        bool(causal),
+        (left, right),
+        softcap,
+        deterministic,
+        kernel._artifact,
+        kinds,
+        scalars,
+        parts,
+        call,
+    )
+    if known and _short_way_is_closed():
+        _short_way = lib.calls.call
+        _short_way_is_closed = lib.torch.compiler.is_compiling
+
+
+# ===-----------------------------------------------------------------------=== #
 # Functions
 # ===-----------------------------------------------------------------------=== #
 
@@ -463,12 +508,13 @@ def _torch_route(arrays):
 def _run(names, arrays, options, causal, return_attn_probs):
     torch_module = _torch_route(arrays)
     if torch_module is not None:
-        out, softmax_lse = torch_module.attention(names, arrays, options, causal)
+        result = torch_module.attention(names, arrays, options, causal, return_attn_probs)
         if not return_attn_probs:
-            return out
+            return result
+        out, softmax_lse = result
         return out, softmax_lse, out.new_empty((0,))
     operands = _operands(names, arrays)
-    out, softmax_lse = _forward(operands, options, causal)
+    out, softmax_lse = _forward(operands, options, causal, with_lse=return_attn_probs)
     if not return_attn_probs:
         return out
     # FlashAttention-2 fills S_dmask only with dropout.
@@ -542,6 +588,22 @@ def flash_attn_func(
 
     Not supported yet, and refused: dropout_p > 0, alibi_slopes.
     """
+    if not _short_way_is_closed():
+        result = _short_way(
+            q,
+            k,
+            v,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )
@@ -561,6 +623,22 @@ def flash_attn_kvpacked_func(
     return_attn_probs=False,
 ):
     """As flash_attn_func, with k and v in kv: (batch, seqlen_k, 2, heads_k, head_dim)."""
+    if not _short_way_is_closed():
+        result = _short_way(
+            q,
+            kv,
+            None,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )
@@ -579,6 +657,22 @@ def flash_attn_qkvpacked_func(
     return_attn_probs=False,
 ):
     """As flash_attn_func, with q, k and v in qkv: (batch, seqlen, 3, heads, head_dim)."""
+    if not _short_way_is_closed():
+        result = _short_way(
+            qkv,
+            None,
+            None,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )

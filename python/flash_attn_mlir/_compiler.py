@@ -261,7 +261,8 @@ def compile(
             gradients of q and of k or v. Faster on GPUs, not deterministic
 
     The kernel then takes: q, k, v (B, S, H, D), scale, [q_lengths, k_lengths],
-    [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq),
+    [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq), or
+    (B, H, 0) where it is not wanted (query_rows=0, no partials),
     [o_parts (P, B, Sq, H, D), lse_parts (P, B, H, Sq)] (workspaces in the type of lse
     for P parts of the keys; P > 0 is up to the caller);
     with backward: q, k, v, o, lse, d_o, [d_lse], scale, [q_lengths, k_lengths],

@@ -46,7 +46,7 @@ struct Choice {
 static constexpr int64_t kFewRows = 16;
 
 static constexpr Choice kTable[] = {
-    {Work::Output, 90, true, 64, 192, 96, "wgmma", "tma", 12, 4, 3, 0, false,
+    {Work::Output, 90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2, 0, false,
      true, true},
     {Work::Output, 90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2, 0, false,
      true, true},
@@ -236,8 +236,8 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         context, StringAttr::get(context, chip),
         StringAttr::get(context, row.mma), StringAttr::get(context, copy),
         row.warps, row.producers, row.stages, row.square, row.overlap);
-    return ScheduleAttr::get(context, row.tileM, row.tileN, plan,
-                             row.fixedReference, packed);
+    return ScheduleAttr::get(context, row.tileM, row.tileN, plan, packed,
+                             row.fixedReference);
   }
 
   /// `target`: null for the CPU.

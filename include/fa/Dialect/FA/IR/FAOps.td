@@ -76,11 +76,11 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
     - `tile_m`, `tile_n`: query rows and key columns of a tile; of `fa.combine`,
       parts that are added at once and columns of o.
     - `plan`: what the levels below do with the tiles (`#tile.plan`).
+    - `packed`: the rows of a tile are the query heads that read one head of k
+      and v, at one query position, so that keys are read once for all of them.
     - `fixed_reference`: what a row's exponentials are relative to. Otherwise its
       maximum so far; with it the maximum of its first block, replaced where it
       turns out to be too small (`fa-online-softmax`).
-    - `packed`: the rows of a tile are the query heads that read one head of k
-      and v, at one query position, so that keys are read once for all of them.
 
     ```mlir
     #fa.schedule<tile_m = 128, tile_n = 64, plan = #tile.plan<chip = "sm_80",
@@ -89,8 +89,8 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
   }];
   let parameters = (ins "int64_t":$tile_m, "int64_t":$tile_n,
       "::mlir::tl::PlanAttr":$plan,
-      DefaultValuedParameter<"bool", "false">:$fixed_reference,
-      DefaultValuedParameter<"bool", "false">:$packed);
+      DefaultValuedParameter<"bool", "false">:$packed,
+      DefaultValuedParameter<"bool", "false">:$fixed_reference);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }
