@@ -88,7 +88,12 @@ llvm::Expected<Cubin> mlir::fa::assemblePTX(StringRef ptx, StringRef chip,
     return buffer ? (*buffer)->getBuffer().str() : std::string();
   };
   Cubin cubin;
-  cubin.log = read(log);
+  // Without times: the same program gives the same log.
+  std::string text = read(log);
+  for (auto [line, rest] = StringRef(text).split('\n'); !line.empty();
+       std::tie(line, rest) = rest.split('\n'))
+    if (!line.contains("Compile time"))
+      cubin.log += (line + "\n").str();
   // The driver's own compiler may well be newer.
   bool tooOld = StringRef(cubin.log).contains("Unsupported .version") ||
                 StringRef(cubin.log).contains("is not defined for option");

@@ -4,6 +4,7 @@
 #include "fa/Dialect/Tile/Transforms/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Remarks.h"
 
 using namespace mlir;
 using namespace mlir::tl;
@@ -25,6 +26,28 @@ static bool feedsOnlyProducts(LoadOp load) {
          });
 }
 
+static remark::RemarkOpts remarkOf(Operation *op) {
+  return remark::RemarkOpts::name("copy")
+      .category("tile-async-copy")
+      .function(op->getParentOfType<func::FuncOp>().getName());
+}
+
+/// A factor that a product wants and that stays in registers.
+static void remarkMissed(LoadOp load) {
+  auto type = cast<RankedTensorType>(load.getResult().getType());
+  if (llvm::none_of(load->getUses(), [](OpOperand &use) {
+        return isa<ContractOp>(use.getOwner()) && use.getOperandNumber() < 2;
+      }))
+    return;
+  const char *why =
+      type.getElementTypeBitWidth() != 16 ? "its elements are not of 16 bits"
+      : load.getOrder()                   ? "it is transposed"
+                        : "other operations than products read it";
+  remark::missed(load.getLoc(), remarkOf(load))
+      << remark::reason("a factor passes through registers: {0}", why)
+      << remark::metric("tile", Type(type));
+}
+
 namespace {
 struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
   void runOnOperation() override {
@@ -35,6 +58,10 @@ struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
       return signalPassFailure();
     }
     Block *body = &func.getBody().front();
+    func.walk([&](LoadOp load) {
+      if (!feedsOnlyProducts(load))
+        remarkMissed(load);
+    });
     SmallVector<LoopChain> chains = findLoopChains(body);
     DenseSet<Operation *> chained;
     for (LoopChain &chain : chains) {
@@ -78,6 +105,12 @@ struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
         load.getContext(), type.getShape(), type.getElementType(),
         BufferType::chooseSwizzle(type.getDimSize(1), type.getElementType()));
     OpBuilder builder = OpBuilder::atBlockBegin(body);
+    auto plan = load->getParentOfType<func::FuncOp>()->getAttrOfType<PlanAttr>(
+        kPlanAttrName);
+    remark::passed(load.getLoc(), remarkOf(load))
+        << remark::metric("form", plan.getCopy().getValue())
+        << remark::metric("tile", Type(type))
+        << remark::metric("stages", stages);
     return PipeOp::create(builder, load.getLoc(),
                           PipeType::get(load.getContext(), stages, slot),
                           IntegerAttr(), IntegerAttr());
