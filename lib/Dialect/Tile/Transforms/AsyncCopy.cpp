@@ -52,6 +52,8 @@ namespace {
 struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
   void runOnOperation() override {
     func::FuncOp func = getOperation();
+    if (func.isDeclaration())
+      return;
     auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
     if (!plan) {
       func.emitError("has no 'tile.plan' attribute; run fa-tile or set one");
@@ -81,6 +83,8 @@ struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
       }
       for (size_t i = 0; i < sites.front().size(); ++i) {
         Value pipe = createPipe(body, sites.front()[i], plan.getStages());
+        if (!pipe)
+          return signalPassFailure();
         for (auto [loop, loads] : llvm::zip(chain.loops, sites)) {
           OpBuilder builder(loads[i]);
           Value ordinal =
@@ -93,17 +97,20 @@ struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
     for (LoadOp load : llvm::make_early_inc_range(body->getOps<LoadOp>()))
       if (feedsOnlyProducts(load)) {
         Value pipe = createPipe(body, load, /*stages=*/1);
+        if (!pipe)
+          return signalPassFailure();
         OpBuilder builder(load);
         Value zero = arith::ConstantIndexOp::create(builder, load.getLoc(), 0);
         replaceLoad(load, pipe, zero);
       }
   }
 
+  /// Null after an error.
   Value createPipe(Block *body, LoadOp load, int64_t stages) {
     auto type = cast<RankedTensorType>(load.getResult().getType());
-    auto slot = BufferType::get(
-        load.getContext(), type.getShape(), type.getElementType(),
-        BufferType::chooseSwizzle(type.getDimSize(1), type.getElementType()));
+    auto slot = BufferType::getForTile([&] { return load.emitError(); }, type);
+    if (!slot)
+      return Value();
     OpBuilder builder = OpBuilder::atBlockBegin(body);
     auto plan = load->getParentOfType<func::FuncOp>()->getAttrOfType<PlanAttr>(
         kPlanAttrName);
