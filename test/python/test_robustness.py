@@ -29,7 +29,8 @@ specs = {SPECS!r}
 for _ in range(rounds):
     for index in order.sample(range(len(specs)), len(specs)):
         kernel = fa.compile(**specs[index], cache=cache)
-        parts = [kernel._artifact.part(x) for x in ("llvm_ir", "ptx", "object", "metadata", "report")]
+        names = ("llvm_ir", "ptx", "object", "metadata", "report")
+        parts = [kernel._artifact.part(name) for name in names]
         print(index, hashlib.sha256(repr(parts).encode()).hexdigest())
 """
 

@@ -35,6 +35,19 @@ func.func @narrow(%a: memref<?x?xf16>, %b: memref<?x?xf16>, %c: memref<?x?xf32>,
 
 // -----
 
+// More elements than any chip has registers for.
+func.func @huge(%m: memref<?x?xf32>, %n: index)
+    attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>} {
+  scf.forall (%i) in (%n) {
+    // expected-error @below {{a tile in registers has 1 to 262144 elements: use smaller tiles}}
+    %t = tile.load %m[%i, %i] : memref<?x?xf32> -> tensor<2147483648x64xf32>
+    tile.store %t, %m[%i, %i] : tensor<2147483648x64xf32>, memref<?x?xf32>
+  }
+  return
+}
+
+// -----
+
 // The extent of a dimension that is not there.
 // expected-error @below {{the extents of the grid must be composed of}}
 func.func @dimension(%a: memref<?xf32>)
