@@ -335,40 +335,68 @@ def compile_times(args):
     """Specification -> kernel, without a cache and from the cache on disk.
 
     On a machine with a CUDA device the GPU kernels are also launched once, so
-    that the driver has loaded them.
+    that the driver has loaded them. With --backward: until a call of flash_attn_func
+    and its gradients are done.
     """
-    from flash_attn_mlir import _fa
-
     chips = args.chips or ["cpu", "sm_80", "sm_90a"]
     results, rows = [], []
     fa.compile(chip="cpu", dtype="f32", head_dim=8, cache=False)  # the library is loaded
-    with tempfile.TemporaryDirectory() as folder:
-        for chip in chips:
-            for head_dim in args.head_dims:
-                specification = {"chip": chip, "head_dim": head_dim, "causal": True}
-                specification["dtype"] = "f32" if chip == "cpu" else "f16"
-                specification |= {name: True for name in args.features}
-                if args.backward:
-                    specification["backward"] = True
-                cold, hit = [], []
-                for repeat in range(args.rounds):
-                    start = time.perf_counter()
-                    kernel = fa.compile(**specification, cache=False)
-                    launch_once(kernel, _fa)
-                    cold.append(time.perf_counter() - start)
-                    cache = os.path.join(folder, f"{chip}-{head_dim}")
-                    if repeat == 0:
-                        fa.compile(**specification, cache=cache)
-                    start = time.perf_counter()
-                    kernel = fa.compile(**specification, cache=cache)
-                    launch_once(kernel, _fa)
-                    hit.append(time.perf_counter() - start)
-                results.append({**specification, "cold_s": median(cold), "cached_s": median(hit)})
-                rows.append(
-                    [chip, str(head_dim), f"{median(cold) * 1e3:.0f}", f"{median(hit) * 1e3:.2f}"]
-                )
+    measure = train_once if args.backward else compile_once
+    for chip in chips:
+        for head_dim in args.head_dims:
+            cold, hit = [], []
+            for _ in range(args.rounds):
+                with tempfile.TemporaryDirectory() as cache:
+                    cold.append(measure(chip, head_dim, args.features, cache))
+                    hit.append(measure(chip, head_dim, args.features, cache))
+            results.append(
+                {
+                    "chip": chip,
+                    "head_dim": head_dim,
+                    "cold_s": median(cold),
+                    "cached_s": median(hit),
+                }
+            )
+            rows.append(
+                [chip, str(head_dim), f"{median(cold) * 1e3:.0f}", f"{median(hit) * 1e3:.2f}"]
+            )
     print_table(rows, ["chip", "D", "compile ms", "from disk cache ms"])
     return {"cells": results}
+
+
+def compile_once(chip, head_dim, features, cache):
+    """Seconds until a forward kernel is compiled and, where this machine can, has run."""
+    from flash_attn_mlir import _fa
+
+    dtype = "f32" if chip == "cpu" else "f16"
+    options = {name: True for name in features}
+    start = time.perf_counter()
+    kernel = fa.compile(
+        chip=chip, head_dim=head_dim, dtype=dtype, causal=True, cache=cache, **options
+    )
+    launch_once(kernel, _fa)
+    return time.perf_counter() - start
+
+
+def train_once(chip, head_dim, features, cache):
+    """Seconds of a causal flash_attn_func and its gradients, nothing compiled before."""
+    import torch
+    from flash_attn_mlir import _attention
+
+    if features:
+        raise SystemExit("--features: not with --backward")
+    _attention._kernels.clear()
+    _attention._chips.clear()
+    device, dtype = ("cpu", torch.float32) if chip == "cpu" else ("cuda", torch.float16)
+    if chip != "cpu":
+        _attention._chips[0] = chip
+    os.environ["FA_CACHE_DIR"] = cache
+    x = torch.randn(1, 64, 1, head_dim, device=device, dtype=dtype, requires_grad=True)
+    start = time.perf_counter()
+    fa.flash_attn_func(x, x, x, causal=True).sum().backward()
+    if chip != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def launch_once(kernel, native):

@@ -181,6 +181,7 @@ private:
   LogicalResult lowerContract(tl::ContractOp op);
   LogicalResult lowerRowReduction(tl::ReduceOp op);
   LogicalResult lowerNonfinite(tl::NonfiniteOp op);
+  LogicalResult lowerExceeds(tl::ExceedsOp op);
   void flush();
   void emitCopy(Value tile, Value dest) {
     Roots roots;
@@ -452,7 +453,7 @@ LogicalResult TileLowering::lower(Operation *op) {
   bool hasTiles = llvm::any_of(op->getOperands(), isTile) ||
                   llvm::any_of(op->getResults(), isTile);
   if (isa<tl::LoadOp, tl::StoreOp, tl::AccumulateOp, tl::ContractOp,
-          tl::ReduceOp, tl::NonfiniteOp>(op))
+          tl::ReduceOp, tl::NonfiniteOp, tl::ExceedsOp>(op))
     dead.push_back(op);
   if (auto load = dyn_cast<tl::LoadOp>(op))
     return lowerLoad(load);
@@ -466,6 +467,8 @@ LogicalResult TileLowering::lower(Operation *op) {
     return lowerRowReduction(reduce);
   if (auto nonfinite = dyn_cast<tl::NonfiniteOp>(op))
     return lowerNonfinite(nonfinite);
+  if (auto exceeds = dyn_cast<tl::ExceedsOp>(op))
+    return lowerExceeds(exceeds);
   if (auto loop = dyn_cast<scf::ForOp>(op))
     return lowerFor(loop);
   if (auto branch = dyn_cast<scf::IfOp>(op))
@@ -657,11 +660,12 @@ LogicalResult TileLowering::lowerIf(scf::IfOp op) {
   return success();
 }
 
-/// True for a condition that holds only when a tile has a NaN or an infinity.
+/// True for a condition that holds for rare data only.
 static bool isCold(Value condition) {
   if (auto both = condition.getDefiningOp<arith::AndIOp>())
     return isCold(both.getLhs()) || isCold(both.getRhs());
-  return condition.getDefiningOp<tl::NonfiniteOp>() != nullptr;
+  return isa_and_present<tl::NonfiniteOp, tl::ExceedsOp>(
+      condition.getDefiningOp());
 }
 
 void TileLowering::recomputeInColdBranch(scf::IfOp op) {
@@ -1205,6 +1209,37 @@ LogicalResult TileLowering::lowerNonfinite(tl::NonfiniteOp op) {
   Value any = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge,
                                     greatest, limit);
   op.getAny().replaceAllUsesWith(any);
+  return success();
+}
+
+/// Element by element: no schedule of the CPU asks.
+LogicalResult TileLowering::lowerExceeds(tl::ExceedsOp op) {
+  RankedTensorType type = tileType(op.getTile());
+  Value source = materialize(op.getTile());
+  Value any = arith::ConstantIntOp::create(builder, loc, /*value=*/0,
+                                           /*width=*/1);
+  SmallVector<Value> at;
+  OpBuilder::InsertionGuard guard(builder);
+  SmallVector<scf::ForOp> loops;
+  for (int64_t extent : type.getShape()) {
+    Value init = loops.empty() ? any : loops.back().getRegionIterArg(0);
+    loops.push_back(scf::ForOp::create(builder, loc, index(0), index(extent),
+                                       index(1), init));
+    at.push_back(loops.back().getInductionVar());
+    builder.setInsertionPointToStart(loops.back().getBody());
+  }
+  Value element = convert(memref::LoadOp::create(builder, loc, source, at),
+                          type.getElementType());
+  Value isGreater = arith::CmpFOp::create(
+      builder, loc, arith::CmpFPredicate::OGT, element, op.getLimit());
+  Value result = arith::OrIOp::create(
+      builder, loc, loops.back().getRegionIterArg(0), isGreater);
+  for (scf::ForOp loop : llvm::reverse(loops)) {
+    builder.setInsertionPointToEnd(loop.getBody());
+    scf::YieldOp::create(builder, loc, result);
+    result = loop.getResult(0);
+  }
+  op.getAny().replaceAllUsesWith(result);
   return success();
 }
 

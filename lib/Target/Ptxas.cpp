@@ -50,6 +50,26 @@ mlir::fa::findPtxas(StringRef explicitPath,
   return std::string();
 }
 
+/// The log without times, its kernels by name: the same for the same program,
+/// however many were assembled side by side.
+static std::string withoutChance(StringRef log) {
+  SmallVector<StringRef> lines;
+  log.split(lines, '\n');
+  std::vector<std::pair<StringRef, std::string>> kernels(1);
+  for (StringRef line : lines) {
+    if (line.empty() || line.contains("Compile time"))
+      continue;
+    if (line.contains("Compiling entry function"))
+      kernels.emplace_back(line, "");
+    kernels.back().second += (line + "\n").str();
+  }
+  llvm::stable_sort(kernels, llvm::less_first());
+  std::string text;
+  for (auto &[name, part] : kernels)
+    text += part;
+  return text;
+}
+
 llvm::Expected<Cubin> mlir::fa::assemblePTX(StringRef ptx, StringRef chip,
                                             StringRef ptxas) {
   SmallString<128> input, output, log;
@@ -76,24 +96,32 @@ llvm::Expected<Cubin> mlir::fa::assemblePTX(StringRef ptx, StringRef chip,
       return fail(FA_IO_ERROR, "cannot write a temporary file: {0}",
                   code.message());
 
-  std::string arch = ("-arch=" + chip).str();
-  StringRef args[] = {ptxas, "-v", "-O3", arch, input, "-o", output};
-  std::optional<StringRef> redirects[] = {StringRef(""), log.str(), log.str()};
-  std::string message;
-  int code = llvm::sys::ExecuteAndWait(ptxas, args, std::nullopt, redirects, 0,
-                                       0, &message);
-
   auto read = [](StringRef path) {
     auto buffer = llvm::MemoryBuffer::getFile(path);
     return buffer ? (*buffer)->getBuffer().str() : std::string();
   };
+  std::string arch = ("-arch=" + chip).str();
+  std::string message;
   Cubin cubin;
-  // Without times: the same program gives the same log.
-  std::string text = read(log);
-  for (auto [line, rest] = StringRef(text).split('\n'); !line.empty();
-       std::tie(line, rest) = rest.split('\n'))
-    if (!line.contains("Compile time"))
-      cubin.log += (line + "\n").str();
+  auto execute = [&](bool inParallel) {
+    SmallVector<StringRef> args = {ptxas, "-v", "-O3", arch,
+                                   input, "-o", output};
+    // The same number everywhere: the cubin must not depend on the machine.
+    if (inParallel)
+      args.push_back("--split-compile=4");
+    std::optional<StringRef> redirects[] = {StringRef(""), log.str(),
+                                            log.str()};
+    int code = llvm::sys::ExecuteAndWait(ptxas, args, std::nullopt, redirects,
+                                         0, 0, &message);
+    cubin.log = withoutChance(read(log));
+    return code;
+  };
+  // The kernels of a program side by side, where ptxas can do that.
+  bool inParallel = ptx.count(".entry ") > 1;
+  int code = execute(inParallel);
+  if (code && inParallel && StringRef(cubin.log).contains("split-compile"))
+    code = execute(/*inParallel=*/false);
+
   // The driver's own compiler may well be newer.
   bool tooOld = StringRef(cubin.log).contains("Unsupported .version") ||
                 StringRef(cubin.log).contains("is not defined for option");

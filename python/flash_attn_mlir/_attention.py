@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 import sys
@@ -220,6 +221,14 @@ def _one_pass_is_faster(chip: str, head_dim: int) -> bool:
     return chip != "cpu" and (chip != "sm_90a" or head_dim > 128)
 
 
+def _has_sum(chip: str, head_dim: int, letters: str, options, lib) -> bool:
+    """Whether the gradients `letters` come from one pass, with d_q_sum."""
+    # The order of the additions to the sum is not fixed.
+    may_differ = not (options[-1] or lib.wants_determinism())
+    several = letters[0] == "q" and len(letters) > 1
+    return several and may_differ and _one_pass_is_faster(chip, head_dim)
+
+
 def _views(operands):
     """Views of q, k and v: one operand each, q and kv, or qkv."""
     if len(operands) == 3:
@@ -250,8 +259,12 @@ def _option_arguments(options, causal, real):
     return arguments, kinds, (causal, left >= 0, right >= 0 and not causal, softcap > 0.0)
 
 
-def _forward(operands, options, causal, chip=None):
-    """Attention of checked operands: out and softmax_lse."""
+def _forward(operands, options, causal, chip=None, wanted=()):
+    """Attention of checked operands: out and softmax_lse.
+
+    `wanted` says for each operand whether it will have a gradient: a new variant's
+    backward kernel is compiled beside the forward kernel then.
+    """
     first = operands[0]
     lib, like = first.lib, first.array
     q, k, v = _views(operands)
@@ -270,9 +283,12 @@ def _forward(operands, options, causal, chip=None):
         alignment = min(x.alignment for x in (q, k, v, o)) if on_gpu else 1
         broadcast = q.broadcast or k.broadcast or v.broadcast
         chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
-        kernel = _first_supported(
-            chips, (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
-        )
+        key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
+        if True in wanted and (chips[0], *key) not in _kernels:
+            letters = "".join(operand.name for operand, want in zip(operands, wanted) if want)
+            has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
+            _compile_ahead(chips, (*key, letters, False, has_sum))
+        kernel = _first_supported(chips, key)
         kinds = "mmm" + real + extra_kinds + "mm"
         _launch(kernel, [q, k, v, scale, *extra, o, lse], kinds, lib, q)
     return out, softmax_lse
@@ -317,15 +333,8 @@ def _backward(operands, out, softmax_lse, dout, dlse, options, causal, wanted, c
     alignment = min(view.alignment for view in (*inputs, *gradients)) if on_gpu else 1
     broadcast = any(view.broadcast for view in inputs)
     chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
-    # One pass over the scores for all gradients, if d_q may depend on the order of
-    # additions.
     workspaces = [delta]
-    has_sum = (
-        _one_pass_is_faster(chips[0], head_dim)
-        and letters[0] == "q"
-        and len(letters) > 1
-        and not (options[-1] or lib.wants_determinism())
-    )
+    has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
     if has_sum:
         shape = (batch, heads, -(-seqlen_q // 8) * 8, -(-head_dim // 16) * 16)
         workspaces.append(lib.empty(shape, lse_dtype, like)[1].swap(1, 2))
@@ -356,6 +365,17 @@ def _first_supported(chips, rest):
         # The sm_80 program runs on every newer device, with the same results.
         kernel = _kernels[key] = _first_supported(chips[1:], rest)
         return kernel
+
+
+def _compile_ahead(chips, rest) -> None:
+    """Compiles a kernel in a thread of its own; who needs it soon waits for less."""
+
+    def body():
+        # Whoever calls for the kernel gets the error again.
+        with contextlib.suppress(Exception):
+            _first_supported(chips, rest)
+
+    threading.Thread(target=body, name="flash_attn_mlir compile").start()
 
 
 # ===-----------------------------------------------------------------------=== #

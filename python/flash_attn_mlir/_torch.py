@@ -81,7 +81,9 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, names, options, causal, *arrays):
         operands = _attention._operands(names, arrays)
-        out, softmax_lse = _attention._forward(operands, options, causal)
+        out, softmax_lse = _attention._forward(
+            operands, options, causal, wanted=ctx.needs_input_grad[3:]
+        )
         # The arrays that were read: copies where the head dimension is strided.
         ctx.save_for_backward(*(operand.array for operand in operands), out, softmax_lse)
         ctx.call = names, options, causal

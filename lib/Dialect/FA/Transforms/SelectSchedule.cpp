@@ -37,15 +37,19 @@ struct Choice {
   StringLiteral mma, copy;
   int64_t warps, producers, stages;
   int64_t shared = 0; // KiB that a block of the target may use at least.
-  bool square = false;
+  bool square = false, overlap = false, fixedReference = false;
 };
 } // namespace
 
 static constexpr Choice kTable[] = {
-    {Work::Output, 90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2},
-    {Work::Output, 90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2},
-    {Work::Output, 90, true, 192, 128, 112, "wgmma", "tma", 8, 4, 2},
-    {Work::Output, 90, true, 256, 128, 80, "wgmma", "tma", 8, 4, 2},
+    {Work::Output, 90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2, 0, false,
+     true, true},
+    {Work::Output, 90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2, 0, false,
+     true, true},
+    {Work::Output, 90, true, 192, 128, 112, "wgmma", "tma", 8, 4, 2, 0, false,
+     true, true},
+    {Work::Output, 90, true, 256, 128, 80, "wgmma", "tma", 8, 4, 2, 0, false,
+     true, true},
     {Work::Output, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
     {Work::Output, 80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1,
      128},
@@ -318,11 +322,13 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
              "tile.align = 16, or 4, on the function's arguments");
       StringRef copy = async ? StringRef(row.copy) : "direct";
       MLIRContext *context = &getContext();
-      auto plan = tl::PlanAttr::get(context, StringAttr::get(context, chip),
-                                    StringAttr::get(context, row.mma),
-                                    StringAttr::get(context, copy), row.warps,
-                                    row.producers, row.stages, row.square);
-      setSchedule(op, ScheduleAttr::get(context, row.tileM, row.tileN, plan),
+      auto plan = tl::PlanAttr::get(
+          context, StringAttr::get(context, chip),
+          StringAttr::get(context, row.mma), StringAttr::get(context, copy),
+          row.warps, row.producers, row.stages, row.square, row.overlap);
+      setSchedule(op,
+                  ScheduleAttr::get(context, row.tileM, row.tileN, plan,
+                                    row.fixedReference),
                   "table");
       return success();
     }

@@ -75,6 +75,9 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
 
     - `tile_m`, `tile_n`: query rows and key columns of a tile.
     - `plan`: what the levels below do with the tiles (`#tile.plan`).
+    - `fixed_reference`: what a row's exponentials are relative to. Otherwise its
+      maximum so far; with it the maximum of its first block, replaced where it
+      turns out to be too small (`fa-online-softmax`).
 
     ```mlir
     #fa.schedule<tile_m = 128, tile_n = 64, plan = #tile.plan<chip = "sm_80",
@@ -82,7 +85,8 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
     ```
   }];
   let parameters = (ins "int64_t":$tile_m, "int64_t":$tile_n,
-      "::mlir::tl::PlanAttr":$plan);
+      "::mlir::tl::PlanAttr":$plan,
+      DefaultValuedParameter<"bool", "false">:$fixed_reference);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }
