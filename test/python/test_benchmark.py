@@ -91,6 +91,8 @@ def test_plot(tmp_path):
         assert len(lines) >= 4
         plot.main([str(path), "--output", str(tmp_path)])
         assert (tmp_path / path.with_suffix(".svg").name).read_bytes() == image
-        # What is in the documentation is made from this file.
+        # What is in the documentation is made from this file; a bundle has none.
         committed = FOLDER.parent / "docs" / "images" / path.with_suffix(".svg").name
-        assert committed.read_bytes() == image, "run benchmarks/plot.py and commit the image"
+        assert not committed.parents[1].exists() or committed.read_bytes() == image, (
+            "run benchmarks/plot.py and commit the image"
+        )
