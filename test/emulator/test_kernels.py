@@ -13,7 +13,15 @@ import flash_attn_mlir as fa
 import ml_dtypes
 import numpy as np
 import pytest
-from cases import EDGES, Case, numpy_in_pairs, random_case, unaligned_numpy
+from cases import (
+    EDGES,
+    JUMPS,
+    Case,
+    jumping_factors,
+    numpy_in_pairs,
+    random_case,
+    unaligned_numpy,
+)
 from emulate import emulate
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
 from reference import Sizes, attention, band, check
@@ -263,6 +271,40 @@ def test_nan_under_the_mask_does_not_leak(chip, rng):
     sizes = Sizes(*(size[..., :150] for size in sizes))
     check("float16", out[:, :150], lse[..., :150], want[:, :150], want_lse[..., :150], sizes)
     assert np.isnan(out[:, 150:]).all()
+
+
+@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("kind", JUMPS)
+@pytest.mark.parametrize("causal", [False, True])
+def test_jumping_scores(causal, kind, head_dim, rng):
+    """Rows whose first block says nothing about their maximum: exact all the same."""
+    case = Case(1, 220, 430, 1, 1, head_dim, causal=causal)
+    q, k, v = case.draw(rng)
+    k = k * jumping_factors(kind, 430, rng)[None, :, None, None]
+    arrays = [x.astype(np.float16) for x in (q, k, v)]
+    out, lse = run_case(case, "sm_90a", "float16", arrays, int(rng.integers(1 << 30)))
+    check("float16", out, lse, *case.reference(*arrays))
+
+
+def test_rows_that_become_live_late(rng):
+    """Windows whose first block has no live key for some rows."""
+    case = Case(1, 300, 700, 1, 1, 64, window=(150, 20))
+    arrays = [x.astype(np.float16) for x in case.draw(rng)]
+    out, lse = run_case(case, "sm_90a", "float16", arrays, int(rng.integers(1 << 30)))
+    check("float16", out, lse, *case.reference(*arrays))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_scores_stay_in_their_rows(bad, rng):
+    case = Case(1, 200, 300, 1, 1, 64)
+    q, k, v = (x.astype(np.float16) for x in case.draw(rng))
+    q[0, 77, 0, 3] = bad
+    with np.errstate(invalid="ignore"):
+        want, want_lse, sizes = case.reference(q, k, v)
+    out, lse = run_case(case, "sm_90a", "float16", (q, k, v), int(rng.integers(1 << 30)))
+    good = np.arange(200) != 77
+    sizes = Sizes(*(size[..., good] for size in sizes))
+    check("float16", out[:, good], lse[..., good], want[:, good], want_lse[..., good], sizes)
 
 
 class Setup:

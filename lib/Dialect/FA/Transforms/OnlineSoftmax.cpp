@@ -422,9 +422,11 @@ LogicalResult Emitter::run() {
             {OpFoldResult(j)}));
     Value kTile = load(op.getK(), kMap, AttentionOp::N, n0, tileN, d);
     Value inFull;
-    auto makeScores = [&]() -> FailureOr<Value> {
+    auto makeScores = [&](bool again) -> FailureOr<Value> {
       Value scores =
           contract(qTile, kTile, zeroScores, /*rhsIsTransposed=*/true);
+      // Not the same operation: one product for both would be kept for both.
+      scores.getDefiningOp<tl::ContractOp>().setEachWarp(again);
       scores = scaled(scores, multiplier);
       if (hasRegion) {
         SmallVector<Value> yielded;
@@ -441,7 +443,7 @@ LogicalResult Emitter::run() {
       }
       return scores;
     };
-    FailureOr<Value> made = makeScores();
+    FailureOr<Value> made = makeScores(/*again=*/false);
     if (failed(made))
       return failure();
     Value scores = *made;
@@ -451,8 +453,9 @@ LogicalResult Emitter::run() {
     if (isFixed) {
       Value isFirst = arith::CmpIOp::create(
           builder, loc, arith::CmpIPredicate::eq, step, blocks.first);
-      FailureOr<Value> exceeded = fixedReference(softmax, scores, max, sum,
-                                                 factor, isFirst, makeScores);
+      FailureOr<Value> exceeded =
+          fixedReference(softmax, scores, max, sum, factor, isFirst,
+                         [&] { return makeScores(/*again=*/true); });
       if (failed(exceeded))
         return failure();
       over = *exceeded;

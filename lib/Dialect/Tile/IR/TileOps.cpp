@@ -167,9 +167,9 @@ LogicalResult ContractOp::verify() {
 }
 
 LogicalResult AwaitOp::verify() {
-  if (getYounger() < 0)
+  if (static_cast<int64_t>(getYounger()) < 0)
     return emitOpError("has younger = ")
-           << getYounger() << "; it must be 0 or more";
+           << static_cast<int64_t>(getYounger()) << "; it must be 0 or more";
   for (auto [number, product] : llvm::enumerate(getProducts())) {
     auto contract = product.getDefiningOp<ContractOp>();
     if (!contract || !contract.getAsync() ||

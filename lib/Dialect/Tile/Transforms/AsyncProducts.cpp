@@ -1,9 +1,7 @@
 //===- AsyncProducts.cpp - Where products are waited for ------------------===//
 
 #include "fa/Dialect/Tile/Transforms/Passes.h"
-#include "mlir/Analysis/SliceAnalysis.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
 
 using namespace mlir;
 using namespace mlir::tl;
@@ -39,32 +37,14 @@ static bool readsSlotOf(ContractOp product, ReleaseOp release) {
   });
 }
 
-/// Whether warps may take different sides of `branch`.
-static bool divides(scf::IfOp branch) {
-  SetVector<Operation *> slice;
-  BackwardSliceOptions options;
-  options.inclusive = true;
-  options.filter = [&](Operation *op) {
-    return op->getBlock() == branch->getBlock();
-  };
-  (void)getBackwardSlice(branch.getCondition(), &slice, options);
-  return llvm::any_of(slice, llvm::IsaPred<ExceedsOp>);
-}
-
 namespace {
 struct TileAsyncProducts : tl::impl::TileAsyncProductsBase<TileAsyncProducts> {
   void runOnOperation() override {
     func::FuncOp func = getOperation();
     auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
-    if (!plan || plan.getMma() != "wgmma")
-      return;
-    func.walk([](scf::IfOp branch) {
-      if (divides(branch))
-        branch.walk([](ContractOp product) { product.setEachWarp(true); });
-    });
     // Where registers are short, products that run beside each other are worse
     // than waiting: ptxas puts them in a row, and spills.
-    if (!plan.getOverlap())
+    if (!plan || plan.getMma() != "wgmma" || !plan.getOverlap())
       return;
     SmallVector<Block *> blocks;
     func.walk([&](Block *block) {

@@ -303,10 +303,10 @@ def Tile_ContractOp : Tile_Op<"contract", [Pure,
     and sums are in the type of the accumulator. An operand may be a tile or,
     at L2, a shared buffer.
 
-    With `async` (L2, `tile-async-products`) the product is only started:
-    `tile.await` gives its result, and nothing else may use it before. With
-    `each_warp` (the same pass) every warp makes its rows by itself, also where
-    others do not come along.
+    With `each_warp` every warp makes its rows by itself, also where others do not
+    come along (a branch on `tile.exceeds`). With `async` (L2,
+    `tile-async-products`) the product is only started: `tile.await` gives its
+    result, and nothing else may use it before.
 
     ```mlir
     #qk = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>,
@@ -452,7 +452,7 @@ def Tile_ExceedsOp : Tile_Op<"exceeds", [Pure,
 
     Each warp may get its own answer, about the elements that it holds. So a branch
     on it must be right for warps whose elements do not exceed the limit whichever
-    way it goes, and products in it are made by each warp for itself.
+    way it goes, and products in it are `each_warp`.
 
     ```mlir
     %over = tile.exceeds %sum, %limit : tensor<128xf32>

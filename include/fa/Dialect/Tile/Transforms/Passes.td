@@ -220,8 +220,9 @@ def TileDelayProducts : Pass<"tile-delay-products", "::mlir::func::FuncOp"> {
 def TileAsyncProducts : Pass<"tile-async-products", "::mlir::func::FuncOp"> {
   let summary = "Wait for products where their results are needed";
   let description = [{
-    With `wgmma`, whose products run beside the threads that start them. Every
-    `tile.contract` becomes `async`, and a `tile.await` stands before the first use
+    With `wgmma`, whose products run beside the threads that start them, and
+    `overlap` in the plan. Every `tile.contract` but those `each_warp` becomes
+    `async`, and a `tile.await` stands before the first use
     of its result, before the end of its block, and before its factors may be
     written again: a `tile.release` that follows a product moves behind the wait.
 
