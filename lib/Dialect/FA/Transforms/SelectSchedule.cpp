@@ -253,7 +253,9 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
            << remark::metric("copy", plan.getCopy().getValue())
            << remark::metric("warps", plan.getWarps())
            << remark::metric("producers", plan.getProducers())
-           << remark::metric("stages", plan.getStages());
+           << remark::metric("stages", plan.getStages())
+           << remark::metric("overlap", plan.getOverlap())
+           << remark::metric("fixed_reference", schedule.getFixedReference());
     made << remark::metric("from", origin);
     const Chip *target = findChip(chip);
     auto extent = [&](AttentionSpace::Operand operand,

@@ -90,6 +90,7 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
         << remark::metric("producers", plan.getProducers())
         << remark::metric("stages", plan.getStages())
         << remark::metric("square", plan.getSquare())
+        << remark::metric("overlap", plan.getOverlap())
         << remark::metric("threads",
                           32 * (plan.getWarps() + plan.getProducers()))
         << remark::metric("shared_bytes", offset)
