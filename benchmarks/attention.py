@@ -531,30 +531,109 @@ def launch_once(kernel, native):
 
 
 def overhead(args):
-    """Host microseconds of one call on the smallest problem."""
-    results = {}
+    """Host microseconds of one call on the smallest problem, and of its pieces."""
     try:
         import torch
     except ImportError:
         torch = None
     import numpy as np
 
-    inputs = {"numpy cpu": np.zeros((1, 1, 1, 64), np.float32)}
-    if torch:
-        inputs["torch cpu"] = torch.zeros(1, 1, 1, 64)
-        if torch.cuda.is_available():
-            inputs["torch cuda"] = torch.zeros(1, 1, 1, 64, device="cuda", dtype=torch.float16)
-    for name, x in inputs.items():
-        fa.flash_attn_func(x, x, x)
-        times = []
-        for _ in range(20):
-            start = time.perf_counter()
-            for _ in range(100):
-                fa.flash_attn_func(x, x, x)
-            times.append((time.perf_counter() - start) / 100 * 1e6)
-        results[name] = median(times)
-    print_table([[name, f"{us:.1f}"] for name, us in results.items()], ["arrays", "us per call"])
-    return {"microseconds": results}
+    x = np.zeros((1, 1, 1, 8), np.float32)
+    results = {"numpy cpu": {"fa": time_host(lambda: fa.flash_attn_func(x, x, x))}}
+    devices = [] if torch is None else ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    for device in devices:
+        results[f"torch {device}"] = {
+            name: time_host(call, torch.cuda.synchronize if device == "cuda" else None)
+            for name, call in host_calls(torch, device).items()
+        }
+    importing = "import time; start = time.perf_counter(); import flash_attn_mlir; "
+    importing += "print(time.perf_counter() - start)"
+    results["import after torch" if torch else "import"] = {
+        "fa": 1e6
+        * median(
+            [float(python(f"import torch; {importing}" if torch else importing)) for _ in range(5)]
+        )
+    }
+    rows = [
+        [where, name, f"{us:.1f}"] for where, calls in results.items() for name, us in calls.items()
+    ]
+    print_table(rows, ["arrays", "call", "us"])
+    return {"microseconds": results, "torch": torch and torch.__version__}
+
+
+def python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def time_host(call, wait=None):
+    """Median microseconds of `call`, whose work on a device is waited for outside."""
+    times = []
+    for _ in range(21):
+        if wait:
+            wait()
+        start = time.perf_counter()
+        for _ in range(100):
+            call()
+        times.append((time.perf_counter() - start) / 100 * 1e6)
+    return median(times)
+
+
+def host_calls(torch, device):
+    """Name -> call, ours and PyTorch's."""
+    from flash_attn_mlir import _attention
+
+    # More rows than programs for few queries take. On the CPU the kernel is part of the call.
+    on_gpu = device == "cuda"
+    shape, dtype = ((1, 64, 1, 64), torch.float16) if on_gpu else ((1, 17, 1, 8), None)
+    x = torch.zeros(shape, device=device, dtype=dtype)
+    y = x.detach().clone().requires_grad_()
+    attention = fa.flash_attn_func
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    swapped, leaf = x.transpose(1, 2), y.transpose(1, 2)
+
+    def general(x, **options):
+        is_closed = _attention._short_way_is_closed
+        _attention._short_way_is_closed = lambda: True
+        try:
+            attention(x, x, x, **options)
+        finally:
+            _attention._short_way_is_closed = is_closed
+
+    out = attention(y, y, y)
+    keys = torch.zeros((1, 4096, 1, shape[3]), device=device, dtype=dtype)
+    calls = {
+        "fa": lambda: attention(x, x, x),
+        "fa, with lse": lambda: attention(x, x, x, return_attn_probs=True),
+        "fa, with gradients": lambda: attention(y, y, y),
+        "fa, the general way": lambda: general(x),
+        "fa, the general way, with gradients": lambda: general(y),
+        "fa, one query, 4096 keys": lambda: attention(x[:, :1], keys, keys),
+        "backward of fa": lambda: torch.autograd.grad(out, y, out, retain_graph=True),
+    }
+    chips = ["cpu"]
+    if on_gpu:  # without tensor maps and with them
+        chips = ["sm_80"] + ["sm_90a"] * (torch.cuda.get_device_capability() == (9, 0))
+    lse = torch.empty((1, 1, shape[1]), device=device)
+    library = _attention._arrays.library("", x)
+    for chip in chips:
+        kernel = fa.compile(chip=chip, dtype="f16" if on_gpu else "f32", head_dim=shape[3])
+        views = [library.view(array) for array in (x, x, x, torch.empty_like(x), lse)]
+        arguments = [*views[:3], 1.0, *views[3:]]
+        artifact = kernel._artifact
+        calls[f"launch of {chip} alone"] = lambda artifact=artifact, arguments=arguments: (
+            artifact.launch(arguments, "mmmfmm", 0, 0)
+        )
+    calls |= {
+        "torch.empty_like": lambda: torch.empty_like(x),
+        "torch.add": lambda: torch.add(x, x),
+        "torch sdpa": lambda: sdpa(swapped, swapped, swapped),
+        "torch sdpa, with gradients": lambda: sdpa(leaf, leaf, leaf),
+    }
+    for call in calls.values():
+        call()
+    return calls
 
 
 def long_dtype(text):

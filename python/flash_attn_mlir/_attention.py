@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import operator
 import sys
 import threading
 
-from . import _arrays, _compiler
+from . import _arrays, _compiler, _fa
 
 _MAX_HEAD_DIM = 256
 _DTYPES_ON = {_arrays.CPU: ("f16", "bf16", "f32", "f64"), _arrays.CUDA: ("f16", "bf16")}
@@ -31,10 +32,12 @@ def _kernel(key: tuple) -> _compiler.Kernel:
     with _locks.setdefault(key, threading.Lock()):
         if key not in _kernels:
             chip, dtype, d, dv, causal, left, right, softcap, alignment, negative, *rest = key
-            backward = {}
-            if rest:
+            more = {}
+            if len(rest) == 2:
+                more = {"query_rows": rest[0], "partials": rest[1]}
+            elif rest:
                 gradients, d_lse, d_q_sum = rest
-                backward = {
+                more = {
                     "backward": True,
                     "gradients": gradients,
                     "d_lse": d_lse,
@@ -51,7 +54,7 @@ def _kernel(key: tuple) -> _compiler.Kernel:
                 softcap=softcap,
                 alignment=alignment,
                 negative_scale=negative,
-                **backward,
+                **more,
             )
     return _kernels[key]
 
@@ -61,6 +64,11 @@ def _device_chip(device: int) -> str:
     if chip is None:
         chip = _chips[device] = _compiler.default_chip(device)
     return chip
+
+
+@functools.cache
+def _multiprocessors(device: int) -> int:
+    return _fa.device_multiprocessors(device)
 
 
 # ===-----------------------------------------------------------------------=== #
@@ -189,19 +197,10 @@ def _check_shapes(q, k, v) -> None:
 
 
 def _launch(kernel, arguments, kinds, lib, view) -> None:
-    artifact = kernel._artifact
-    if view.device_type == _arrays.CPU:
-        artifact.launch(arguments, kinds, 0, 0)
-        return
-    device = view.device_id
-    stream = lib.current_stream(device)
-    if lib.name == "PyTorch":
-        cuda = lib.torch.cuda
-        if cuda.current_device() != device:
-            with cuda.device(device):
-                artifact.launch(arguments, kinds, device, stream)
-            return
-    artifact.launch(arguments, kinds, device, stream)
+    on_gpu = view.device_type == _arrays.CUDA
+    device = view.device_id if on_gpu else 0
+    stream = lib.current_stream(device) if on_gpu else 0
+    kernel._artifact.launch(arguments, kinds, device, stream)
 
 
 def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
@@ -213,6 +212,29 @@ def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
         # Tensor maps need 16-byte strides that are not 0.
         return ("sm_90a", "sm_80") if alignment == 16 and not broadcast else ("sm_80",)
     return (chip,)
+
+
+# At most so many queries have programs of their own: one of one query, one of few.
+_FEW_QUERIES = 16
+# Blocks of these programs that run at the same time on a multiprocessor.
+_BLOCKS_AT_ONCE = {"sm_90a": 6, "sm_80": 4}
+# Parts of the keys are multiples of this number, and there are at most so many.
+_PART, _MOST_PARTS = 64, 128
+
+
+def _parts(view, chip: str, blocks: int, keys: int) -> int:
+    """In how many parts of `keys` keys `blocks` blocks of few queries are computed.
+
+    As many as run at the same time; a function of the shapes and the device only.
+    """
+    if view.device_type == _arrays.CPU:
+        slots = _fa.get_num_threads()
+    else:
+        slots = _multiprocessors(view.device_id) * _BLOCKS_AT_ONCE.get(chip, 2)
+    steps = -(-keys // _PART)
+    parts = max(1, min(slots // blocks, _MOST_PARTS, steps))
+    # As few as do with the longest of them.
+    return -(-steps // -(-steps // parts)) if steps else 1
 
 
 def _one_pass_is_faster(chip: str, head_dim: int) -> bool:
@@ -259,9 +281,10 @@ def _option_arguments(options, causal, real):
     return arguments, kinds, (causal, left >= 0, right >= 0 and not causal, softcap > 0.0)
 
 
-def _forward(operands, options, causal, chip=None, wanted=()):
-    """Attention of checked operands: out and softmax_lse.
+def _forward(operands, options, causal, chip=None, wanted=(), with_lse=True):
+    """Attention of checked operands: out and softmax_lse, without rows unless with_lse.
 
+    chip: the one to compile for, when it is not for the device to say (tests).
     `wanted` says for each operand whether it will have a gradient: a new variant's
     backward kernel is compiled beside the forward kernel then.
     """
@@ -274,7 +297,10 @@ def _forward(operands, options, causal, chip=None, wanted=()):
     lse_dtype, real = ("f64", "d") if dtype == "f64" else ("f32", "f")
     scale = head_dim**-0.5 if options[0] is None else options[0]
     out, o = lib.empty((batch, seqlen_q, heads, head_dim), dtype, like)
-    softmax_lse, lse = lib.empty((batch, heads, seqlen_q), lse_dtype, like)
+    # Kernels write nothing outside of lse: without rows it is neither memory nor work.
+    few = seqlen_q <= _FEW_QUERIES
+    rows = seqlen_q if with_lse or few else 0
+    softmax_lse, lse = lib.empty((batch, heads, rows), lse_dtype, like)
 
     if seqlen_q > 0:
         extra, extra_kinds, flags = _option_arguments(options, causal, real)
@@ -288,9 +314,28 @@ def _forward(operands, options, causal, chip=None, wanted=()):
             letters = "".join(operand.name for operand, want in zip(operands, wanted) if want)
             has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
             _compile_ahead(chips, (*key, letters, False, has_sum))
+        outputs = [o, lse]
+        parts = 0
+        if few:
+            if seqlen_q == 1:
+                # The last query sees every key to its left.
+                unbounded = (*options[:2], -1, *options[3:])
+                extra, extra_kinds, flags = _option_arguments(unbounded, False, real)
+                key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
+            # One query: the heads that share a key head share a block.
+            blocks = batch * (k.shape[2] if seqlen_q == 1 else heads)
+            parts = _parts(q, chips[0], blocks, k.shape[1])
+            if parts > 1:
+                shape = (parts, batch, seqlen_q, heads, head_dim)
+                outputs.append(lib.empty(shape, lse_dtype, like)[1])
+                outputs.append(lib.empty((parts, batch, heads, seqlen_q), lse_dtype, like)[1])
+            key = (*key, 1 if seqlen_q == 1 else _FEW_QUERIES, parts > 1)
         kernel = _first_supported(chips, key)
-        kinds = "mmm" + real + extra_kinds + "mm"
-        _launch(kernel, [q, k, v, scale, *extra, o, lse], kinds, lib, q)
+        kinds = "mmm" + real + extra_kinds + "m" * len(outputs)
+        _launch(kernel, [q, k, v, scale, *extra, *outputs], kinds, lib, q)
+        if lib.calls is not None and chip is None:
+            scalars = [None, None, None, scale, *extra, *[None] * len(outputs)]
+            _remember(lib, operands, options, causal, kernel, kinds, scalars, parts)
     return out, softmax_lse
 
 
@@ -379,6 +424,52 @@ def _compile_ahead(chips, rest) -> None:
 
 
 # ===-----------------------------------------------------------------------=== #
+# The short way: calls like an earlier one (python/src/TorchCalls.cpp)
+# ===-----------------------------------------------------------------------=== #
+
+
+def _short_way(*arguments):
+    """What a call that is like an earlier one returns; else None.
+
+    A function of `_fa.TorchCalls` once there is an earlier one.
+    """
+    return None
+
+
+def _short_way_is_closed():
+    """PyTorch's is_compiling once there is a short way: its compiler traces the general one."""
+    return True
+
+
+def _remember(lib, operands, options, causal, kernel, kinds, scalars, parts):
+    """Opens the short way for calls like this one.
+
+    What `_forward` decides by must be in the key that TorchCalls makes.
+    """
+    global _short_way, _short_way_is_closed
+
+    scale, left, right, softcap, deterministic = options
+    arrays = [operand.array for operand in operands]
+    call = tuple(operand.name for operand in operands), options, causal
+    known = lib.calls.remember(
+        arrays,
+        scale,
+        bool(causal),
+        (left, right),
+        softcap,
+        deterministic,
+        kernel._artifact,
+        kinds,
+        scalars,
+        parts,
+        call,
+    )
+    if known and _short_way_is_closed():
+        _short_way = lib.calls.call
+        _short_way_is_closed = lib.torch.compiler.is_compiling
+
+
+# ===-----------------------------------------------------------------------=== #
 # Functions
 # ===-----------------------------------------------------------------------=== #
 
@@ -417,12 +508,13 @@ def _torch_route(arrays):
 def _run(names, arrays, options, causal, return_attn_probs):
     torch_module = _torch_route(arrays)
     if torch_module is not None:
-        out, softmax_lse = torch_module.attention(names, arrays, options, causal)
+        result = torch_module.attention(names, arrays, options, causal, return_attn_probs)
         if not return_attn_probs:
-            return out
+            return result
+        out, softmax_lse = result
         return out, softmax_lse, out.new_empty((0,))
     operands = _operands(names, arrays)
-    out, softmax_lse = _forward(operands, options, causal)
+    out, softmax_lse = _forward(operands, options, causal, with_lse=return_attn_probs)
     if not return_attn_probs:
         return out
     # FlashAttention-2 fills S_dmask only with dropout.
@@ -483,6 +575,11 @@ def flash_attn_func(
     differ in its last bits on a GPU; all else is deterministic anyway. (As with
     PyTorch's own operators, torch.use_deterministic_algorithms has this effect, too.)
 
+    At most 16 queries with many keys (decoding) get programs whose blocks share the
+    keys of each sequence, if heads alone leave the device idle, and then merge their
+    results; how many is a function of the shapes and the device. With one query, the
+    heads that share a key head read keys together.
+
     Returns out, or (out, softmax_lse, S_dmask) with return_attn_probs, where
     softmax_lse is (batch, heads, seqlen_q), the natural logarithm of the sum of
     exp(score), -inf in a row without a live key, and S_dmask is empty.
@@ -491,6 +588,22 @@ def flash_attn_func(
 
     Not supported yet, and refused: dropout_p > 0, alibi_slopes.
     """
+    if not _short_way_is_closed():
+        result = _short_way(
+            q,
+            k,
+            v,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )
@@ -510,6 +623,22 @@ def flash_attn_kvpacked_func(
     return_attn_probs=False,
 ):
     """As flash_attn_func, with k and v in kv: (batch, seqlen_k, 2, heads_k, head_dim)."""
+    if not _short_way_is_closed():
+        result = _short_way(
+            q,
+            kv,
+            None,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )
@@ -528,6 +657,22 @@ def flash_attn_qkvpacked_func(
     return_attn_probs=False,
 ):
     """As flash_attn_func, with q, k and v in qkv: (batch, seqlen, 3, heads, head_dim)."""
+    if not _short_way_is_closed():
+        result = _short_way(
+            qkv,
+            None,
+            None,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )

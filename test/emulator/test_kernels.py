@@ -108,6 +108,24 @@ def test_program(name, shape, target, rng):
         assert np.linalg.norm(out - want) < 1e-3 * np.linalg.norm(want)
 
 
+@pytest.mark.parametrize("copy", ["cp_async", "direct"])
+@pytest.mark.parametrize("stages", [1, 2])
+def test_one_warp(stages, copy, rng):
+    """A warp copies four rows of a panel at once, half as many as a swizzle has."""
+    inputs, want = program("matmul", rng, 40, 136, 72)
+    plan = (
+        f'#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "{copy}", warps = 1, '
+        f"producers = 0, stages = {stages}>"
+    )
+    text = (PROGRAMS / "matmul.mlir").read_text().replace("@PLAN@", plan)
+    text = text.replace("128", "64")  # tiles that the registers of a warp hold
+    kernel = fa.compile(mlir=text, chip="sm_80", ptxas=False)
+    for seed in range(2):
+        out = np.full(want.shape, np.nan, np.float32)
+        emulate(kernel, *inputs, out, seed=seed, optimized=bool(seed))
+        assert np.linalg.norm(out - want) < 1e-3 * np.linalg.norm(want)
+
+
 @pytest.mark.parametrize("target", [target for target in ROOMY if target != "cpu"])
 @pytest.mark.parametrize(("m", "n"), [(130, 200), (300, 1)])
 def test_both_ways(m, n, target, rng):
@@ -258,6 +276,21 @@ def test_interleavings(causal, chip, rng):
         for seed in range(1, 12):
             for got, want in zip(run_case(case, chip, "float16", arrays, seed, optimized), first):
                 np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("chip", TILES)
+@pytest.mark.parametrize("head_dim", [40, 64, 128, 256])
+def test_lse_without_rows(head_dim, chip, rng):
+    """Who does not want lse gives no memory for it; out is the same."""
+    q = draw(rng, 1, 133, 2, head_dim)
+    k, v = (draw(rng, 1, 150, 1, head_dim) for _ in range(2))
+    kernel = fa.compile(chip=chip, dtype="f16", head_dim=head_dim, causal=True, ptxas=False)
+    outs = []
+    for rows in (133, 0):
+        out, lse = np.empty_like(q), np.empty((1, 2, rows), np.float32)
+        emulate(kernel, q, k, v, head_dim**-0.5, out, lse, seed=int(rng.integers(1 << 30)))
+        outs.append(out)
+    np.testing.assert_array_equal(*outs)
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -18,6 +18,8 @@ namespace {
 /// What a loop nest accumulates.
 enum class Work {
   Output, // fa.attention
+  Few,    // fa.attention of at most kFewRows query rows, or packed
+  Parts,  // fa.combine: no products
   Copies, // no products: delta, a sum of d_q set or converted
   Rows,   // gradients of query rows
   Keys,   // gradients of keys
@@ -41,6 +43,9 @@ struct Choice {
 };
 } // namespace
 
+/// A tile of rows that one warp's products have.
+static constexpr int64_t kFewRows = 16;
+
 static constexpr Choice kTable[] = {
     {Work::Output, 90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2, 0, false,
      true, true},
@@ -61,6 +66,17 @@ static constexpr Choice kTable[] = {
     {Work::Output, 0, false, 64, 64, 128, "vector", "direct", 1, 0, 1},
     {Work::Output, 0, false, 128, 128, 64, "vector", "direct", 1, 0, 1},
     {Work::Output, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+
+    // As many blocks as fit share an SM: a warp each, whose copies overlap the
+    // products of others.
+    {Work::Few, 80, false, 128, kFewRows, 64, "mma_sync", "cp_async", 1, 0, 1},
+    {Work::Few, 80, false, 256, kFewRows, 32, "mma_sync", "cp_async", 1, 0, 1},
+    {Work::Few, 75, false, 128, kFewRows, 32, "mma_sync", "direct", 1, 0, 1},
+    {Work::Few, 75, false, 256, kFewRows, 16, "mma_sync", "direct", 1, 0, 1},
+    {Work::Few, 0, false, INT64_MAX, kFewRows, 64, "vector", "direct", 1, 0, 1},
+
+    {Work::Parts, 75, false, INT64_MAX, 64, 32, "mma_sync", "direct", 1, 0, 1},
+    {Work::Parts, 0, false, INT64_MAX, 16, 64, "vector", "direct", 1, 0, 1},
 
     {Work::Copies, 75, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::Copies, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
@@ -117,10 +133,33 @@ static constexpr Choice kTable[] = {
     {Work::Sums, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
 
+static int64_t numRows(AttentionOpInterface op) {
+  return op.getShaped(AttentionSpace::Q)
+      .getType()
+      .getDimSize(*op.findDim(AttentionSpace::Q, AttentionSpace::M));
+}
+
+static bool hasFewRows(AttentionOpInterface op) {
+  int64_t rows = numRows(op);
+  return op->hasAttr(kFewRowsAttrName) ||
+         (!ShapedType::isDynamic(rows) && rows <= kFewRows);
+}
+
+/// Whether query heads are the rows of a tile: one query row, and heads that
+/// may share a key head.
+static bool isPacked(AttentionOp op) {
+  if (numRows(op) != 1 || !op.canPackHeads())
+    return false;
+  std::optional<unsigned> pos =
+      op.findDim(AttentionSpace::K, AttentionSpace::H);
+  return !pos ||
+         !isa<AffineDimExpr>(op.getMap(AttentionSpace::K).getResult(*pos));
+}
+
 static Work workOf(AttentionOpInterface op) {
   auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
   if (!backward)
-    return Work::Output;
+    return hasFewRows(op) ? Work::Few : Work::Output;
   if (!backward.getDCaptures().empty()) {
     auto map = dyn_cast<AffineMapAttr>(
         (*backward.getCaptureMaps())[backward.getDifferentiatedCaptures()[0]]);
@@ -150,6 +189,7 @@ static void remarkRoofline(AttentionOpInterface op, Work work, int64_t d,
   auto [ofD, ofE] = [&]() -> std::pair<int64_t, int64_t> {
     switch (work) {
     case Work::Output:
+    case Work::Few:
       return {1, 1}; // scores; output
     case Work::Rows:
       return {2, 1}; // scores, d_q; d_p
@@ -160,6 +200,7 @@ static void remarkRoofline(AttentionOpInterface op, Work work, int64_t d,
     case Work::Blocks:
     case Work::Sums:
       return {1, 1}; // scores; d_p
+    case Work::Parts:
     case Work::Copies:
       return {0, 0};
     }
@@ -270,6 +311,30 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
       remarkRoofline(op, workOf(op), d, e, *target, func);
   }
 
+  /// The first row of the table for `work` that `target` (null: the CPU) and
+  /// `allowed` admit; null if there is none.
+  static const Choice *find(Work work, const Chip *target,
+                            function_ref<bool(const Choice &)> allowed) {
+    int number = target ? target->capability : 0;
+    const Choice *found = llvm::find_if(kTable, [&](const Choice &row) {
+      bool sameChip =
+          row.exact || !row.chip ? number == row.chip : number >= row.chip;
+      return row.work == work && sameChip && allowed(row) &&
+             (!target || target->sharedBytes >= row.shared * 1024);
+    });
+    return found == std::end(kTable) ? nullptr : found;
+  }
+
+  ScheduleAttr makeSchedule(const Choice &row, StringRef copy, bool packed) {
+    MLIRContext *context = &getContext();
+    auto plan = tl::PlanAttr::get(
+        context, StringAttr::get(context, chip),
+        StringAttr::get(context, row.mma), StringAttr::get(context, copy),
+        row.warps, row.producers, row.stages, row.square, row.overlap);
+    return ScheduleAttr::get(context, row.tileM, row.tileN, plan, packed,
+                             row.fixedReference);
+  }
+
   /// `target`: null for the CPU.
   LogicalResult select(AttentionOpInterface op, const Chip *target) {
     FailureOr<int64_t> size = headSize(op);
@@ -284,55 +349,44 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
                  : element.isBF16()
                      ? ", or chip cpu or sm_80 and newer, which have bf16"
                      : ", or chip cpu");
-    Work work = workOf(op);
     func::FuncOp func = getOperation();
     StringRef said; // once for all rows
     auto miss = [&](const Choice &row, StringRef reason, StringRef remedy) {
-      if (said == reason)
-        return;
+      if (said != reason)
+        remark::missed(op.getLoc(), remarkOf("schedule", func))
+            << remark::reason("tiles of {0} x {1} with {2} and {3} are not "
+                              "used: {4}",
+                              row.tileM, row.tileN, row.mma, row.copy, reason)
+            << remark::suggest("{0}", remedy);
       said = reason;
-      remark::missed(op.getLoc(), remarkOf("schedule", func))
-          << remark::reason("tiles of {0} x {1} with {2} and {3} are not "
-                            "used: {4}",
-                            row.tileM, row.tileN, row.mma, row.copy, reason)
-          << remark::suggest("{0}", remedy);
+      return false;
     };
-    for (const Choice &row : kTable) {
-      int number = target ? target->capability : 0;
-      bool sameChip =
-          row.exact || !row.chip ? number == row.chip : number >= row.chip;
-      if (row.work != work || !sameChip || *size > row.headSize)
-        continue;
-      if (target && target->sharedBytes < row.shared * 1024) {
-        miss(row, "the chip has too little shared memory",
-             "a chip with more of it");
-        continue;
-      }
+    const Choice *row = find(workOf(op), target, [&](const Choice &row) {
+      if (*size > row.headSize)
+        return false;
+      if (target && target->sharedBytes < row.shared * 1024)
+        return miss(row, "the chip has too little shared memory",
+                    "a chip with more of it");
       // A tensor map bounds whole tensors, not the sequences of a batch.
-      if (row.copy == "tma" && !op.getLengths().empty()) {
-        miss(row, "tensor maps bound tensors, not sequences of given lengths",
-             "sequences of one length");
-        continue;
-      }
-      if (row.copy == "tma" && !isAligned(op, 16)) {
-        miss(row, "tensor maps need addresses and strides of 16 bytes",
-             "tile.align = 16 on the function's arguments");
-        continue;
-      }
+      if (row.copy == "tma" && !op.getLengths().empty())
+        return miss(row,
+                    "tensor maps bound tensors, not sequences of given lengths",
+                    "sequences of one length");
+      if (row.copy == "tma" && !isAligned(op, 16))
+        return miss(row, "tensor maps need addresses and strides of 16 bytes",
+                    "tile.align = 16 on the function's arguments");
+      return true;
+    });
+    if (row) {
       // Asynchronous copies are of 16 bytes or, by `tile.align`, of 8 or 4.
-      bool async = row.copy != "cp_async" || isAligned(op, 4);
+      bool async = row->copy != "cp_async" || isAligned(op, 4);
       if (!async)
-        miss(row, "asynchronous copies need addresses and strides of 4 bytes",
+        miss(*row, "asynchronous copies need addresses and strides of 4 bytes",
              "tile.align = 16, or 4, on the function's arguments");
-      StringRef copy = async ? StringRef(row.copy) : "direct";
-      MLIRContext *context = &getContext();
-      auto plan = tl::PlanAttr::get(
-          context, StringAttr::get(context, chip),
-          StringAttr::get(context, row.mma), StringAttr::get(context, copy),
-          row.warps, row.producers, row.stages, row.square, row.overlap);
+      auto forward = dyn_cast<AttentionOp>(op.getOperation());
       setSchedule(op,
-                  ScheduleAttr::get(context, row.tileM, row.tileN, plan,
-                                    row.fixedReference),
+                  makeSchedule(*row, async ? StringRef(row->copy) : "direct",
+                               forward && isPacked(forward)),
                   "table");
       return success();
     }
@@ -369,7 +423,14 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
                                         : WalkResult::advance();
     });
     if (result.wasInterrupted())
-      signalPassFailure();
+      return signalPassFailure();
+    getOperation().walk([&](CombineOp op) {
+      if (!op->hasAttr(kScheduleAttrName))
+        if (const Choice *row =
+                find(Work::Parts, target, [](const Choice &) { return true; }))
+          op->setAttr(kScheduleAttrName,
+                      makeSchedule(*row, row->copy, /*packed=*/false));
+    });
   }
 };
 } // namespace
