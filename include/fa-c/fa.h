@@ -81,10 +81,9 @@ typedef struct fa_attention_spec {
  *   o_parts (P, B, Sq, H, Dv), lse_parts (P, B, H, Sq) like lse: workspaces for
  *   any number P > 0 of parts of the keys, of which each block of the launch
  *   computes one; worth it where the heads alone leave a device idle.
- * Where lse is not wanted it may have no rows, (B, H, 0), unless query_rows is 1
- * or there are parts.
- * The last dimension of q, k, v, o, lse, init_lse and of the lengths (i32) has
- * stride 1, all other strides are dynamic. */
+ * Where lse is not wanted it may have no rows, (B, H, 0), unless query_rows is
+ * 1 or there are parts. The last dimension of q, k, v, o, lse, init_lse and of
+ * the lengths (i32) has stride 1, all other strides are dynamic. */
 FA_API int fa_build_attention(const fa_attention_spec *spec, char **mlir,
                               char **error);
 
