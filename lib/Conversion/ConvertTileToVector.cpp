@@ -1325,7 +1325,7 @@ void TileLowering::emitNest(ArrayRef<Operation *> ops, Roots roots) {
     }
     if (!isMatrix(result))
       continue;
-    std::set<int64_t> &when = needed[result];
+    std::set<int64_t> when = needed.lookup(result);
     if (when.empty())
       continue;
     bool isRoot = roots.count(result);
@@ -1333,6 +1333,7 @@ void TileLowering::emitNest(ArrayRef<Operation *> ops, Roots roots) {
       nest.storeStage[result] = *when.begin();
       nest.stored[result] = isRoot ? roots[result] : allocate(result);
       when = {*when.begin()};
+      needed[result] = when;
     }
     for (Value operand : op->getOperands())
       if (isMatrix(operand))
@@ -1614,6 +1615,13 @@ void TileLowering::limitStack() {
 }
 
 LogicalResult TileLowering::run() {
+  if (func.isDeclaration())
+    return success();
+  for (BlockArgument arg : func.getArguments())
+    if (isTile(arg))
+      return func.emitOpError("argument ")
+             << arg.getArgNumber()
+             << " is a tile; take a memref and load tiles from it";
   WalkResult result = func.walk([&](Operation *op) -> WalkResult {
     if (auto constant = dyn_cast<arith::ConstantOp>(op))
       if (isTile(constant) && !isa<SplatElementsAttr>(constant.getValue()))
