@@ -310,10 +310,7 @@ def _forward(operands, options, causal, chip=None, wanted=(), with_lse=True):
         broadcast = q.broadcast or k.broadcast or v.broadcast
         chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
         key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
-        if True in wanted and (chips[0], *key) not in _kernels:
-            letters = "".join(operand.name for operand, want in zip(operands, wanted) if want)
-            has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
-            _compile_ahead(chips, (*key, letters, False, has_sum))
+        variant = key
         outputs = [o, lse]
         parts = 0
         if few:
@@ -330,6 +327,10 @@ def _forward(operands, options, causal, chip=None, wanted=(), with_lse=True):
                 outputs.append(lib.empty(shape, lse_dtype, like)[1])
                 outputs.append(lib.empty((parts, batch, heads, seqlen_q), lse_dtype, like)[1])
             key = (*key, 1 if seqlen_q == 1 else _FEW_QUERIES, parts > 1)
+        if True in wanted and (chips[0], *key) not in _kernels:
+            letters = "".join(operand.name for operand, want in zip(operands, wanted) if want)
+            has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
+            _compile_ahead(chips, (*variant, letters, False, has_sum))
         kernel = _first_supported(chips, key)
         kinds = "mmm" + real + extra_kinds + "m" * len(outputs)
         _launch(kernel, [q, k, v, scale, *extra, *outputs], kinds, lib, q)
