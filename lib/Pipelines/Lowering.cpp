@@ -9,14 +9,16 @@
 using namespace mlir;
 
 void fa::buildLoweringPipeline(OpPassManager &manager, ModuleOp module,
-                               StringRef chip, StringRef schedule) {
+                               StringRef chip, StringRef schedule,
+                               StringRef cpu) {
   bool hasAttention =
       module.walk([](AttentionOpInterface) { return WalkResult::interrupt(); })
           .wasInterrupted();
   if (hasAttention)
     buildLowerToTilePipeline(manager, chip, schedule);
-  if (chip == "cpu")
-    buildLowerTilesToCPU(manager, CPUPipelineOptions());
-  else
-    buildLowerTileToNVVMPipeline(manager);
+  if (chip != "cpu")
+    return buildLowerTileToNVVMPipeline(manager);
+  CPUPipelineOptions options;
+  options.cpu = cpu.str();
+  buildLowerTilesToCPU(manager, options);
 }

@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 
-from . import __version__, _arrays, _compiler, _fa
+from . import __version__, _arrays, _compiler, _fa, _header
 
-_PARTS = ("mlir", "llvm", "ptx", "cubin", "object", "artifact")
+_PARTS = ("mlir", "llvm", "ptx", "cubin", "object", "header", "artifact")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         "--gradients", default="qkv", metavar="LETTERS", help="--backward: which (default: qkv)"
     )
     aot.add_argument("--schedule", metavar="ATTR", help="'#fa.schedule<...>' to use")
+    aot.add_argument(
+        "--cpu", metavar="NAME", help="chip cpu: the processor, like x86-64-v3 (default: this one)"
+    )
     aot.add_argument("--ptxas", metavar="PATH", help="ptxas to use")
     aot.add_argument("--no-cache", action="store_true", help="do not use the kernel cache")
     aot.add_argument("--dump", metavar="FOLDER", help="write the IR after each pass here")
@@ -94,6 +97,7 @@ def _aot(args) -> None:
             mlir=text,
             chip=args.chip,
             schedule=args.schedule,
+            cpu=args.cpu,
             ptxas=args.ptxas,
             cache=False if args.no_cache else None,
             dump=args.dump,
@@ -104,9 +108,16 @@ def _aot(args) -> None:
                 raise ValueError("--emit artifact needs -o FILE")
             kernel.save(args.output)
             return
-        data = kernel._artifact.part("llvm_ir" if args.emit == "llvm" else args.emit)
+        if args.emit == "header":
+            if args.chip != "cpu":
+                raise ValueError(f"--emit header: {args.chip} has none; allowed: cpu")
+            data = _header.write(kernel.metadata).encode()
+        else:
+            data = kernel._artifact.part("llvm_ir" if args.emit == "llvm" else args.emit)
         if data is None:
-            allowed = "mlir, llvm, object" if args.chip == "cpu" else "mlir, llvm, ptx, cubin"
+            allowed = (
+                "mlir, llvm, object, header" if args.chip == "cpu" else "mlir, llvm, ptx, cubin"
+            )
             raise ValueError(f"--emit {args.emit}: {args.chip} has none; allowed: {allowed}")
     if args.output == "-":
         sys.stdout.buffer.write(data)

@@ -40,7 +40,9 @@ void TileLowering::flush() {
     if (llvm::all_of(result.getUsers(),
                      [&](Operation *user) { return inside.contains(user); }))
       continue;
-    roots[result] = destination(result, ops);
+    roots[result] = computedInPairs(result)
+                        ? allocate(pairsType(tileType(result)))
+                        : destination(result, ops);
   }
   Location saved = loc;
   loc = ops.front()->getLoc();
@@ -76,8 +78,11 @@ void TileLowering::emitNest(ArrayRef<Operation *> ops, Roots roots) {
     nest.stage[op->getResult(0)] = stage;
     stages = std::max(stages, stage + 1);
   }
-  for (auto &[tile, dest] : roots)
+  for (auto &[tile, dest] : roots) {
     note(tile.getType());
+    if (!ops.empty() && computedInPairs(tile))
+      nest.pairs.insert(tile);
+  }
   nest.chunk = chunkOf(bits);
 
   // In which stages is each matrix evaluated? What several stages need is
@@ -143,7 +148,7 @@ void TileLowering::emitNest(ArrayRef<Operation *> ops, Roots roots) {
   };
   SmallVector<std::pair<Value, Value>> vectorRoots;
   for (auto &[tile, dest] : roots) {
-    if (!ops.empty() && readLater(tile, dest))
+    if (!ops.empty() && !nest.pairs.contains(tile) && readLater(tile, dest))
       dest = allocate(tile);
     if (isMatrix(tile))
       nest.stored[tile] = dest;
@@ -203,23 +208,44 @@ void TileLowering::emitNest(ArrayRef<Operation *> ops, Roots roots) {
                             {nest.chunk},
                             tileType(reduce.getSource()).getElementType())));
           }
+        SmallVector<Value> stores;
+        for (Value tile : matrices)
+          if (nest.storeStage.lookup(tile) == stage &&
+              rowsOf(tileType(tile)) == rows)
+            stores.push_back(tile);
+        // Two rows at a time where pairs of rows are stored.
+        int64_t step =
+            llvm::any_of(stores,
+                         [&](Value tile) { return nest.pairs.contains(tile); })
+                ? 2
+                : 1;
         auto rowLoop = scf::ForOp::create(builder, loc, index(0), index(rows),
-                                          index(1), inits);
+                                          index(step), inits);
         OpBuilder::InsertionGuard guard(builder);
         if (inits.empty())
           builder.setInsertionPointToStart(rowLoop.getBody());
         else
           builder.setInsertionPointToEnd(rowLoop.getBody());
-        nest.row = rowLoop.getInductionVar();
-        nest.rowValues.clear();
-        SmallVector<Value> next;
-        for (auto [i, reduce] : llvm::enumerate(here))
-          next.push_back(combine(reduce.getKind(), rowLoop.getRegionIterArg(i),
-                                 evaluate(nest, reduce.getSource())));
-        for (Value tile : matrices)
-          if (nest.storeStage.lookup(tile) == stage &&
-              rowsOf(tileType(tile)) == rows)
-            storeChunk(nest, evaluate(nest, tile), tile, nest.stored[tile]);
+        SmallVector<Value> next(rowLoop.getRegionIterArgs());
+        DenseMap<Value, Value> even;
+        for (int64_t i = 0; i < step; ++i) {
+          nest.row = i ? add(rowLoop.getInductionVar(), index(i))
+                       : rowLoop.getInductionVar();
+          nest.rowValues.clear();
+          for (auto [reduce, acc] : llvm::zip(here, next))
+            acc = combine(reduce.getKind(), acc,
+                          evaluate(nest, reduce.getSource()));
+          for (Value tile : stores) {
+            Value value = evaluate(nest, tile);
+            if (!nest.pairs.contains(tile))
+              storeChunk(nest, value, tile, nest.stored[tile]);
+            else if (i == 0)
+              even[tile] = value;
+            else
+              storePair(even[tile], value, nest.stored[tile],
+                        rowLoop.getInductionVar(), nest.lane);
+          }
+        }
         if (!inits.empty())
           scf::YieldOp::create(builder, loc, next);
         for (auto [i, reduce] : llvm::enumerate(here))
@@ -231,7 +257,7 @@ void TileLowering::emitNest(ArrayRef<Operation *> ops, Roots roots) {
   });
   if (!ops.empty())
     for (auto &[tile, dest] : roots)
-      buffers[tile] = dest;
+      (nest.pairs.contains(tile) ? pairs : buffers)[tile] = dest;
 }
 
 Value TileLowering::loadChunk(Nest &nest, Value tile, Value buffer) {

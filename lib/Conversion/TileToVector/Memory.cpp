@@ -156,6 +156,9 @@ LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
   Value buffer = allocate(bufferType(type, element));
   copy(buffer);
   buffers[tile] = buffer;
+  // Here rather than where a product needs them, which may be in a loop.
+  if (readInPairs(tile, /*only=*/false))
+    pairs[tile] = packPairs(type, buffer);
   return success();
 }
 

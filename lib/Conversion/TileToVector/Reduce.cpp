@@ -105,7 +105,14 @@ LogicalResult TileLowering::lowerNonfinite(tl::NonfiniteOp op) {
     return op.emitOpError("reads a shared buffer; the CPU lowering takes L1 "
                           "programs, whose operands are tiles");
   RankedTensorType type = tileType(op.getSource());
-  Value source = materialize(op.getSource());
+  Value source = pairs.lookup(op.getSource());
+  int64_t rows = rowsOf(type), lanes = lanesOf(type);
+  if (source) {
+    rows /= 2;
+    lanes *= 2;
+  } else {
+    source = materialize(op.getSource());
+  }
   Type stored = cast<MemRefType>(source.getType()).getElementType();
   // Bits as integers: without the sign, those of NaN and infinity are not less
   // than infinity's, so the greatest decides. A float comparison would take two
@@ -114,7 +121,7 @@ LogicalResult TileLowering::lowerNonfinite(tl::NonfiniteOp op) {
       stored.getIntOrFloatBitWidth() < 32 ? builder.getF32Type() : stored);
   unsigned bits = element.getWidth();
   Type integer = builder.getIntegerType(bits);
-  int64_t chunk = chunkOf(bits), lanes = lanesOf(type);
+  int64_t chunk = chunkOf(bits);
   auto vector = VectorType::get({chunk}, integer);
   Value acc = constant(vector, 0);
 
@@ -145,7 +152,7 @@ LogicalResult TileLowering::lowerNonfinite(tl::NonfiniteOp op) {
     scf::YieldOp::create(builder, loc, next);
     return loop.getResult(0);
   };
-  acc = sweep(acc, rowsOf(type), 1, [&](Value acc, Value row) {
+  acc = sweep(acc, rows, 1, [&](Value acc, Value row) {
     int64_t whole = lanes / chunk * chunk;
     if (whole)
       acc = sweep(acc, whole, chunk, [&](Value acc, Value lane) {

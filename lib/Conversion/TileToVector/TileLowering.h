@@ -68,9 +68,10 @@ int64_t nestLanes(Operation *op);
 
 class TileLowering {
 public:
-  TileLowering(func::FuncOp func, int64_t vectorBits, int64_t registers)
+  TileLowering(func::FuncOp func, int64_t vectorBits, int64_t registers,
+               bool dotBF16)
       : func(func), builder(func.getContext()), vectorBits(vectorBits),
-        registers(registers) {}
+        registers(registers), dotBF16(dotBF16) {}
 
   LogicalResult run();
 
@@ -100,6 +101,7 @@ private:
   }
   Type storageType(Value tile) const;
   MemRefType bufferType(RankedTensorType tile, Type element) const;
+  MemRefType bufferType(int64_t rows, int64_t lanes, Type element) const;
   Value allocate(MemRefType type);
   Value allocate(Value tile) {
     return allocate(bufferType(tileType(tile), storageType(tile)));
@@ -120,6 +122,33 @@ private:
   /// Where `tile`, about to be computed, may be written: a loop-carried buffer
   /// that nobody reads any more, or fresh memory.
   Value destination(Value tile, ArrayRef<Operation *> computing);
+
+  //===--- Pairs ----------------------------------------------------------===//
+  // A dot instruction adds products of two neighbours along k. Where k runs
+  // along the lanes of a factor, they are neighbours in memory; where it runs
+  // along the rows, the factor is kept in pairs: rows 2 i and 2 i + 1 are
+  // interleaved in row i of its memory.
+
+  /// Whether the products of `op` are dots of bf16 pairs.
+  bool usesDots(tl::ContractOp op) const;
+  /// Whether dots read `tile` along its rows; `only`: and nothing else does.
+  bool readInPairs(Value tile, bool only) const;
+  /// Whether the nest that computes `tile` writes pairs.
+  bool computedInPairs(Value tile) const {
+    Operation *op = tile.getDefiningOp();
+    return op && isPointwise(op) && readInPairs(tile, /*only=*/true);
+  }
+  MemRefType pairsType(RankedTensorType tile) const {
+    return bufferType(tile.getDimSize(0) / 2, 2 * padded(lanesOf(tile)),
+                      tile.getElementType());
+  }
+  /// The memory of `tile` in pairs.
+  Value pairsOf(Value tile);
+  /// Fresh memory with the pairs of the rows in `buffer`.
+  Value packPairs(RankedTensorType tile, Value buffer);
+  /// Rows `even` and `odd`, interleaved, to the pairs in `buffer` from `lane`.
+  void storePair(Value even, Value odd, Value buffer, Value row, Value lane);
+
   bool allUsersEmitted(Value tile, ArrayRef<Operation *> computing) const;
   /// Scratch allocated in a scope is free for other tiles after it.
   void pushScope() { scopes.emplace_back(); }
@@ -141,6 +170,9 @@ private:
   /// tile.store and tile.accumulate.
   template <typename OpT> LogicalResult lowerStore(OpT op);
   LogicalResult lowerContract(tl::ContractOp op);
+  /// Calls `kernel` for blocks of rows and chunks of lanes.
+  void blockRows(int64_t rows, int64_t lanes, int64_t chunk,
+                 function_ref<void(Value row, int64_t count, Value lane)> body);
   LogicalResult lowerRowReduction(tl::ReduceOp op);
   LogicalResult lowerNonfinite(tl::NonfiniteOp op);
   void flush();
@@ -168,6 +200,7 @@ private:
     DenseSet<Operation *> ops;
     DenseMap<Value, int64_t> stage;      // where a value is available first
     DenseMap<Value, int64_t> storeStage; // where a stored value is computed
+    DenseSet<Value> pairs;               // roots that are written in pairs
     Roots stored;                        // live-out or needed by later stages
     DenseMap<Value, Value> chunkValues;  // rank-1 tiles of this chunk
     DenseMap<Value, Value> rowValues;    // rank-2 tiles of this row
@@ -189,11 +222,13 @@ private:
   OpBuilder builder;
   Location loc = builder.getUnknownLoc();
   int64_t vectorBits, registers;
+  bool dotBF16;
 
   Block *scratchBlock = nullptr;
   llvm::SmallVector<Value> freeBuffers;   // scratch that no live tile uses
   SmallVector<SmallVector<Value>> scopes; // scratch allocated per block
   DenseMap<Value, Value> buffers;         // tile -> memory
+  DenseMap<Value, Value> pairs;           // tile -> memory in pairs
   DenseMap<Value, Value> forwards;        // tile -> loop-carried memory
   DenseMap<Value, Value> owners;          // loop-carried memory -> iter arg
   SmallVector<Operation *> pending;       // pointwise, not yet emitted

@@ -46,7 +46,9 @@ Type TileLowering::storageType(Value tile) const {
     auto contract = dyn_cast<tl::ContractOp>(user);
     if (!contract || contract.getAcc() == tile)
       return element;
-    Type acc = tileType(contract.getAcc()).getElementType();
+    Type acc = usesDots(contract)
+                   ? element
+                   : tileType(contract.getAcc()).getElementType();
     if (wide && wide != acc)
       return element;
     wide = acc;
@@ -58,12 +60,17 @@ MemRefType TileLowering::bufferType(RankedTensorType tile, Type element) const {
   int64_t lanes = padded(lanesOf(tile));
   if (tile.getRank() == 1)
     return MemRefType::get({lanes}, element);
+  return bufferType(tile.getDimSize(0), lanes, element);
+}
+
+MemRefType TileLowering::bufferType(int64_t rows, int64_t lanes,
+                                    Type element) const {
   // An odd number of cache lines per row: the rows of a chunk of lanes must not
   // all fall into one cache set.
   int64_t line = 512 / element.getIntOrFloatBitWidth();
   if (lanes % (2 * line) == 0)
     lanes += line;
-  return MemRefType::get({tile.getDimSize(0), lanes}, element);
+  return MemRefType::get({rows, lanes}, element);
 }
 
 Value TileLowering::allocate(MemRefType type) {
@@ -223,7 +230,7 @@ struct ConvertTileToVector
     : public fa::impl::ConvertTileToVectorBase<ConvertTileToVector> {
   using ConvertTileToVectorBase::ConvertTileToVectorBase;
   void runOnOperation() override {
-    TileLowering lowering(getOperation(), vectorBits, registers);
+    TileLowering lowering(getOperation(), vectorBits, registers, dotBF16);
     if (failed(lowering.run()))
       signalPassFailure();
   }
