@@ -166,11 +166,13 @@ mlir::fa::loadObject(StringRef code) {
                 llvm::toString(jit.takeError()));
   // The process's symbols are found already, but a host program may hold libm
   // where they do not reach: loaded for libfa alone.
-  if (auto libm = llvm::orc::DynamicLibrarySearchGenerator::Load(
-          "libm.so.6", (*jit)->getDataLayout().getGlobalPrefix()))
-    (*jit)->getMainJITDylib().addGenerator(std::move(*libm));
-  else
-    llvm::consumeError(libm.takeError());
+  // libgcc converts f16 for processors without an instruction for that.
+  for (const char *library : {"libm.so.6", "libgcc_s.so.1"})
+    if (auto symbols = llvm::orc::DynamicLibrarySearchGenerator::Load(
+            library, (*jit)->getDataLayout().getGlobalPrefix()))
+      (*jit)->getMainJITDylib().addGenerator(std::move(*symbols));
+    else
+      llvm::consumeError(symbols.takeError());
   if (llvm::Error error = (*jit)->addObjectFile(
           llvm::MemoryBuffer::getMemBufferCopy(code, "fa")))
     return fail(FA_COMPILE_ERROR, "cannot link in memory: {0}",
