@@ -336,40 +336,68 @@ def compile_times(args):
     """Specification -> kernel, without a cache and from the cache on disk.
 
     On a machine with a CUDA device the GPU kernels are also launched once, so
-    that the driver has loaded them.
+    that the driver has loaded them. With --backward: until a call of flash_attn_func
+    and its gradients are done.
     """
-    from flash_attn_mlir import _fa
-
     chips = args.chips or ["cpu", "sm_80", "sm_90a"]
     results, rows = [], []
     fa.compile(chip="cpu", dtype="f32", head_dim=8, cache=False)  # the library is loaded
-    with tempfile.TemporaryDirectory() as folder:
-        for chip in chips:
-            for head_dim in args.head_dims:
-                specification = {"chip": chip, "head_dim": head_dim, "causal": True}
-                specification["dtype"] = "f32" if chip == "cpu" else "f16"
-                specification |= {name: True for name in args.features}
-                if args.backward:
-                    specification["backward"] = True
-                cold, hit = [], []
-                for repeat in range(args.rounds):
-                    start = time.perf_counter()
-                    kernel = fa.compile(**specification, cache=False)
-                    launch_once(kernel, _fa)
-                    cold.append(time.perf_counter() - start)
-                    cache = os.path.join(folder, f"{chip}-{head_dim}")
-                    if repeat == 0:
-                        fa.compile(**specification, cache=cache)
-                    start = time.perf_counter()
-                    kernel = fa.compile(**specification, cache=cache)
-                    launch_once(kernel, _fa)
-                    hit.append(time.perf_counter() - start)
-                results.append({**specification, "cold_s": median(cold), "cached_s": median(hit)})
-                rows.append(
-                    [chip, str(head_dim), f"{median(cold) * 1e3:.0f}", f"{median(hit) * 1e3:.2f}"]
-                )
+    measure = train_once if args.backward else compile_once
+    for chip in chips:
+        for head_dim in args.head_dims:
+            cold, hit = [], []
+            for _ in range(args.rounds):
+                with tempfile.TemporaryDirectory() as cache:
+                    cold.append(measure(chip, head_dim, args.features, cache))
+                    hit.append(measure(chip, head_dim, args.features, cache))
+            results.append(
+                {
+                    "chip": chip,
+                    "head_dim": head_dim,
+                    "cold_s": median(cold),
+                    "cached_s": median(hit),
+                }
+            )
+            rows.append(
+                [chip, str(head_dim), f"{median(cold) * 1e3:.0f}", f"{median(hit) * 1e3:.2f}"]
+            )
     print_table(rows, ["chip", "D", "compile ms", "from disk cache ms"])
     return {"cells": results}
+
+
+def compile_once(chip, head_dim, features, cache):
+    """Seconds until a forward kernel is compiled and, where this machine can, has run."""
+    from flash_attn_mlir import _fa
+
+    dtype = "f32" if chip == "cpu" else "f16"
+    options = {name: True for name in features}
+    start = time.perf_counter()
+    kernel = fa.compile(
+        chip=chip, head_dim=head_dim, dtype=dtype, causal=True, cache=cache, **options
+    )
+    launch_once(kernel, _fa)
+    return time.perf_counter() - start
+
+
+def train_once(chip, head_dim, features, cache):
+    """Seconds of a causal flash_attn_func and its gradients, nothing compiled before."""
+    import torch
+    from flash_attn_mlir import _attention
+
+    if features:
+        raise SystemExit("--features: not with --backward")
+    _attention._kernels.clear()
+    _attention._chips.clear()
+    device, dtype = ("cpu", torch.float32) if chip == "cpu" else ("cuda", torch.float16)
+    if chip != "cpu":
+        _attention._chips[0] = chip
+    os.environ["FA_CACHE_DIR"] = cache
+    x = torch.randn(1, 64, 1, head_dim, device=device, dtype=dtype, requires_grad=True)
+    start = time.perf_counter()
+    fa.flash_attn_func(x, x, x, causal=True).sum().backward()
+    if chip != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def launch_once(kernel, native):
@@ -398,30 +426,109 @@ def launch_once(kernel, native):
 
 
 def overhead(args):
-    """Host microseconds of one call on the smallest problem."""
-    results = {}
+    """Host microseconds of one call on the smallest problem, and of its pieces."""
     try:
         import torch
     except ImportError:
         torch = None
     import numpy as np
 
-    inputs = {"numpy cpu": np.zeros((1, 1, 1, 64), np.float32)}
-    if torch:
-        inputs["torch cpu"] = torch.zeros(1, 1, 1, 64)
-        if torch.cuda.is_available():
-            inputs["torch cuda"] = torch.zeros(1, 1, 1, 64, device="cuda", dtype=torch.float16)
-    for name, x in inputs.items():
-        fa.flash_attn_func(x, x, x)
-        times = []
-        for _ in range(20):
-            start = time.perf_counter()
-            for _ in range(100):
-                fa.flash_attn_func(x, x, x)
-            times.append((time.perf_counter() - start) / 100 * 1e6)
-        results[name] = median(times)
-    print_table([[name, f"{us:.1f}"] for name, us in results.items()], ["arrays", "us per call"])
-    return {"microseconds": results}
+    x = np.zeros((1, 1, 1, 8), np.float32)
+    results = {"numpy cpu": {"fa": time_host(lambda: fa.flash_attn_func(x, x, x))}}
+    devices = [] if torch is None else ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    for device in devices:
+        results[f"torch {device}"] = {
+            name: time_host(call, torch.cuda.synchronize if device == "cuda" else None)
+            for name, call in host_calls(torch, device).items()
+        }
+    importing = "import time; start = time.perf_counter(); import flash_attn_mlir; "
+    importing += "print(time.perf_counter() - start)"
+    results["import after torch" if torch else "import"] = {
+        "fa": 1e6
+        * median(
+            [float(python(f"import torch; {importing}" if torch else importing)) for _ in range(5)]
+        )
+    }
+    rows = [
+        [where, name, f"{us:.1f}"] for where, calls in results.items() for name, us in calls.items()
+    ]
+    print_table(rows, ["arrays", "call", "us"])
+    return {"microseconds": results, "torch": torch and torch.__version__}
+
+
+def python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def time_host(call, wait=None):
+    """Median microseconds of `call`, whose work on a device is waited for outside."""
+    times = []
+    for _ in range(21):
+        if wait:
+            wait()
+        start = time.perf_counter()
+        for _ in range(100):
+            call()
+        times.append((time.perf_counter() - start) / 100 * 1e6)
+    return median(times)
+
+
+def host_calls(torch, device):
+    """Name -> call, ours and PyTorch's."""
+    from flash_attn_mlir import _attention
+
+    # More rows than programs for few queries take. On the CPU the kernel is part of the call.
+    on_gpu = device == "cuda"
+    shape, dtype = ((1, 64, 1, 64), torch.float16) if on_gpu else ((1, 17, 1, 8), None)
+    x = torch.zeros(shape, device=device, dtype=dtype)
+    y = x.detach().clone().requires_grad_()
+    attention = fa.flash_attn_func
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    swapped, leaf = x.transpose(1, 2), y.transpose(1, 2)
+
+    def general(x, **options):
+        is_closed = _attention._short_way_is_closed
+        _attention._short_way_is_closed = lambda: True
+        try:
+            attention(x, x, x, **options)
+        finally:
+            _attention._short_way_is_closed = is_closed
+
+    out = attention(y, y, y)
+    keys = torch.zeros((1, 4096, 1, shape[3]), device=device, dtype=dtype)
+    calls = {
+        "fa": lambda: attention(x, x, x),
+        "fa, with lse": lambda: attention(x, x, x, return_attn_probs=True),
+        "fa, with gradients": lambda: attention(y, y, y),
+        "fa, the general way": lambda: general(x),
+        "fa, the general way, with gradients": lambda: general(y),
+        "fa, one query, 4096 keys": lambda: attention(x[:, :1], keys, keys),
+        "backward of fa": lambda: torch.autograd.grad(out, y, out, retain_graph=True),
+    }
+    chips = ["cpu"]
+    if on_gpu:  # without tensor maps and with them
+        chips = ["sm_80"] + ["sm_90a"] * (torch.cuda.get_device_capability() == (9, 0))
+    lse = torch.empty((1, 1, shape[1]), device=device)
+    library = _attention._arrays.library("", x)
+    for chip in chips:
+        kernel = fa.compile(chip=chip, dtype="f16" if on_gpu else "f32", head_dim=shape[3])
+        views = [library.view(array) for array in (x, x, x, torch.empty_like(x), lse)]
+        arguments = [*views[:3], 1.0, *views[3:]]
+        artifact = kernel._artifact
+        calls[f"launch of {chip} alone"] = lambda artifact=artifact, arguments=arguments: (
+            artifact.launch(arguments, "mmmfmm", 0, 0)
+        )
+    calls |= {
+        "torch.empty_like": lambda: torch.empty_like(x),
+        "torch.add": lambda: torch.add(x, x),
+        "torch sdpa": lambda: sdpa(swapped, swapped, swapped),
+        "torch sdpa, with gradients": lambda: sdpa(leaf, leaf, leaf),
+    }
+    for call in calls.values():
+        call()
+    return calls
 
 
 def main():

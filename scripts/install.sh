@@ -37,7 +37,7 @@ package=$prefix/python/flash_attn_mlir
 ln -sfn ../../lib/libfa.so "$package/libfa.so"
 "$compiler" -std=c++17 -O2 -fPIC -shared -fvisibility=hidden \
   -I"$here/include" -isystem "$pybind" -isystem "$headers" \
-  "$here/python/src/_fa.cpp" -o "$package/_fa$suffix" \
+  "$here"/python/src/*.cpp -o "$package/_fa$suffix" \
   -L"$prefix/lib" -lfa -Wl,-rpath,'$ORIGIN'
 [ ! -d "$here/bin" ] || cp -r "$here/bin" "$prefix/"
 for item in test benchmarks examples pyproject.toml LICENSE COMMIT; do

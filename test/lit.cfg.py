@@ -39,6 +39,8 @@ _PLANS = {
     "square": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 1, '
     "square = true",
     "wgmma": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2',
+    "overlap": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, '
+    "overlap = true",
 }
 _PROGRAMS = [
     "both-ways",

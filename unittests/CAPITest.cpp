@@ -775,6 +775,40 @@ static void testSpecifications() {
   buildText(wrong, result);
   CHECK(result.failed(FA_INVALID_ARGUMENT,
                       "alignment is 2; allowed are 16, 4 and 1"));
+  wrong = spec;
+  wrong.query_rows = 2;
+  buildText(wrong, result);
+  CHECK(result.failed(FA_INVALID_ARGUMENT,
+                      "query_rows is 2; allowed are 0 (any number), 1 and 16"));
+  wrong.query_rows = 16;
+  buildBackwardText(wrong, FA_GRADIENT_Q, 0, 0, result);
+  CHECK(result.failed(
+      FA_INVALID_ARGUMENT,
+      "query_rows is 16 and has_partials 0; both must be 0 for gradients"));
+}
+
+/// One query row is part of the types; few are a hint; parts add workspaces.
+static void testFewQueries() {
+  Result result;
+  fa_attention_spec spec = {};
+  spec.dtype = FA_F16;
+  spec.head_dim_qk = 16;
+  spec.head_dim_v = 8;
+  spec.alignment = 1;
+  spec.dead_lse = -INFINITY;
+  for (int rows : {1, 16}) {
+    spec.query_rows = rows;
+    spec.has_partials = rows == 1;
+    std::string text = buildText(spec, result);
+    CHECK(result.ok());
+    CHECK((text.find("memref<?x1x?x16xf16") != std::string::npos) ==
+          (rows == 1));
+    CHECK((text.find("fa.few_rows") != std::string::npos) == (rows == 16));
+    CHECK((text.find("%o_parts: memref<?x?x1x?x8xf32") != std::string::npos) ==
+          (rows == 1));
+    Compiled program(text, "cpu", R"({"cache": false, "stop_after": "llvm"})");
+    CHECK(program.result.ok());
+  }
 }
 
 /// Every combination of the flags is a valid program with the documented
@@ -1166,6 +1200,7 @@ int main(int argc, char **argv) {
                {"Cache", testCache},
                {"ConcurrentCache", testConcurrentCache},
                {"Specifications", testSpecifications},
+               {"FewQueries", testFewQueries},
                {"SpecificationPrograms", testSpecificationPrograms},
                {"BackwardPrograms", testBackwardPrograms},
                {"NamedArguments", testNamedArguments},

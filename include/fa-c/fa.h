@@ -49,7 +49,7 @@ typedef enum fa_dtype {
 } fa_dtype;
 
 /* One attention program. Sequence lengths, batch, heads and strides are not
- * part of it: they are dynamic. */
+ * part of it: they are dynamic, but for query_rows. */
 typedef struct fa_attention_spec {
   fa_dtype dtype;
   int32_t head_dim_qk, head_dim_v; /* 1 to 256 */
@@ -66,13 +66,23 @@ typedef struct fa_attention_spec {
   int32_t negative_scale; /* the scale may be negative: 1; otherwise a
                              launch refuses a negative one, and the
                              kernel saves a multiplication per score */
+  int32_t query_rows;     /* 0: any number; 1: q, o and lse have one row
+                             per sequence (decoding); 16: any number, but
+                             fast for at most 16 */
+  int32_t has_partials;   /* workspaces in which parts of the keys are
+                             computed at the same time: forward only */
 } fa_attention_spec;
 
 /* The MLIR text of a specification: one function `@attention` whose arguments
  * are, in this order, each only where the specification has it:
  *   q, k, v (B, S, H, D), scale f32 (f64 for f64), q_lengths, k_lengths (B),
  *   init_lse (B, H, Sq), softcap f32, window_left index, window_right index,
- *   o (B, Sq, H, Dv), lse (B, H, Sq) f32 (f64 for f64).
+ *   o (B, Sq, H, Dv), lse (B, H, Sq) f32 (f64 for f64),
+ *   o_parts (P, B, Sq, H, Dv), lse_parts (P, B, H, Sq) like lse: workspaces for
+ *   any number P > 0 of parts of the keys, of which each block of the launch
+ *   computes one; worth it where the heads alone leave a device idle.
+ * Where lse is not wanted it may have no rows, (B, H, 0), unless query_rows is 1
+ * or there are parts.
  * The last dimension of q, k, v, o, lse, init_lse and of the lengths (i32) has
  * stride 1, all other strides are dynamic. */
 FA_API int fa_build_attention(const fa_attention_spec *spec, char **mlir,
@@ -176,6 +186,9 @@ FA_API int fa_launch(fa_artifact *artifact, const fa_arg *args, int32_t count,
 FA_API int fa_device_count(void);
 FA_API int fa_device_capability(int32_t device, int32_t *major, int32_t *minor,
                                 char **error);
+/* Streaming multiprocessors of a device. */
+FA_API int fa_device_multiprocessors(int32_t device, int32_t *count,
+                                     char **error);
 
 /* Names of the chips that programs are compiled for, "cpu" first; NULL from the
  * last on. */

@@ -147,6 +147,12 @@ int fa_device_capability(int32_t device, int32_t *major, int32_t *minor,
   return report(getDeviceCapability(device, *major, *minor), error);
 }
 
+int fa_device_multiprocessors(int32_t device, int32_t *count, char **error) {
+  if (auto e = require(count, "count"))
+    return report(std::move(e), error);
+  return report(getDeviceMultiprocessors(device, *count), error);
+}
+
 const char *fa_chip(int32_t index) {
   llvm::ArrayRef<Chip> chips = getChips();
   if (index <= 0 || index > int32_t(chips.size()))

@@ -72,6 +72,8 @@ private:
   Value reduce(tl::ReduceOp op);
   Value broadcast(tl::BroadcastOp op);
   Value nonfinite(tl::NonfiniteOp op);
+  Value exceeds(tl::ExceedsOp op);
+  Value any(Value tile, function_ref<Value(Value)> test);
 
   OpBuilder builder;
   Location loc = builder.getUnknownLoc();
@@ -216,27 +218,38 @@ Value Converter::broadcast(tl::BroadcastOp op) {
                  [&](ValueRange args) -> Value { return args[0]; });
 }
 
-Value Converter::nonfinite(tl::NonfiniteOp op) {
-  auto source = cast<RankedTensorType>(op.getSource().getType());
+/// Whether `test` holds for any element of `tile`.
+Value Converter::any(Value tile, function_ref<Value(Value)> test) {
   auto type = RankedTensorType::get({}, builder.getI1Type());
   Value init = arith::ConstantOp::create(builder, loc,
                                          DenseElementsAttr::get(type, false));
-  unsigned rank = source.getRank();
+  unsigned rank = cast<RankedTensorType>(tile.getType()).getRank();
   SmallVector<utils::IteratorType> iterators(rank,
                                              utils::IteratorType::reduction);
-  Value any =
-      generic(op.getSource(), init,
-              {builder.getMultiDimIdentityMap(rank),
-               AffineMap::get(rank, 0, builder.getContext())},
-              iterators, [&](ValueRange args) -> Value {
-                // x - x is NaN for NaN and infinity, otherwise 0.
-                Value zero =
-                    arith::SubFOp::create(builder, loc, args[0], args[0]);
-                Value bad = arith::CmpFOp::create(
-                    builder, loc, arith::CmpFPredicate::UNO, zero, zero);
-                return arith::OrIOp::create(builder, loc, args[1], bad);
-              });
+  Value any = generic(tile, init,
+                      {builder.getMultiDimIdentityMap(rank),
+                       AffineMap::get(rank, 0, builder.getContext())},
+                      iterators, [&](ValueRange args) -> Value {
+                        return arith::OrIOp::create(builder, loc, args[1],
+                                                    test(args[0]));
+                      });
   return tensor::ExtractOp::create(builder, loc, any, ValueRange());
+}
+
+Value Converter::nonfinite(tl::NonfiniteOp op) {
+  return any(op.getSource(), [&](Value element) -> Value {
+    // x - x is NaN for NaN and infinity, otherwise 0.
+    Value zero = arith::SubFOp::create(builder, loc, element, element);
+    return arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::UNO, zero,
+                                 zero);
+  });
+}
+
+Value Converter::exceeds(tl::ExceedsOp op) {
+  return any(op.getTile(), [&](Value element) -> Value {
+    return arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OGT,
+                                 element, op.getLimit());
+  });
 }
 
 LogicalResult Converter::convert(Operation *op) {
@@ -264,6 +277,8 @@ LogicalResult Converter::convert(Operation *op) {
              nonfinite &&
              isa<RankedTensorType>(nonfinite.getSource().getType())) {
     result = this->nonfinite(nonfinite);
+  } else if (auto exceeds = dyn_cast<tl::ExceedsOp>(op)) {
+    result = this->exceeds(exceeds);
   } else if (auto splat = dyn_cast<tl::SplatOp>(op)) {
     result =
         tensor::SplatOp::create(builder, loc, typeOf(op), splat.getValue());

@@ -92,7 +92,8 @@ FailureOr<AffineExpr> GridBuilder::visit(Value value) {
     return map.getResult(0).replaceDimsAndSymbols(
         all.take_front(map.getNumDims()), all.drop_front(map.getNumDims()));
   }
-  if (isa_and_nonnull<arith::AddIOp, arith::SubIOp, arith::MulIOp>(op)) {
+  if (isa_and_nonnull<arith::AddIOp, arith::SubIOp, arith::MulIOp,
+                      arith::DivUIOp>(op)) {
     FailureOr<AffineExpr> lhs = visit(op->getOperand(0));
     FailureOr<AffineExpr> rhs = visit(op->getOperand(1));
     if (failed(lhs) || failed(rhs))
@@ -101,12 +102,14 @@ FailureOr<AffineExpr> GridBuilder::visit(Value value) {
       return *lhs + *rhs;
     if (isa<arith::SubIOp>(op))
       return *lhs - *rhs;
+    if (isa<arith::DivUIOp>(op))
+      return lhs->floorDiv(*rhs);
     return *lhs * *rhs;
   }
-  InFlightDiagnostic diag =
-      func.emitOpError("the extents of the grid must be composed of "
-                       "affine.apply, arith.addi/subi/muli, memref.dim of "
-                       "function arguments, index arguments and constants");
+  InFlightDiagnostic diag = func.emitOpError(
+      "the extents of the grid must be composed of "
+      "affine.apply, arith.addi/subi/muli/divui, memref.dim of "
+      "function arguments, index arguments and constants");
   diag.attachNote(value.getLoc()) << "but this value is none of them";
   return diag;
 }

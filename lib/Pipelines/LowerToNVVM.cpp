@@ -26,11 +26,13 @@ void fa::buildLowerTileToNVVMPipeline(OpPassManager &manager) {
   func.addPass(tl::createTileStage());
   addCleanup(func);
   func.addPass(tl::createTileRoles());
+  func.addPass(tl::createTileDelayProducts());
   func.addPass(tl::createTilePipeline());
   addCleanup(func);
   func.addPass(tl::createTileAssignLayouts());
   func.addPass(createCSEPass());
   func.addPass(tl::createTilePlanResources());
+  func.addPass(tl::createTileAsyncProducts());
   manager.addPass(createConvertTileToThreads());
   // No canonicalization while loops carry hundreds of registers: its loop
   // patterns are quadratic in them (3.5 s for 128 accumulators).

@@ -19,6 +19,7 @@ void fa::buildLowerToTilePipeline(OpPassManager &manager, StringRef chip,
   if (chip.ends_with("a"))
     split.maxHeadSizes = 256;
   manager.addNestedPass<func::FuncOp>(createFASplitBackward(split));
+  manager.addNestedPass<func::FuncOp>(createFASplitKeys());
   FASelectScheduleOptions options;
   options.chip = chip.str();
   options.overrideSchedule = schedule.str();
@@ -33,6 +34,7 @@ void fa::buildLowerToTilePipeline(OpPassManager &manager, StringRef chip,
     manager.addNestedPass<func::FuncOp>(createCSEPass());
   };
   add(createFATile());
+  add(createFALowerCombine());
   add(createFAOnlineSoftmax());
   add(createFARecomputeSoftmax());
   add(createFASplitMaskLoops());

@@ -11,9 +11,13 @@ using namespace mlir;
 void fa::buildLoweringPipeline(OpPassManager &manager, ModuleOp module,
                                StringRef chip, StringRef schedule,
                                StringRef cpu) {
-  bool hasAttention =
-      module.walk([](AttentionOpInterface) { return WalkResult::interrupt(); })
-          .wasInterrupted();
+  bool hasAttention = module
+                          .walk([](Operation *op) {
+                            return isa<AttentionOpInterface, CombineOp>(op)
+                                       ? WalkResult::interrupt()
+                                       : WalkResult::advance();
+                          })
+                          .wasInterrupted();
   if (hasAttention)
     buildLowerToTilePipeline(manager, chip, schedule);
   if (chip != "cpu")

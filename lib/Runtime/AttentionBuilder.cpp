@@ -43,8 +43,8 @@ public:
   std::string program(StringRef name, const std::string &op) const;
 
   const fa_attention_spec &spec;
-  /// Types: of scores, of operands, and of q's sum.
-  std::string acc, qk, v, row, sum;
+  /// Types: of scores, of operands, of q's sum and of partial results.
+  std::string acc, q, k, v, o, row, sum, oParts, lseParts;
 
 private:
   std::vector<Argument> args;
@@ -68,6 +68,11 @@ static llvm::Error checkSpec(const fa_attention_spec &spec) {
                 "alignment is {0}; allowed are 16, 4 and 1 (bytes; 1: nothing "
                 "is promised)",
                 spec.alignment);
+  if (spec.query_rows != 0 && spec.query_rows != 1 && spec.query_rows != 16)
+    return fail(FA_INVALID_ARGUMENT,
+                "query_rows is {0}; allowed are 0 (any number), 1 and 16 (any "
+                "number, but few)",
+                spec.query_rows);
   if (std::isnan(spec.dead_lse))
     return fail(FA_INVALID_ARGUMENT,
                 "dead_lse is NaN; allowed are numbers and infinities");
@@ -78,20 +83,32 @@ ProgramText::ProgramText(const fa_attention_spec &spec) : spec(spec) {
   static const char *const names[] = {"f16", "bf16", "f32", "f64"};
   std::string dtype = names[spec.dtype];
   acc = spec.dtype == FA_F64 ? "f64" : "f32";
-  auto matrix = [&](int size) {
+  std::string rows = spec.query_rows == 1 ? "1" : "?";
+  auto matrix = [&](const std::string &rows, int size) {
     return llvm::formatv(
-               "memref<?x?x?x{0}x{1}, strided<[?, ?, ?, 1], offset: ?>>", size,
-               dtype)
+               "memref<?x{0}x?x{1}x{2}, strided<[?, ?, ?, 1], offset: ?>>",
+               rows, size, dtype)
         .str();
   };
-  qk = matrix(spec.head_dim_qk);
-  v = matrix(spec.head_dim_v);
+  q = matrix(rows, spec.head_dim_qk);
+  k = matrix("?", spec.head_dim_qk);
+  v = matrix("?", spec.head_dim_v);
+  o = matrix(rows, spec.head_dim_v);
   // The rows of a head follow each other: constant distances of what is added.
   sum =
       llvm::formatv("memref<?x?x?x{0}x{1}, strided<[?, {0}, ?, 1], offset: ?>>",
                     llvm::alignTo(spec.head_dim_qk, 16), acc)
           .str();
-  row = "memref<?x?x?x" + acc + ", strided<[?, ?, 1], offset: ?>>";
+  row = "memref<?x?x" + rows + "x" + acc + ", strided<[?, ?, 1], offset: ?>>";
+
+  oParts = llvm::formatv(
+               "memref<?x?x{0}x?x{1}x{2}, strided<[?, ?, ?, ?, 1], offset: ?>>",
+               rows, spec.head_dim_v, acc)
+               .str();
+  lseParts =
+      llvm::formatv("memref<?x?x?x{0}x{1}, strided<[?, ?, ?, 1], offset: ?>>",
+                    rows, acc)
+          .str();
 
   // The key column n may be at most `right`, at least `left`; row m is aligned
   // with column m + lk - lq (the bottom right corners meet).
@@ -208,27 +225,37 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
   if (auto error = checkSpec(spec))
     return std::move(error);
   ProgramText builder(spec);
-  const std::string &qk = builder.qk, &v = builder.v, &row = builder.row;
-  builder.addArgument("q", qk, true);
-  builder.addArgument("k", qk, true);
+  const std::string &q = builder.q, &k = builder.k, &v = builder.v,
+                    &o = builder.o, &row = builder.row;
+  builder.addArgument("q", q, true);
+  builder.addArgument("k", k, true);
   builder.addArgument("v", v, true);
   builder.addScale();
   builder.addLengths();
   if (spec.has_init_lse)
     builder.addArgument("init_lse", row);
   builder.addOptions();
-  builder.addArgument("o", v, true);
+  builder.addArgument("o", o, true);
   builder.addArgument("lse", row);
 
   std::string op;
   llvm::raw_string_ostream os(op);
-  os << "  fa.attention ins(%q, %k, %v : " << qk << ", " << qk << ", " << v
+  os << "  fa.attention ins(%q, %k, %v : " << q << ", " << k << ", " << v
      << ")\n"
      << builder.scale() << builder.lengths();
   if (spec.has_init_lse)
     os << "      init_lse(%init_lse : " << row << ")\n";
-  os << builder.captures() << builder.mask() << "      outs(%o, %lse : " << v
-     << ", " << row << ")\n      {" << builder.attributes();
+  os << builder.captures() << builder.mask() << "      outs(%o, %lse : " << o
+     << ", " << row << ")\n";
+  if (spec.has_partials) {
+    builder.addArgument("o_parts", builder.oParts);
+    builder.addArgument("lse_parts", builder.lseParts);
+    os << "      partials(%o_parts, %lse_parts : " << builder.oParts << ", "
+       << builder.lseParts << ")\n";
+  }
+  os << "      {" << builder.attributes();
+  if (spec.query_rows == 16)
+    os << ", fa.few_rows";
   // -infinity is what the operation has without the attribute.
   if (spec.dead_lse != -INFINITY)
     os << llvm::formatv(", dead_lse = 0x{0} : f64",
@@ -255,15 +282,21 @@ mlir::fa::buildAttentionBackward(const fa_attention_spec &spec, int gradients,
                 "FA_GRADIENT_Q (1) and at least one of FA_GRADIENT_K (2) and "
                 "FA_GRADIENT_V (4); or drop d_q_sum",
                 gradients);
+  if (spec.query_rows || spec.has_partials)
+    return fail(FA_INVALID_ARGUMENT,
+                "query_rows is {0} and has_partials {1}; both must be 0 for "
+                "gradients",
+                spec.query_rows, spec.has_partials);
   ProgramText builder(spec);
-  const std::string &qk = builder.qk, &v = builder.v, &row = builder.row;
+  const std::string &q = builder.q, &k = builder.k, &v = builder.v,
+                    &o = builder.o, &row = builder.row;
   const std::string &sum = builder.sum;
-  builder.addArgument("q", qk, true);
-  builder.addArgument("k", qk, true);
+  builder.addArgument("q", q, true);
+  builder.addArgument("k", k, true);
   builder.addArgument("v", v, true);
-  builder.addArgument("o", v, true);
+  builder.addArgument("o", o, true);
   builder.addArgument("lse", row);
-  builder.addArgument("d_o", v, true);
+  builder.addArgument("d_o", o, true);
   if (hasDLse)
     builder.addArgument("d_lse", row);
   builder.addScale();
@@ -275,16 +308,16 @@ mlir::fa::buildAttentionBackward(const fa_attention_spec &spec, int gradients,
 
   std::string op, outs;
   llvm::raw_string_ostream os(op);
-  for (auto [bit, name, type] : {std::tuple(FA_GRADIENT_Q, "d_q", &qk),
-                                 {FA_GRADIENT_K, "d_k", &qk},
+  for (auto [bit, name, type] : {std::tuple(FA_GRADIENT_Q, "d_q", &q),
+                                 {FA_GRADIENT_K, "d_k", &k},
                                  {FA_GRADIENT_V, "d_v", &v}})
     if (gradients & bit) {
       builder.addArgument(name, *type, true);
       outs += llvm::formatv("      {0}(%{0} : {1})\n", name, *type).str();
     }
-  os << "  fa.attention_backward ins(%q, %k, %v, %lse, %d_o : " << qk << ", "
-     << qk << ", " << v << ", " << row << ", " << v << ")\n"
-     << "      o(%o : " << v << ")\n";
+  os << "  fa.attention_backward ins(%q, %k, %v, %lse, %d_o : " << q << ", "
+     << k << ", " << v << ", " << row << ", " << o << ")\n"
+     << "      o(%o : " << o << ")\n";
   if (hasDLse)
     os << "      d_lse(%d_lse : " << row << ")\n";
   os << builder.scale() << builder.lengths() << builder.captures()

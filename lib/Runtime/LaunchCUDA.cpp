@@ -157,6 +157,13 @@ static llvm::Expected<CUdevice> getDevice(const Driver &driver, int ordinal) {
   return device;
 }
 
+/// Whether the current context, which there is, is one of `ordinal`.
+static bool isOfDevice(const Driver &driver, int ordinal) {
+  CUdevice current, wanted;
+  return !driver.ctxGetDevice(&current) &&
+         !driver.deviceGet(&wanted, ordinal) && current == wanted;
+}
+
 static llvm::Error getCapability(const Driver &driver, CUdevice device,
                                  int &major, int &minor) {
   if (auto error = driver.check(
@@ -165,6 +172,19 @@ static llvm::Error getCapability(const Driver &driver, CUdevice device,
     return error;
   return driver.check(
       driver.deviceGetAttribute(&minor, kAttributeMinor, device),
+      "cuDeviceGetAttribute");
+}
+
+llvm::Error mlir::fa::getDeviceMultiprocessors(int ordinal, int &count) {
+  constexpr int kAttributeMultiprocessors = 16;
+  auto driver = getDriver();
+  if (!driver)
+    return driver.takeError();
+  auto device = getDevice(**driver, ordinal);
+  if (!device)
+    return device.takeError();
+  return (*driver)->check(
+      (*driver)->deviceGetAttribute(&count, kAttributeMultiprocessors, *device),
       "cuDeviceGetAttribute");
 }
 
@@ -385,28 +405,23 @@ llvm::Error Launcher::launchOnGPU(ArrayRef<fa_arg> args, int device,
   if (auto error =
           driver.check(driver.ctxGetCurrent(&context), "cuCtxGetCurrent"))
     return error;
-  if (!context || device >= 0) {
+  bool isCurrent = context && (device < 0 || isOfDevice(driver, device));
+  if (!isCurrent) {
     auto wanted = getDevice(driver, device);
     if (!wanted)
       return wanted.takeError();
-    CUdevice current;
-    if (context)
-      if (auto error =
-              driver.check(driver.ctxGetDevice(&current), "cuCtxGetDevice"))
-        return error;
-    if (!context || current != *wanted) {
-      // Retained for the life of the process, as the CUDA runtime does.
-      if (auto error = driver.check(driver.primaryCtxRetain(&context, *wanted),
-                                    "cuDevicePrimaryCtxRetain"))
-        return error;
-    }
+    // Retained for the life of the process, as the CUDA runtime does.
+    if (auto error = driver.check(driver.primaryCtxRetain(&context, *wanted),
+                                  "cuDevicePrimaryCtxRetain"))
+      return error;
+    if (auto error =
+            driver.check(driver.ctxPushCurrent(context), "cuCtxPushCurrent"))
+      return error;
   }
-  if (auto error =
-          driver.check(driver.ctxPushCurrent(context), "cuCtxPushCurrent"))
-    return error;
   llvm::scope_exit pop([&] {
     CUcontext old;
-    driver.ctxPopCurrent(&old);
+    if (!isCurrent)
+      driver.ctxPopCurrent(&old);
   });
 
   GPUExecutable::Key key{context, 0};

@@ -7,6 +7,7 @@
 #include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/SymbolTable.h"
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/MathExtras.h"
 #include <cstring>
@@ -139,7 +140,11 @@ static llvm::Expected<LaunchInfo::Launch> makeLaunch(Operation *func) {
     llvm::raw_string_ostream os(text);
     if (!toPostfix(expr, os))
       return malformed(func, "the grid may use symbols and constants only");
-    result.grid.push_back(StringRef(text).rtrim().str());
+    auto extent = LaunchInfo::Extent::parse(StringRef(text).rtrim(),
+                                            map.getValue().getNumSymbols());
+    if (!extent)
+      return malformed(func, "the grid is not computable");
+    result.grid.push_back(std::move(*extent));
   }
   for (int64_t i = 0; i < symbols.size(); i += 2)
     result.symbols.emplace_back(symbols[i], symbols[i + 1]);
@@ -215,8 +220,8 @@ static json::Array toArray(ArrayRef<int64_t> values) {
 
 static json::Object toObject(const LaunchInfo::Launch &launch, bool isCPU) {
   json::Array grid, symbols, maps;
-  for (const std::string &extent : launch.grid)
-    grid.push_back(extent);
+  for (const LaunchInfo::Extent &extent : launch.grid)
+    grid.push_back(extent.getText().str());
   for (auto [arg, dim] : launch.symbols)
     symbols.push_back(json::Array{arg, dim});
   for (const LaunchInfo::TensorMap &map : launch.tensorMaps)
@@ -278,50 +283,70 @@ static bool fromArray(const json::Array *array, Vector &values) {
   return true;
 }
 
-/// Evaluates a postfix expression; nothing when it is malformed, divides by
-/// zero or overflows.
-static std::optional<int64_t> evaluate(StringRef text,
-                                       ArrayRef<int64_t> symbols) {
-  SmallVector<int64_t> stack;
-  SmallVector<StringRef> tokens;
-  text.split(tokens, ' ', -1, /*KeepEmpty=*/false);
-  for (StringRef token : tokens) {
-    int64_t value;
-    if (!token.getAsInteger(10, value)) {
-      stack.push_back(value);
-      continue;
-    }
-    if (token.consume_front("s")) {
-      size_t index;
-      if (token.getAsInteger(10, index) || index >= symbols.size())
+std::optional<LaunchInfo::Extent>
+LaunchInfo::Extent::parse(StringRef text, size_t symbolCount) {
+  Extent extent;
+  extent.text = text.str();
+  SmallVector<StringRef> words;
+  text.split(words, ' ', -1, /*KeepEmpty=*/false);
+  size_t depth = 0; // of the stack when the words so far are evaluated
+  for (StringRef word : words) {
+    Token token = {Kind::Constant, 0};
+    if (!word.getAsInteger(10, token.value)) {
+      ++depth;
+    } else if (word.consume_front("s")) {
+      token.kind = Kind::Symbol;
+      if (word.getAsInteger(10, token.value) || token.value < 0 ||
+          token.value >= static_cast<int64_t>(symbolCount))
         return std::nullopt;
-      stack.push_back(symbols[index]);
+      ++depth;
+    } else {
+      auto kind = llvm::StringSwitch<std::optional<Kind>>(word)
+                      .Case("+", Kind::Add)
+                      .Case("*", Kind::Mul)
+                      .Case("floordiv", Kind::FloorDiv)
+                      .Case("ceildiv", Kind::CeilDiv)
+                      .Case("mod", Kind::Mod)
+                      .Default(std::nullopt);
+      if (!kind || depth < 2)
+        return std::nullopt;
+      token.kind = *kind;
+      --depth;
+    }
+    extent.tokens.push_back(token);
+  }
+  if (depth != 1)
+    return std::nullopt;
+  return extent;
+}
+
+std::optional<int64_t>
+LaunchInfo::Extent::evaluate(ArrayRef<int64_t> symbols) const {
+  SmallVector<int64_t, 8> stack;
+  for (Token token : tokens) {
+    if (token.kind == Kind::Constant || token.kind == Kind::Symbol) {
+      bool isSymbol = token.kind == Kind::Symbol;
+      stack.push_back(isSymbol ? symbols[token.value] : token.value);
       continue;
     }
-    if (stack.size() < 2)
-      return std::nullopt;
-    int64_t rhs = stack.pop_back_val(), lhs = stack.pop_back_val(), result;
+    int64_t rhs = stack.pop_back_val();
+    int64_t &lhs = stack.back();
     bool overflow = false;
-    if (token == "+")
-      overflow = llvm::AddOverflow(lhs, rhs, result);
-    else if (token == "*")
-      overflow = llvm::MulOverflow(lhs, rhs, result);
+    if (token.kind == Kind::Add)
+      overflow = llvm::AddOverflow(lhs, rhs, lhs);
+    else if (token.kind == Kind::Mul)
+      overflow = llvm::MulOverflow(lhs, rhs, lhs);
     else if (rhs <= 0)
       return std::nullopt;
-    else if (token == "floordiv")
-      result = llvm::divideFloorSigned(lhs, rhs);
-    else if (token == "ceildiv")
-      result = llvm::divideCeilSigned(lhs, rhs);
-    else if (token == "mod")
-      result = lhs - rhs * llvm::divideFloorSigned(lhs, rhs);
+    else if (token.kind == Kind::FloorDiv)
+      lhs = llvm::divideFloorSigned(lhs, rhs);
+    else if (token.kind == Kind::CeilDiv)
+      lhs = llvm::divideCeilSigned(lhs, rhs);
     else
-      return std::nullopt;
+      lhs -= rhs * llvm::divideFloorSigned(lhs, rhs);
     if (overflow)
       return std::nullopt;
-    stack.push_back(result);
   }
-  if (stack.size() != 1)
-    return std::nullopt;
   return stack.front();
 }
 
@@ -358,9 +383,11 @@ static llvm::Expected<LaunchInfo::Launch> readLaunch(const json::Object &object,
   SmallVector<int64_t> ones(launch.symbols.size(), 1);
   for (const json::Value &extent : *grid) {
     auto expr = extent.getAsString();
-    if (!expr || !evaluate(*expr, ones))
+    auto parsed =
+        expr ? LaunchInfo::Extent::parse(*expr, ones.size()) : std::nullopt;
+    if (!parsed || !parsed->evaluate(ones))
       return bad("malformed grid expression");
-    launch.grid.push_back(expr->str());
+    launch.grid.push_back(std::move(*parsed));
   }
 
   if (info.isCPU())
@@ -479,56 +506,60 @@ static StringRef kindName(fa_arg_kind kind) {
 /// Bytes of an element; types are written as in MLIR (f16, bf16, i1, ...).
 static int64_t elementBytes(StringRef dtype) {
   unsigned bits = 0;
-  dtype.ltrim("abcdefghijklmnopqrstuvwxyz").getAsInteger(10, bits);
+  dtype.drop_until(llvm::isDigit).getAsInteger(10, bits);
   return bits ? llvm::divideCeil(bits, 8) : 8; // index
 }
 
 static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
-                                 const fa_arg &actual, const std::string &who) {
+                                 const fa_arg &actual, size_t index) {
+  auto who = [&] {
+    std::string text = "argument " + std::to_string(index);
+    return expected.name.empty() ? text : text + " (" + expected.name + ")";
+  };
   if (expected.kind != actual.kind)
-    return fail(FA_INVALID_ARGUMENT, "{0} is of kind {1}; expected {2}", who,
+    return fail(FA_INVALID_ARGUMENT, "{0} is of kind {1}; expected {2}", who(),
                 kindName(actual.kind), kindName(expected.kind));
   if (expected.kind != FA_ARG_MEMREF) {
     if (expected.kind == FA_ARG_I32 && !llvm::isInt<32>(actual.integer))
-      return fail(FA_INVALID_ARGUMENT, "{0} is {1}; an i32 is expected", who,
+      return fail(FA_INVALID_ARGUMENT, "{0} is {1}; an i32 is expected", who(),
                   actual.integer);
     if (expected.nonnegative && actual.real < 0)
       return fail(FA_INVALID_ARGUMENT,
                   "{0} is {1}; this program was compiled for values that are "
                   "not negative: compile it with negative_scale",
-                  who, actual.real);
+                  who(), actual.real);
     return llvm::Error::success();
   }
   if (actual.rank != (int32_t)expected.sizes.size())
     return fail(FA_INVALID_ARGUMENT, "{0} has {1} dimensions; expected {2}",
-                who, actual.rank, expected.sizes.size());
+                who(), actual.rank, expected.sizes.size());
   bool empty = false;
   for (int32_t dim = 0; dim < actual.rank; ++dim) {
     int64_t size = actual.sizes[dim];
     if (size < 0)
       return fail(FA_INVALID_ARGUMENT,
-                  "{0} has size {1} in dimension {2}; expected at least 0", who,
-                  size, dim);
+                  "{0} has size {1} in dimension {2}; expected at least 0",
+                  who(), size, dim);
     if (expected.sizes[dim] != LaunchInfo::kDynamic &&
         expected.sizes[dim] != size)
       return fail(
           FA_INVALID_ARGUMENT,
           "{0} has size {1} in dimension {2}; this program was compiled "
           "for {3}",
-          who, size, dim, expected.sizes[dim]);
+          who(), size, dim, expected.sizes[dim]);
     empty |= size == 0;
   }
   if (empty)
     return llvm::Error::success();
   if (!actual.data)
-    return fail(FA_INVALID_ARGUMENT, "{0} has no data (null pointer)", who);
+    return fail(FA_INVALID_ARGUMENT, "{0} has no data (null pointer)", who());
   int64_t bytes = elementBytes(expected.dtype);
   if (reinterpret_cast<uintptr_t>(actual.data) % expected.align)
     return fail(
         FA_INVALID_ARGUMENT,
         "{0} starts at {1}, which is not a multiple of {2} bytes; align "
         "it, or compile for a smaller alignment",
-        who, actual.data, expected.align);
+        who(), actual.data, expected.align);
   for (int32_t dim = 0; dim < actual.rank; ++dim) {
     // The stride of a dimension with one element is never used.
     if (actual.sizes[dim] == 1)
@@ -539,14 +570,14 @@ static llvm::Error checkArgument(const LaunchInfo::Argument &expected,
         return fail(FA_INVALID_ARGUMENT,
                     "{0} has stride {1} in dimension {2}; expected {3}, make "
                     "the tensor contiguous there",
-                    who, stride, dim, expected.strides[dim]);
+                    who(), stride, dim, expected.strides[dim]);
     } else if (stride * bytes % expected.align) {
       return fail(
           FA_INVALID_ARGUMENT,
           "{0} has stride {1} in dimension {2}, {3} bytes, which is not "
           "a multiple of {4} bytes; align it, or compile for a smaller "
-          "data",
-          who, stride, dim, stride * bytes, expected.align);
+          "alignment",
+          who(), stride, dim, stride * bytes, expected.align);
     }
   }
   return llvm::Error::success();
@@ -558,10 +589,7 @@ llvm::Error LaunchInfo::check(ArrayRef<fa_arg> values) const {
                 launches.front().entry, args.size(), values.size());
   for (auto [index, pair] : llvm::enumerate(llvm::zip(args, values))) {
     auto &[expected, actual] = pair;
-    std::string who = "argument " + std::to_string(index);
-    if (!expected.name.empty())
-      who += " (" + expected.name + ")";
-    if (llvm::Error error = checkArgument(expected, actual, who))
+    if (llvm::Error error = checkArgument(expected, actual, index))
       return error;
   }
   return llvm::Error::success();
@@ -575,13 +603,13 @@ LaunchInfo::Launch::evaluateGrid(ArrayRef<fa_arg> values) const {
                                    : values[arg].sizes[dim]);
   SmallVector<int64_t, 3> extents;
   int64_t total = 1;
-  for (const std::string &expr : grid) {
-    std::optional<int64_t> extent = evaluate(expr, symbolValues);
+  for (const Extent &expr : grid) {
+    std::optional<int64_t> extent = expr.evaluate(symbolValues);
     if (!extent || *extent < 0)
       return fail(FA_INVALID_ARGUMENT,
                   "the launch grid of @{0} is not computable from these sizes "
                   "(`{1}`)",
-                  entry, expr);
+                  entry, expr.getText());
     extents.push_back(*extent);
     if (llvm::MulOverflow(total, *extent, total))
       return fail(FA_INVALID_ARGUMENT, "the launch grid of @{0} is too large",

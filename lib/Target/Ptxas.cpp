@@ -76,19 +76,32 @@ llvm::Expected<Cubin> mlir::fa::assemblePTX(StringRef ptx, StringRef chip,
       return fail(FA_IO_ERROR, "cannot write a temporary file: {0}",
                   code.message());
 
-  std::string arch = ("-arch=" + chip).str();
-  StringRef args[] = {ptxas, "-v", "-O3", arch, input, "-o", output};
-  std::optional<StringRef> redirects[] = {StringRef(""), log.str(), log.str()};
-  std::string message;
-  int code = llvm::sys::ExecuteAndWait(ptxas, args, std::nullopt, redirects, 0,
-                                       0, &message);
-
   auto read = [](StringRef path) {
     auto buffer = llvm::MemoryBuffer::getFile(path);
     return buffer ? (*buffer)->getBuffer().str() : std::string();
   };
+  std::string arch = ("-arch=" + chip).str();
+  std::string message;
   Cubin cubin;
-  cubin.log = read(log);
+  auto execute = [&](bool inParallel) {
+    SmallVector<StringRef> args = {ptxas, "-v", "-O3", arch,
+                                   input, "-o", output};
+    // The same number everywhere: the cubin must not depend on the machine.
+    if (inParallel)
+      args.push_back("--split-compile=4");
+    std::optional<StringRef> redirects[] = {StringRef(""), log.str(),
+                                            log.str()};
+    int code = llvm::sys::ExecuteAndWait(ptxas, args, std::nullopt, redirects,
+                                         0, 0, &message);
+    cubin.log = read(log);
+    return code;
+  };
+  // The kernels of a program side by side, where ptxas can do that.
+  bool inParallel = ptx.count(".entry ") > 1;
+  int code = execute(inParallel);
+  if (code && inParallel && StringRef(cubin.log).contains("split-compile"))
+    code = execute(/*inParallel=*/false);
+
   // The driver's own compiler may well be newer.
   bool tooOld = StringRef(cubin.log).contains("Unsupported .version") ||
                 StringRef(cubin.log).contains("is not defined for option");

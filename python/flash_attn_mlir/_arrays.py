@@ -35,6 +35,8 @@ class Library:
     """How to look at, and make, the arrays of one library."""
 
     name = "DLPack"
+    # `_fa.TorchCalls`, where there is a short way for calls like earlier ones.
+    calls = None
 
     def view(self, array, stream=None):
         raise NotImplementedError
@@ -94,8 +96,21 @@ class _Torch(Library):
         self.strided = torch.strided
         self.dtypes = {getattr(torch, long): short for long, short in _NAMES.items()}
         self.types = {short: dtype for dtype, short in self.dtypes.items()}
+        try:
+            # How code that TorchInductor generates allocates. A PyTorch without
+            # this, or without DLPack's C exchange API (before 2.10), has no short way.
+            guards = torch._C._dynamo.guards
+            self.calls = _fa.TorchCalls(
+                torch, guards._empty_strided_cpu, guards._empty_strided_cuda
+            )
+        except AttributeError:
+            pass
 
     def view(self, array, stream=None):
+        if self.calls is not None:
+            found = self.calls.view(array)
+            if found is not None:
+                return found
         dtype = self.dtypes.get(array.dtype)
         if dtype is None:
             raise TypeError(f"dtype {array.dtype} is not supported")
@@ -107,7 +122,7 @@ class _Torch(Library):
 
     def empty(self, shape, dtype, like):
         array = self.torch.empty(shape, dtype=self.types[dtype], device=like.device)
-        return array, _fa.view_torch(array, dtype, _ITEMSIZE[dtype])
+        return array, self.view(array)
 
     def zeros(self, shape, dtype, like):
         return self.torch.zeros(shape, dtype=self.types[dtype], device=like.device)
@@ -116,7 +131,7 @@ class _Torch(Library):
         return array.contiguous()
 
     def current_stream(self, device: int) -> int:
-        return self.torch.cuda.current_stream(device).cuda_stream
+        return self.torch._C._cuda_getCurrentRawStream(device)
 
     def wants_determinism(self) -> bool:
         return self.torch.are_deterministic_algorithms_enabled()

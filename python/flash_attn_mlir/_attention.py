@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import operator
 import sys
 import threading
 
-from . import _arrays, _compiler
+from . import _arrays, _compiler, _fa
 
 _MAX_HEAD_DIM = 256
 _DTYPES_ON = {_arrays.CPU: ("f16", "bf16", "f32", "f64"), _arrays.CUDA: ("f16", "bf16")}
@@ -30,10 +32,12 @@ def _kernel(key: tuple) -> _compiler.Kernel:
     with _locks.setdefault(key, threading.Lock()):
         if key not in _kernels:
             chip, dtype, d, dv, causal, left, right, softcap, alignment, negative, *rest = key
-            backward = {}
-            if rest:
+            more = {}
+            if len(rest) == 2:
+                more = {"query_rows": rest[0], "partials": rest[1]}
+            elif rest:
                 gradients, d_lse, d_q_sum = rest
-                backward = {
+                more = {
                     "backward": True,
                     "gradients": gradients,
                     "d_lse": d_lse,
@@ -50,7 +54,7 @@ def _kernel(key: tuple) -> _compiler.Kernel:
                 softcap=softcap,
                 alignment=alignment,
                 negative_scale=negative,
-                **backward,
+                **more,
             )
     return _kernels[key]
 
@@ -60,6 +64,11 @@ def _device_chip(device: int) -> str:
     if chip is None:
         chip = _chips[device] = _compiler.default_chip(device)
     return chip
+
+
+@functools.cache
+def _multiprocessors(device: int) -> int:
+    return _fa.device_multiprocessors(device)
 
 
 # ===-----------------------------------------------------------------------=== #
@@ -188,19 +197,10 @@ def _check_shapes(q, k, v) -> None:
 
 
 def _launch(kernel, arguments, kinds, lib, view) -> None:
-    artifact = kernel._artifact
-    if view.device_type == _arrays.CPU:
-        artifact.launch(arguments, kinds, 0, 0)
-        return
-    device = view.device_id
-    stream = lib.current_stream(device)
-    if lib.name == "PyTorch":
-        cuda = lib.torch.cuda
-        if cuda.current_device() != device:
-            with cuda.device(device):
-                artifact.launch(arguments, kinds, device, stream)
-            return
-    artifact.launch(arguments, kinds, device, stream)
+    on_gpu = view.device_type == _arrays.CUDA
+    device = view.device_id if on_gpu else 0
+    stream = lib.current_stream(device) if on_gpu else 0
+    kernel._artifact.launch(arguments, kinds, device, stream)
 
 
 def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
@@ -214,10 +214,41 @@ def _candidates(view, alignment: int, broadcast: bool) -> tuple[str, ...]:
     return (chip,)
 
 
+# At most so many queries have programs of their own: one of one query, one of few.
+_FEW_QUERIES = 16
+# Blocks of these programs that run at the same time on a multiprocessor.
+_BLOCKS_AT_ONCE = {"sm_90a": 6, "sm_80": 4}
+# Parts of the keys are multiples of this number, and there are at most so many.
+_PART, _MOST_PARTS = 64, 128
+
+
+def _parts(view, chip: str, blocks: int, keys: int) -> int:
+    """In how many parts of `keys` keys `blocks` blocks of few queries are computed.
+
+    As many as run at the same time; a function of the shapes and the device only.
+    """
+    if view.device_type == _arrays.CPU:
+        slots = _fa.get_num_threads()
+    else:
+        slots = _multiprocessors(view.device_id) * _BLOCKS_AT_ONCE.get(chip, 2)
+    steps = -(-keys // _PART)
+    parts = max(1, min(slots // blocks, _MOST_PARTS, steps))
+    # As few as do with the longest of them.
+    return -(-steps // -(-steps // parts)) if steps else 1
+
+
 def _one_pass_is_faster(chip: str, head_dim: int) -> bool:
     """Whether gradients with d_q_sum take less time than those without."""
     # For small heads wgmma computes the scores twice in less time.
     return chip != "cpu" and (chip != "sm_90a" or head_dim > 128)
+
+
+def _has_sum(chip: str, head_dim: int, letters: str, options, lib) -> bool:
+    """Whether the gradients `letters` come from one pass, with d_q_sum."""
+    # The order of the additions to the sum is not fixed.
+    may_differ = not (options[-1] or lib.wants_determinism())
+    several = letters[0] == "q" and len(letters) > 1
+    return several and may_differ and _one_pass_is_faster(chip, head_dim)
 
 
 def _views(operands):
@@ -250,8 +281,13 @@ def _option_arguments(options, causal, real):
     return arguments, kinds, (causal, left >= 0, right >= 0 and not causal, softcap > 0.0)
 
 
-def _forward(operands, options, causal, chip=None):
-    """Attention of checked operands: out and softmax_lse."""
+def _forward(operands, options, causal, chip=None, wanted=(), with_lse=True):
+    """Attention of checked operands: out and softmax_lse, without rows unless with_lse.
+
+    chip: the one to compile for, when it is not for the device to say (tests).
+    `wanted` says for each operand whether it will have a gradient: a new variant's
+    backward kernel is compiled beside the forward kernel then.
+    """
     first = operands[0]
     lib, like = first.lib, first.array
     q, k, v = _views(operands)
@@ -261,7 +297,10 @@ def _forward(operands, options, causal, chip=None):
     lse_dtype, real = ("f64", "d") if dtype == "f64" else ("f32", "f")
     scale = head_dim**-0.5 if options[0] is None else options[0]
     out, o = lib.empty((batch, seqlen_q, heads, head_dim), dtype, like)
-    softmax_lse, lse = lib.empty((batch, heads, seqlen_q), lse_dtype, like)
+    # Kernels write nothing outside of lse: without rows it is neither memory nor work.
+    few = seqlen_q <= _FEW_QUERIES
+    rows = seqlen_q if with_lse or few else 0
+    softmax_lse, lse = lib.empty((batch, heads, rows), lse_dtype, like)
 
     if seqlen_q > 0:
         extra, extra_kinds, flags = _option_arguments(options, causal, real)
@@ -270,11 +309,33 @@ def _forward(operands, options, causal, chip=None):
         alignment = min(x.alignment for x in (q, k, v, o)) if on_gpu else 1
         broadcast = q.broadcast or k.broadcast or v.broadcast
         chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
-        kernel = _first_supported(
-            chips, (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
-        )
-        kinds = "mmm" + real + extra_kinds + "mm"
-        _launch(kernel, [q, k, v, scale, *extra, o, lse], kinds, lib, q)
+        key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
+        if True in wanted and (chips[0], *key) not in _kernels:
+            letters = "".join(operand.name for operand, want in zip(operands, wanted) if want)
+            has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
+            _compile_ahead(chips, (*key, letters, False, has_sum))
+        outputs = [o, lse]
+        parts = 0
+        if few:
+            if seqlen_q == 1:
+                # The last query sees every key to its left.
+                unbounded = (*options[:2], -1, *options[3:])
+                extra, extra_kinds, flags = _option_arguments(unbounded, False, real)
+                key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
+            # One query: the heads that share a key head share a block.
+            blocks = batch * (k.shape[2] if seqlen_q == 1 else heads)
+            parts = _parts(q, chips[0], blocks, k.shape[1])
+            if parts > 1:
+                shape = (parts, batch, seqlen_q, heads, head_dim)
+                outputs.append(lib.empty(shape, lse_dtype, like)[1])
+                outputs.append(lib.empty((parts, batch, heads, seqlen_q), lse_dtype, like)[1])
+            key = (*key, 1 if seqlen_q == 1 else _FEW_QUERIES, parts > 1)
+        kernel = _first_supported(chips, key)
+        kinds = "mmm" + real + extra_kinds + "m" * len(outputs)
+        _launch(kernel, [q, k, v, scale, *extra, *outputs], kinds, lib, q)
+        if lib.calls is not None and chip is None:
+            scalars = [None, None, None, scale, *extra, *[None] * len(outputs)]
+            _remember(lib, operands, options, causal, kernel, kinds, scalars, parts)
     return out, softmax_lse
 
 
@@ -317,15 +378,8 @@ def _backward(operands, out, softmax_lse, dout, dlse, options, causal, wanted, c
     alignment = min(view.alignment for view in (*inputs, *gradients)) if on_gpu else 1
     broadcast = any(view.broadcast for view in inputs)
     chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
-    # One pass over the scores for all gradients, if d_q may depend on the order of
-    # additions.
     workspaces = [delta]
-    has_sum = (
-        _one_pass_is_faster(chips[0], head_dim)
-        and letters[0] == "q"
-        and len(letters) > 1
-        and not (options[-1] or lib.wants_determinism())
-    )
+    has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
     if has_sum:
         shape = (batch, heads, -(-seqlen_q // 8) * 8, -(-head_dim // 16) * 16)
         workspaces.append(lib.empty(shape, lse_dtype, like)[1].swap(1, 2))
@@ -356,6 +410,63 @@ def _first_supported(chips, rest):
         # The sm_80 program runs on every newer device, with the same results.
         kernel = _kernels[key] = _first_supported(chips[1:], rest)
         return kernel
+
+
+def _compile_ahead(chips, rest) -> None:
+    """Compiles a kernel in a thread of its own; who needs it soon waits for less."""
+
+    def body():
+        # Whoever calls for the kernel gets the error again.
+        with contextlib.suppress(Exception):
+            _first_supported(chips, rest)
+
+    threading.Thread(target=body, name="flash_attn_mlir compile").start()
+
+
+# ===-----------------------------------------------------------------------=== #
+# The short way: calls like an earlier one (python/src/TorchCalls.cpp)
+# ===-----------------------------------------------------------------------=== #
+
+
+def _short_way(*arguments):
+    """What a call that is like an earlier one returns; else None.
+
+    A function of `_fa.TorchCalls` once there is an earlier one.
+    """
+    return None
+
+
+def _short_way_is_closed():
+    """PyTorch's is_compiling once there is a short way: its compiler traces the general one."""
+    return True
+
+
+def _remember(lib, operands, options, causal, kernel, kinds, scalars, parts):
+    """Opens the short way for calls like this one.
+
+    What `_forward` decides by must be in the key that TorchCalls makes.
+    """
+    global _short_way, _short_way_is_closed
+
+    scale, left, right, softcap, deterministic = options
+    arrays = [operand.array for operand in operands]
+    call = tuple(operand.name for operand in operands), options, causal
+    known = lib.calls.remember(
+        arrays,
+        scale,
+        bool(causal),
+        (left, right),
+        softcap,
+        deterministic,
+        kernel._artifact,
+        kinds,
+        scalars,
+        parts,
+        call,
+    )
+    if known and _short_way_is_closed():
+        _short_way = lib.calls.call
+        _short_way_is_closed = lib.torch.compiler.is_compiling
 
 
 # ===-----------------------------------------------------------------------=== #
@@ -397,12 +508,13 @@ def _torch_route(arrays):
 def _run(names, arrays, options, causal, return_attn_probs):
     torch_module = _torch_route(arrays)
     if torch_module is not None:
-        out, softmax_lse = torch_module.attention(names, arrays, options, causal)
+        result = torch_module.attention(names, arrays, options, causal, return_attn_probs)
         if not return_attn_probs:
-            return out
+            return result
+        out, softmax_lse = result
         return out, softmax_lse, out.new_empty((0,))
     operands = _operands(names, arrays)
-    out, softmax_lse = _forward(operands, options, causal)
+    out, softmax_lse = _forward(operands, options, causal, with_lse=return_attn_probs)
     if not return_attn_probs:
         return out
     # FlashAttention-2 fills S_dmask only with dropout.
@@ -463,6 +575,11 @@ def flash_attn_func(
     differ in its last bits on a GPU; all else is deterministic anyway. (As with
     PyTorch's own operators, torch.use_deterministic_algorithms has this effect, too.)
 
+    At most 16 queries with many keys (decoding) get programs whose blocks share the
+    keys of each sequence, if heads alone leave the device idle, and then merge their
+    results; how many is a function of the shapes and the device. With one query, the
+    heads that share a key head read keys together.
+
     Returns out, or (out, softmax_lse, S_dmask) with return_attn_probs, where
     softmax_lse is (batch, heads, seqlen_q), the natural logarithm of the sum of
     exp(score), -inf in a row without a live key, and S_dmask is empty.
@@ -471,6 +588,22 @@ def flash_attn_func(
 
     Not supported yet, and refused: dropout_p > 0, alibi_slopes.
     """
+    if not _short_way_is_closed():
+        result = _short_way(
+            q,
+            k,
+            v,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )
@@ -490,6 +623,22 @@ def flash_attn_kvpacked_func(
     return_attn_probs=False,
 ):
     """As flash_attn_func, with k and v in kv: (batch, seqlen_k, 2, heads_k, head_dim)."""
+    if not _short_way_is_closed():
+        result = _short_way(
+            q,
+            kv,
+            None,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )
@@ -508,6 +657,22 @@ def flash_attn_qkvpacked_func(
     return_attn_probs=False,
 ):
     """As flash_attn_func, with q, k and v in qkv: (batch, seqlen, 3, heads, head_dim)."""
+    if not _short_way_is_closed():
+        result = _short_way(
+            qkv,
+            None,
+            None,
+            dropout_p,
+            softmax_scale,
+            causal,
+            window_size,
+            softcap,
+            alibi_slopes,
+            deterministic,
+            return_attn_probs,
+        )
+        if result is not None:
+            return result
     options = _check_options(
         dropout_p, softmax_scale, window_size, softcap, alibi_slopes, deterministic
     )

@@ -183,6 +183,8 @@ def build(
     d_lse: bool = False,
     gradients: str = "qkv",
     d_q_sum: bool = False,
+    query_rows: int = 0,
+    partials: bool = False,
 ) -> str:
     """The MLIR text of one attention program."""
     if dtype not in _arrays.DTYPES:
@@ -197,6 +199,13 @@ def build(
         raise ValueError(f"gradients {gradients!r} is not supported; allowed: letters of 'qkv'")
     if not backward and (d_lse or gradients != "qkv" or d_q_sum):
         raise ValueError("d_lse, gradients and d_q_sum are options of backward=True")
+    if operator.index(query_rows) not in (0, 1, 16):
+        raise ValueError(
+            f"query_rows {query_rows} is not supported; allowed: 0 (any number), 1, or 16 (any "
+            "number, but few)"
+        )
+    if backward and (query_rows or partials):
+        raise ValueError("query_rows and partials are no options of backward=True")
     return _fa.build_attention(
         _arrays.DTYPES[dtype],
         head_dim,
@@ -213,6 +222,8 @@ def build(
         sum(1 << "qkv".index(letter) for letter in set(gradients)) if backward else 0,
         d_lse,
         d_q_sum,
+        query_rows,
+        partials,
     )
 
 
@@ -241,6 +252,9 @@ def compile(
         alignment: bytes that divide the pointers and strides of q, k, v and o: 16, 4
             or, when nothing is promised, 1
         negative_scale: the scale may be negative (else a launch refuses it)
+        query_rows: 1: each sequence has one query (decoding), and the query heads that
+            share a key head share a tile; 16: any number, but fast for at most 16
+        partials: parts of the keys are computed at the same time, in workspaces
 
         backward: the gradients of that program; then also
         d_lse: lse has a gradient, gradients: letters of "qkv", which are wanted
@@ -248,7 +262,10 @@ def compile(
             gradients of q and of k or v. Faster on GPUs, not deterministic
 
     The kernel then takes: q, k, v (B, S, H, D), scale, [q_lengths, k_lengths],
-    [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq);
+    [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq), or
+    (B, H, 0) where it is not wanted (query_rows=0, no partials),
+    [o_parts (P, B, Sq, H, D), lse_parts (P, B, H, Sq)] (workspaces in the type of lse
+    for P parts of the keys; P > 0 is up to the caller);
     with backward: q, k, v, o, lse, d_o, [d_lse], scale, [q_lengths, k_lengths],
     [softcap], [window_left], [window_right], delta (a workspace like lse), [d_q_sum]
     (a workspace of lse's type and q's shape, with Sq rounded up to a multiple of 8 and

@@ -21,17 +21,20 @@ _NO_SECOND = (
 )
 
 
-def attention(names, arrays, options, causal):
-    """out and softmax_lse of tensors that PyTorch must see."""
+def attention(names, arrays, options, causal, with_lse):
+    """out, or out and softmax_lse, of tensors that PyTorch must see."""
     _refuse_tangents(arrays)
     if _is_traced(arrays):
         scale, *rest = options
-        return torch.ops.flash_attn_mlir.attention.default(
+        results = torch.ops.flash_attn_mlir.attention.default(
             *_split(names, arrays), scale, bool(causal), *rest
         )
-    if torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in arrays):
-        return _Attention.apply(names, options, causal, *arrays)
-    return _attention._forward(_attention._operands(names, arrays), options, causal)
+    elif torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in arrays):
+        return _Attention.apply((names, options, causal), None, with_lse, *arrays)
+    else:
+        operands = _attention._operands(names, arrays)
+        results = _attention._forward(operands, options, causal, with_lse=with_lse)
+    return results if with_lse else results[0]
 
 
 def _refuse_tangents(arrays):
@@ -78,43 +81,60 @@ def _split(names, arrays):
 
 
 class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, names, options, causal, *arrays):
-        operands = _attention._operands(names, arrays)
-        out, softmax_lse = _attention._forward(operands, options, causal)
-        # The arrays that were read: copies where the head dimension is strided.
-        ctx.save_for_backward(*(operand.array for operand in operands), out, softmax_lse)
-        ctx.call = names, options, causal
-        ctx.set_materialize_grads(False)
-        return out, softmax_lse
+    """call is names, options, causal; plan, of calls that came the short way, runs it."""
 
     @staticmethod
-    def backward(ctx, dout, dsoftmax_lse):
+    def forward(ctx, call, plan, with_lse, *arrays):
+        results = None if plan is None else _run(plan, *arrays)
+        if results is None:
+            names, options, causal = call
+            operands = _attention._operands(names, arrays)
+            wanted = ctx.needs_input_grad[3:]
+            results = _attention._forward(operands, options, causal, wanted=wanted)
+            # The arrays that were read: copies where the head dimension is strided.
+            arrays = [operand.array for operand in operands]
+        ctx.save_for_backward(*arrays, *results)
+        ctx.call = call
+        if not with_lse:
+            return results[0]
+        ctx.set_materialize_grads(False)
+        return results
+
+    @staticmethod
+    def backward(ctx, dout, dsoftmax_lse=None):
         names, options, causal = ctx.call
         wanted = ctx.needs_input_grad[3:]
         if dout is None and dsoftmax_lse is None:
             return (None,) * (3 + len(wanted))
         *arrays, out, softmax_lse = ctx.saved_tensors
-        return (
-            None,
-            None,
-            None,
-            *_Gradients.apply(
-                names, options, causal, wanted, out, softmax_lse, dout, dsoftmax_lse, *arrays
-            ),
-        )
+        arguments = names, options, causal, wanted, out, softmax_lse, dout, dsoftmax_lse, *arrays
+        if torch.is_grad_enabled():
+            return None, None, None, *_Gradients.apply(*arguments)
+        return None, None, None, *_gradients(*arguments)
+
+
+_calls = _arrays.library("", torch.empty(0)).calls
+if _calls is not None:
+    _run = _calls.run
+    # torch.autograd.Function.apply without its cases for functorch.
+    _calls.attention = super(torch.autograd.Function, _Attention).apply
+
+
+def _gradients(names, options, causal, wanted, out, softmax_lse, dout, dlse, *arrays):
+    """The backward kernels."""
+    operands = _attention._operands(names, arrays)
+    if dout is None:
+        dout = torch.zeros_like(out)
+    rest = _attention._gradient_operands(operands, out, softmax_lse, dout, dlse)
+    return _attention._backward(operands, *rest, options, causal, wanted)
 
 
 class _Gradients(torch.autograd.Function):
-    """The backward kernels; a function only to refuse its own derivative by name."""
+    """`_gradients`, where something may ask for their derivative: refused by name."""
 
     @staticmethod
-    def forward(ctx, names, options, causal, wanted, out, softmax_lse, dout, dlse, *arrays):
-        operands = _attention._operands(names, arrays)
-        if dout is None:
-            dout = torch.zeros_like(out)
-        rest = _attention._gradient_operands(operands, out, softmax_lse, dout, dlse)
-        return tuple(_attention._backward(operands, *rest, options, causal, wanted))
+    def forward(ctx, *arguments):
+        return tuple(_gradients(*arguments))
 
     @staticmethod
     def backward(ctx, *_):

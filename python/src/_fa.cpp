@@ -6,17 +6,11 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "fa-c/fa.h"
+#include "Module.h"
 
 #include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 
-#include <algorithm>
-#include <memory>
-#include <string>
 #include <vector>
-
-namespace py = pybind11;
 
 //===----------------------------------------------------------------------===//
 // Errors
@@ -47,133 +41,22 @@ static void check(int status, char *error) {
 // Arrays
 //===----------------------------------------------------------------------===//
 
-namespace {
-// The part of the DLPack ABI (unversioned capsule) that is read here.
-namespace dlpack {
-struct Device {
-  int32_t type, id;
-};
-struct DataType {
-  uint8_t code, bits;
-  uint16_t lanes;
-};
-struct Tensor {
-  void *data;
-  Device device;
-  int32_t ndim;
-  DataType dtype;
-  int64_t *shape, *strides;
-  uint64_t byteOffset;
-};
-struct ManagedTensor {
-  Tensor tensor;
-  void *context;
-  void (*deleter)(ManagedTensor *);
-};
-} // namespace dlpack
-
-/// Device types, numbered as in DLPack.
-enum DeviceType { kCPU = 1, kCUDA = 2 };
-
-/// An array seen as memory: no copy, `owner` keeps it alive.
-struct View {
-  fa_arg arg = {};
-  std::string dtype;
-  int itemsize = 0;
-  int deviceType = kCPU, deviceId = 0;
-  py::object owner;
-
-  py::tuple tupleOf(const int64_t *values) const {
-    py::tuple result(arg.rank);
-    for (int i = 0; i < arg.rank; ++i)
-      result[i] = values[i];
-    return result;
-  }
-
-  void setRank(int64_t rank) {
-    if (rank < 0 || rank > FA_MAX_RANK)
-      throw py::value_error("an array of rank " + std::to_string(rank) +
-                            " is not supported; allowed: 0 to " +
-                            std::to_string(FA_MAX_RANK));
-    arg.kind = FA_ARG_MEMREF;
-    arg.rank = static_cast<int32_t>(rank);
-  }
-
-  /// The stride of an extent of 1 is never used to compute an address, and
-  /// libraries put anything there. Make it what a dense array would have, so
-  /// that it can't spoil an alignment class or a tensor map.
-  void normaliseUnitStrides() {
-    int64_t dense = 1;
-    for (int i = arg.rank - 1; i >= 0; --i) {
-      if (arg.sizes[i] == 1)
-        arg.strides[i] = dense;
-      dense =
-          std::max(dense, arg.strides[i] * std::max<int64_t>(arg.sizes[i], 1));
-    }
-  }
-
-  View select(int64_t dim, int64_t index) const {
-    if (dim < 0 || dim >= arg.rank || index < 0 || index >= arg.sizes[dim])
-      throw py::index_error("select out of range");
-    View result = *this;
-    result.arg.data =
-        static_cast<char *>(arg.data) + index * arg.strides[dim] * itemsize;
-    --result.arg.rank;
-    for (int i = static_cast<int>(dim); i < result.arg.rank; ++i) {
-      result.arg.sizes[i] = arg.sizes[i + 1];
-      result.arg.strides[i] = arg.strides[i + 1];
-    }
-    return result;
-  }
-
-  View swap(int64_t first, int64_t second) const {
-    if (std::min(first, second) < 0 || std::max(first, second) >= arg.rank)
-      throw py::index_error("swap out of range");
-    View result = *this;
-    std::swap(result.arg.sizes[first], result.arg.sizes[second]);
-    std::swap(result.arg.strides[first], result.arg.strides[second]);
-    return result;
-  }
-
-  /// The alignment class: bytes of the pieces in which rows can be copied, 16,
-  /// 4 or, element by element, 1. They divide the address and every stride but
-  /// the innermost, which is 1; pieces of 16 also the length of a row.
-  int alignment() const {
-    int last = arg.rank - 1;
-    if (arg.rank == 0 || arg.strides[last] != 1)
-      return 1;
-    for (int bytes : {16, 4}) {
-      bool all = reinterpret_cast<uintptr_t>(arg.data) % bytes == 0 &&
-                 (bytes == 4 || arg.sizes[last] * itemsize % bytes == 0);
-      for (int i = 0; i < last; ++i)
-        all &= arg.sizes[i] <= 1 || arg.strides[i] * itemsize % bytes == 0;
-      if (all)
-        return bytes;
-    }
-    return 1;
-  }
-
-  /// Some extent above 1 has stride 0 (a broadcast array).
-  bool broadcast() const {
-    for (int i = 0; i < arg.rank; ++i)
-      if (arg.sizes[i] > 1 && arg.strides[i] == 0)
-        return true;
-    return false;
-  }
-
-  /// Kernels can read it: the last dimension is contiguous and no stride is
-  /// negative.
-  bool hasDenseRows() const {
-    int last = arg.rank - 1;
-    if (last >= 0 && arg.strides[last] != 1 && arg.sizes[last] > 1)
-      return false;
-    for (int i = 0; i < arg.rank; ++i)
-      if (arg.strides[i] < 0 && arg.sizes[i] > 1)
-        return false;
-    return true;
-  }
-};
-} // namespace
+const char *dtypeOf(dlpack::DataType type, int &itemsize) {
+  enum { Int = 0, Float = 2, BFloat = 4 };
+  itemsize = type.bits / 8;
+  if (type.lanes != 1)
+    return nullptr;
+  if (type.code == Float)
+    return type.bits == 16   ? "f16"
+           : type.bits == 32 ? "f32"
+           : type.bits == 64 ? "f64"
+                             : nullptr;
+  if (type.code == BFloat && type.bits == 16)
+    return "bf16";
+  if (type.code == Int && type.bits == 32)
+    return "i32";
+  return nullptr;
+}
 
 static View viewNumpy(const py::array &array, const std::string &dtype) {
   View view;
@@ -252,48 +135,19 @@ static View viewTorch(const py::object &tensor, const std::string &dtype,
   return view;
 }
 
-static const char *dlpackDtype(dlpack::DataType type) {
-  enum { Int = 0, Float = 2, BFloat = 4 };
-  if (type.lanes != 1)
-    return nullptr;
-  if (type.code == Float)
-    return type.bits == 16   ? "f16"
-           : type.bits == 32 ? "f32"
-           : type.bits == 64 ? "f64"
-                             : nullptr;
-  if (type.code == BFloat && type.bits == 16)
-    return "bf16";
-  if (type.code == Int && type.bits == 32)
-    return "i32";
-  return nullptr;
-}
-
 static View viewDLPack(const py::capsule &capsule) {
   if (std::string(capsule.name() ? capsule.name() : "") != "dltensor")
     throw py::type_error("__dlpack__() must return a capsule named 'dltensor'");
   auto *managed = capsule.get_pointer<dlpack::ManagedTensor>();
   const dlpack::Tensor &tensor = managed->tensor;
   View view;
-  view.setRank(tensor.ndim);
-  const char *dtype = dlpackDtype(tensor.dtype);
-  if (!dtype)
+  view.assign(tensor);
+  if (view.dtype.empty())
     throw py::type_error(
         "this DLPack data type (code " + std::to_string(tensor.dtype.code) +
         ", " + std::to_string(tensor.dtype.bits) +
         " bits) is not supported; allowed: float16, bfloat16, float32, "
         "float64, int32");
-  view.dtype = dtype;
-  view.itemsize = tensor.dtype.bits / 8;
-  view.deviceType = tensor.device.type;
-  view.deviceId = tensor.device.id;
-  view.arg.data = static_cast<char *>(tensor.data) + tensor.byteOffset;
-  int64_t dense = 1;
-  for (int i = tensor.ndim - 1; i >= 0; --i) {
-    view.arg.sizes[i] = tensor.shape[i];
-    view.arg.strides[i] = tensor.strides ? tensor.strides[i] : dense;
-    dense *= tensor.shape[i];
-  }
-  view.normaliseUnitStrides();
   // A consumed capsule is renamed, and its consumer calls the deleter.
   PyCapsule_SetName(capsule.ptr(), "used_dltensor");
   view.owner = py::capsule(managed, [](void *pointer) {
@@ -308,75 +162,67 @@ static View viewDLPack(const py::capsule &capsule) {
 // Artifacts
 //===----------------------------------------------------------------------===//
 
-namespace {
-struct ArtifactDeleter {
-  void operator()(fa_artifact *artifact) const {
-    fa_artifact_destroy(artifact);
+py::object Artifact::part(const std::string &name) const {
+  size_t size = 0;
+  const void *data = fa_artifact_get(handle.get(), name.c_str(), &size);
+  if (!data)
+    return py::none();
+  return py::bytes(static_cast<const char *>(data), size);
+}
+
+void Artifact::save(const std::string &path) const {
+  char *error = nullptr;
+  int status;
+  {
+    py::gil_scoped_release release;
+    status = fa_artifact_save(handle.get(), path.c_str(), &error);
   }
-};
+  check(status, error);
+}
 
-struct Artifact {
-  std::unique_ptr<fa_artifact, ArtifactDeleter> handle;
-
-  py::object part(const std::string &name) const {
-    size_t size = 0;
-    const void *data = fa_artifact_get(handle.get(), name.c_str(), &size);
-    if (!data)
-      return py::none();
-    return py::bytes(static_cast<const char *>(data), size);
-  }
-
-  void save(const std::string &path) const {
-    char *error = nullptr;
-    int status;
-    {
-      py::gil_scoped_release release;
-      status = fa_artifact_save(handle.get(), path.c_str(), &error);
-    }
-    check(status, error);
-  }
-
-  /// `kinds` has one letter per argument: m memref, f f32, d f64, x index,
-  /// i i32.
-  void launch(const py::sequence &arguments, const std::string &kinds,
-              int device, uintptr_t stream) const {
-    size_t count = kinds.size();
-    if (arguments.size() != count)
-      throw py::type_error("the kernel takes " + std::to_string(count) +
-                           " arguments, not " +
-                           std::to_string(arguments.size()));
-    std::vector<fa_arg> args(count);
-    for (size_t i = 0; i < count; ++i) {
-      py::object value = arguments[i];
-      switch (kinds[i]) {
-      case 'm':
+std::vector<fa_arg> makeArguments(const std::string &kinds,
+                                  const py::sequence &values) {
+  if (values.size() != kinds.size())
+    throw py::type_error("the kernel takes " + std::to_string(kinds.size()) +
+                         " arguments, not " + std::to_string(values.size()));
+  std::vector<fa_arg> args(kinds.size());
+  for (size_t i = 0; i < args.size(); ++i) {
+    py::object value = values[i];
+    switch (kinds[i]) {
+    case 'm':
+      if (!value.is_none())
         args[i] = value.cast<const View &>().arg;
-        break;
-      case 'f':
-      case 'd':
-        args[i].kind = kinds[i] == 'f' ? FA_ARG_F32 : FA_ARG_F64;
-        args[i].real = value.cast<double>();
-        break;
-      case 'x':
-      case 'i':
-        args[i].kind = kinds[i] == 'x' ? FA_ARG_INDEX : FA_ARG_I32;
-        args[i].integer = value.cast<int64_t>();
-        break;
-      default:
-        throw py::value_error("unknown kind of argument");
-      }
+      break;
+    case 'f':
+    case 'd':
+      args[i].kind = kinds[i] == 'f' ? FA_ARG_F32 : FA_ARG_F64;
+      args[i].real = value.cast<double>();
+      break;
+    case 'x':
+    case 'i':
+      args[i].kind = kinds[i] == 'x' ? FA_ARG_INDEX : FA_ARG_I32;
+      args[i].integer = value.cast<int64_t>();
+      break;
+    default:
+      throw py::value_error("unknown kind of argument");
     }
-    char *error = nullptr;
-    int status;
-    {
-      py::gil_scoped_release release;
-      status = fa_launch(handle.get(), args.data(), static_cast<int32_t>(count),
-                         device, reinterpret_cast<void *>(stream), &error);
-    }
-    check(status, error);
   }
-};
-} // namespace
+  return args;
+}
+
+void Artifact::launch(const py::sequence &arguments, const std::string &kinds,
+                      int device, uintptr_t stream) const {
+  std::vector<fa_arg> args = makeArguments(kinds, arguments);
+  char *error = nullptr;
+  int status;
+  {
+    py::gil_scoped_release release;
+    status =
+        fa_launch(handle.get(), args.data(), static_cast<int32_t>(args.size()),
+                  device, reinterpret_cast<void *>(stream), &error);
+  }
+  check(status, error);
+}
 
 static std::unique_ptr<Artifact> compile(const std::string &mlir,
                                          const std::string &chip,
@@ -416,7 +262,8 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
                                   bool windowRight, bool softcap, bool lengths,
                                   bool initLse, double deadLse, int alignment,
                                   bool negativeScale, int gradients,
-                                  bool hasDLse, bool hasDQSum) {
+                                  bool hasDLse, bool hasDQSum, int queryRows,
+                                  bool hasPartials) {
   fa_attention_spec spec = {};
   spec.dtype = static_cast<fa_dtype>(dtype);
   spec.head_dim_qk = headDimQK;
@@ -430,6 +277,8 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
   spec.dead_lse = deadLse;
   spec.alignment = alignment;
   spec.negative_scale = negativeScale;
+  spec.query_rows = queryRows;
+  spec.has_partials = hasPartials;
   char *mlir = nullptr, *error = nullptr;
   int status = gradients
                    ? fa_build_attention_backward(&spec, gradients, hasDLse,
@@ -475,6 +324,8 @@ PYBIND11_MODULE(_fa, m) {
       .def("save", &Artifact::save)
       .def("launch", &Artifact::launch);
 
+  defineTorchCalls(m);
+
   m.def("compile", &compile);
   m.def("load", &load);
   m.def("build_attention", &buildAttention);
@@ -486,6 +337,12 @@ PYBIND11_MODULE(_fa, m) {
     char *error = nullptr;
     check(fa_device_capability(device, &major, &minor, &error), error);
     return py::make_tuple(major, minor);
+  });
+  m.def("device_multiprocessors", [](int device) {
+    int32_t count = 0;
+    char *error = nullptr;
+    check(fa_device_multiprocessors(device, &count, &error), error);
+    return count;
   });
   m.def("chips", [] {
     py::list names;

@@ -13,7 +13,15 @@ import flash_attn_mlir as fa
 import ml_dtypes
 import numpy as np
 import pytest
-from cases import EDGES, Case, numpy_in_pairs, random_case, unaligned_numpy
+from cases import (
+    EDGES,
+    JUMPS,
+    Case,
+    jumping_factors,
+    numpy_in_pairs,
+    random_case,
+    unaligned_numpy,
+)
 from emulate import emulate
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
 from reference import Sizes, attention, band, check
@@ -94,6 +102,24 @@ def program(name, rng, m, n, k=64):
 def test_program(name, shape, target, rng):
     inputs, want = program(name, rng, *shape)
     kernel = compile_program(name, target)
+    for seed in range(2):
+        out = np.full(want.shape, np.nan, np.float32)
+        emulate(kernel, *inputs, out, seed=seed, optimized=bool(seed))
+        assert np.linalg.norm(out - want) < 1e-3 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("copy", ["cp_async", "direct"])
+@pytest.mark.parametrize("stages", [1, 2])
+def test_one_warp(stages, copy, rng):
+    """A warp copies four rows of a panel at once, half as many as a swizzle has."""
+    inputs, want = program("matmul", rng, 40, 136, 72)
+    plan = (
+        f'#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "{copy}", warps = 1, '
+        f"producers = 0, stages = {stages}>"
+    )
+    text = (PROGRAMS / "matmul.mlir").read_text().replace("@PLAN@", plan)
+    text = text.replace("128", "64")  # tiles that the registers of a warp hold
+    kernel = fa.compile(mlir=text, chip="sm_80", ptxas=False)
     for seed in range(2):
         out = np.full(want.shape, np.nan, np.float32)
         emulate(kernel, *inputs, out, seed=seed, optimized=bool(seed))
@@ -252,6 +278,21 @@ def test_interleavings(causal, chip, rng):
                 np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("chip", TILES)
+@pytest.mark.parametrize("head_dim", [40, 64, 128, 256])
+def test_lse_without_rows(head_dim, chip, rng):
+    """Who does not want lse gives no memory for it; out is the same."""
+    q = draw(rng, 1, 133, 2, head_dim)
+    k, v = (draw(rng, 1, 150, 1, head_dim) for _ in range(2))
+    kernel = fa.compile(chip=chip, dtype="f16", head_dim=head_dim, causal=True, ptxas=False)
+    outs = []
+    for rows in (133, 0):
+        out, lse = np.empty_like(q), np.empty((1, 2, rows), np.float32)
+        emulate(kernel, q, k, v, head_dim**-0.5, out, lse, seed=int(rng.integers(1 << 30)))
+        outs.append(out)
+    np.testing.assert_array_equal(*outs)
+
+
 @pytest.mark.parametrize("chip", CHIPS)
 def test_nan_under_the_mask_does_not_leak(chip, rng):
     case = Case(1, 200, 200, 1, 1, 64, causal=True)
@@ -263,6 +304,40 @@ def test_nan_under_the_mask_does_not_leak(chip, rng):
     sizes = Sizes(*(size[..., :150] for size in sizes))
     check("float16", out[:, :150], lse[..., :150], want[:, :150], want_lse[..., :150], sizes)
     assert np.isnan(out[:, 150:]).all()
+
+
+@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("kind", JUMPS)
+@pytest.mark.parametrize("causal", [False, True])
+def test_jumping_scores(causal, kind, head_dim, rng):
+    """Rows whose first block says nothing about their maximum: exact all the same."""
+    case = Case(1, 220, 430, 1, 1, head_dim, causal=causal)
+    q, k, v = case.draw(rng)
+    k = k * jumping_factors(kind, 430, rng)[None, :, None, None]
+    arrays = [x.astype(np.float16) for x in (q, k, v)]
+    out, lse = run_case(case, "sm_90a", "float16", arrays, int(rng.integers(1 << 30)))
+    check("float16", out, lse, *case.reference(*arrays))
+
+
+def test_rows_that_become_live_late(rng):
+    """Windows whose first block has no live key for some rows."""
+    case = Case(1, 300, 700, 1, 1, 64, window=(150, 20))
+    arrays = [x.astype(np.float16) for x in case.draw(rng)]
+    out, lse = run_case(case, "sm_90a", "float16", arrays, int(rng.integers(1 << 30)))
+    check("float16", out, lse, *case.reference(*arrays))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_scores_stay_in_their_rows(bad, rng):
+    case = Case(1, 200, 300, 1, 1, 64)
+    q, k, v = (x.astype(np.float16) for x in case.draw(rng))
+    q[0, 77, 0, 3] = bad
+    with np.errstate(invalid="ignore"):
+        want, want_lse, sizes = case.reference(q, k, v)
+    out, lse = run_case(case, "sm_90a", "float16", (q, k, v), int(rng.integers(1 << 30)))
+    good = np.arange(200) != 77
+    sizes = Sizes(*(size[..., good] for size in sizes))
+    check("float16", out[:, good], lse[..., good], want[:, good], want_lse[..., good], sizes)
 
 
 class Setup:

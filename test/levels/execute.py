@@ -44,6 +44,26 @@ def stages(m, n):
     }
 
 
+def parts_stages(m, n, packed=False):
+    """As `stages`, for fa.attention with memory for partial results."""
+    schedule = TILE.format(m=m, n=n)
+    if packed:
+        schedule = schedule[:-1] + ",packed=true>"
+    parts = [f"--fa-split-keys=multiple={n}"]
+    select = [f"--fa-select-schedule=override={schedule}"]
+    tile = [*parts, *select, "--fa-tile", *CLEAN]
+    combine = [*tile, "--fa-lower-combine"]
+    online = [*combine, "--fa-online-softmax"]
+    return {
+        "whole": ["--fa-decompose"],
+        "parts": [*parts, "--fa-decompose"],
+        "tile": [*tile, "--fa-decompose"],
+        "combine": [*combine, "--fa-decompose", "--convert-tile-to-linalg"],
+        "online": [*online, "--convert-tile-to-linalg"],
+        "all": [f"--fa-lower-to-tile=override={schedule}", "--convert-tile-to-linalg"],
+    }
+
+
 def backward_stages(m, n):
     """As `stages`, for fa.attention_backward."""
     differentiate = ["--fa-differentiate"]

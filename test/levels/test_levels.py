@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
-from execute import compile_function, stages, tensor_form
+from execute import compile_function, parts_stages, stages, tensor_form
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
 from reference import attention, band, check
 
@@ -233,7 +233,7 @@ def with_layout(array, layout):
     return np.ascontiguousarray(array.transpose(0, 2, 1, 3))
 
 
-def run_case(case, stage, folder, name):
+def run_case(case, stage, folder, name, passes=None):
     program = case.program
     dtype = NUMPY[program.dtype]
     acc = np.float64 if program.dtype == "f64" else np.float32
@@ -243,7 +243,7 @@ def run_case(case, stage, folder, name):
         text = text.replace("%scale: f32", "%scale: f32 {fa.nonnegative}")
     if stage in ("tensors", "bufferized"):
         text = tensor_form(text)
-    function = compile_function(text, stages(TILE_M, TILE_N)[stage], folder)
+    function = compile_function(text, passes or stages(TILE_M, TILE_N)[stage], folder)
     rng = np.random.default_rng([SEED, *name.encode()])
     for shape in SHAPES:
         batch, sq, sk, heads, heads_k, d, dv = shape
@@ -264,7 +264,11 @@ def run_case(case, stage, folder, name):
         lse = np.full((batch, heads, sq), np.nan, acc)
         layout = program.layout
         views = [with_layout(x, layout) for x in (q, k, v, out)]
-        function(*views[:3], acc(scale), *extra, views[3], lse)
+        partials = []
+        if program.partials:
+            count = int(rng.integers(1, 12))
+            partials = [np.full((count, *x.shape), np.nan, acc) for x in (views[3], lse)]
+        function(*views[:3], acc(scale), *extra, views[3], lse, *partials)
         result = views[3] if layout == "bshd" else views[3].transpose(0, 2, 1, 3)
         if case.nonnegative or case.scale is not None:
             scale = float(acc(scale))
@@ -279,6 +283,38 @@ def run_case(case, stage, folder, name):
 @pytest.mark.parametrize("name", list(CASES))
 def test_level(name, stage, tmp_path):
     run_case(CASES[name], stage, tmp_path, name)
+
+
+def with_partials(name):
+    case = CASES[name]
+    return dataclasses.replace(case, program=dataclasses.replace(case.program, partials=True))
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_parts(name, tmp_path):
+    """Keys are split, and partial results combined."""
+    passes = parts_stages(TILE_M, TILE_N)["all"]
+    run_case(with_partials(name), "all", tmp_path, name, passes)
+
+
+@pytest.mark.parametrize("stage", list(parts_stages(1, 1)))
+@pytest.mark.parametrize("name", ["window", "causal-lengths", "causal-init", "bhsd", "plain-f64"])
+def test_parts_level(name, stage, tmp_path):
+    passes = parts_stages(TILE_M, TILE_N)[stage]
+    run_case(with_partials(name), stage, tmp_path, name, passes)
+
+
+# Heads decide what is kept or captured, or lengths which rows exist.
+UNPACKED = {"heads", "lengths", "causal-lengths", "alibi"}
+UNPACKED |= {name for name in CASES if "bias" in name}
+
+
+@pytest.mark.parametrize("stage", ["tile", "all"])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in UNPACKED])
+def test_packed(name, stage, tmp_path):
+    """The query heads that share a key head are the rows of a tile."""
+    passes = parts_stages(2, TILE_N, packed=True)[stage]
+    run_case(with_partials(name), stage, tmp_path, name, passes)
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16", "f32", "f64"])

@@ -120,3 +120,23 @@ def numpy_in_pairs(array):
     view = big[..., 2 : 2 + size]
     view[...] = array
     return view
+
+
+def jumping_factors(kind, keys, rng):
+    """What keys are multiplied by so that scores jump, and where the first block is wrong."""
+    factors = np.ones(keys)
+    if kind == "spikes":
+        factors[rng.integers(0, keys, 4)] = 10.0 ** rng.uniform(0.5, 3.5, 4)
+    elif kind == "step up":
+        factors[keys // 2 :] = 60
+    elif kind == "step down":
+        factors[: keys // 3] = 60
+    elif kind == "rising":
+        factors = np.linspace(0.01, 300, keys)
+    else:
+        assert kind == "falling"
+        factors = np.linspace(300, 0.01, keys)
+    return factors
+
+
+JUMPS = ["spikes", "step up", "step down", "rising", "falling"]

@@ -28,6 +28,7 @@ class Program:
     score: str = ""  # body of the region; the result is %r
     dead_lse: str = ""
     alignment: int = 1  # bytes, promised of q, k, v and o
+    partials: bool = False  # more arguments: o_parts and lse_parts, like o and lse
 
     @property
     def acc(self):
@@ -89,6 +90,12 @@ class Program:
         qk, v, lse = self.types
         arguments = [("q", qk), ("k", qk), ("v", v), ("scale", acc), *self.arguments]
         arguments += [("o", v), ("lse", lse)]
+        partials = []
+        if self.partials:
+            o_parts = v.replace("<?x", "<?x?x").replace(f"x{self.dtype},", f"x{acc},")
+            types = [x.replace("<[?, ", "<[?, ?, ") for x in (o_parts, lse.replace("<?x", "<?x?x"))]
+            arguments += zip(("o_parts", "lse_parts"), types)
+            partials = [f"      partials(%o_parts, %lse_parts : {', '.join(types)})"]
         attributes = self.attributes
         if self.dead_lse:
             attributes.append(f"dead_lse = {self.dead_lse} : f64")
@@ -104,7 +111,9 @@ class Program:
         if self.init_lse:
             lines.append(f"      init_lse({self.init_lse} : {lse})")
         lines += rest
-        lines.append(f"      outs(%o, %lse : {v}, {lse}) {{{', '.join(attributes)}}}")
+        lines.append(f"      outs(%o, %lse : {v}, {lse})")
+        lines += partials
+        lines.append(f"      {{{', '.join(attributes)}}}")
         lines += self.region
         return "\n".join([*lines, "  return", "}", ""])
 

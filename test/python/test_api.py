@@ -250,3 +250,16 @@ def test_alignment_of_a_program():
     assert "tile.align" not in _compiler.build(head_dim=64, alignment=1)
     with pytest.raises(ValueError, match="alignment 8 is not supported; allowed: 16, 4 or 1"):
         _compiler.build(head_dim=64, alignment=8)
+
+
+def test_programs_of_few_queries():
+    from flash_attn_mlir import _compiler
+
+    one = _compiler.build(head_dim=64, query_rows=1, partials=True)
+    assert "%q: memref<?x1x?x64xf16" in one
+    assert "partials(%o_parts, %lse_parts" in one
+    assert "fa.few_rows" in _compiler.build(head_dim=64, query_rows=16)
+    with pytest.raises(ValueError, match=r"query_rows 2 is not supported; allowed: 0 .*1, or 16"):
+        _compiler.build(head_dim=64, query_rows=2)
+    with pytest.raises(ValueError, match="query_rows and partials are no options of backward"):
+        _compiler.build(head_dim=64, backward=True, partials=True)

@@ -104,7 +104,7 @@ def backward_text(program, outputs, uses_lse, capture_ranks=()):
         types = ", ".join(kind for _, kind in captures)
         numbers = ", ".join(map(str, range(len(captures))))
         outs = f"{outs[:-1]}d_captures({names} : {types}) {{capture_grads = array<i64: {numbers}>, "
-    return f"{head}\n" + re.sub(r"outs\([^{]*\) \{", lambda _: outs, body)
+    return f"{head}\n" + re.sub(r"outs\([^{]*\)\s*\{", lambda _: outs, body)
 
 
 def run_kernel(runner, chip, text, arguments, seed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -157,6 +158,24 @@ def test_failing_ptxas(tmp_path):
     broken.chmod(0o755)
     with pytest.raises(RuntimeError, match="forced failure"):
         fa.compile(chip="sm_80", head_dim=64, ptxas=str(broken), cache=False)
+
+
+def test_ptxas_without_split_compile(tmp_path):
+    """Older ones compile the kernels of a program one after another: the same code."""
+    found = shutil.which("ptxas")
+    if found is None:
+        pytest.skip("no ptxas on PATH to hide the option of")
+    old = tmp_path / "ptxas"
+    old.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *--split-compile*) '
+        "echo \"ptxas fatal   : Unknown option 'split-compile'\" >&2; exit 255;; esac\n"
+        f'exec {found} "$@"\n'
+    )
+    old.chmod(0o755)
+    kernel = fa.compile(chip="sm_80", head_dim=32, backward=True, ptxas=str(old), cache=False)
+    assert len(kernel.metadata["launches"]) > 1
+    assert kernel.cubin and "Unknown option" not in kernel.ptxas_log
 
 
 def test_kernel_arguments():

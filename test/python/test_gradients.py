@@ -330,6 +330,29 @@ def test_only_wanted_gradients_are_computed(torch, rng, monkeypatch):
                 assert x.grad is None
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_backward_compiles_beside_forward(torch, rng, monkeypatch, packed):
+    """The forward of a new variant asks for just the kernels that the backward needs."""
+    from flash_attn_mlir import _attention
+
+    monkeypatch.setattr(_attention, "_kernels", {})
+    ahead = []
+    start = _attention._compile_ahead
+    monkeypatch.setattr(_attention, "_compile_ahead", lambda *key: (ahead.append(key), start(*key)))
+    shape = (1, 7, 3, 2, 24) if packed else (1, 7, 2, 24)
+    x = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).requires_grad_()
+    call = (
+        fa.flash_attn_qkvpacked_func if packed else lambda x, **o: fa.flash_attn_func(x, x, x, **o)
+    )
+    out = call(x, causal=True)
+    (((chip,), rest),) = ahead
+    torch.autograd.grad(out.sum(), x)
+    forward = rest[:-3]  # without gradients, d_lse, d_q_sum
+    assert set(_attention._kernels) == {(chip, *forward), (chip, *rest)}
+    call(x, causal=True)
+    assert len(ahead) == 1
+
+
 @pytest.mark.parametrize("use", ["out", "lse", "both"])
 def test_which_output_is_used(torch, rng, use):
     q, k, v = leaves(torch, rng, *QKV)

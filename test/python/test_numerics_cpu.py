@@ -7,7 +7,7 @@ import platform
 import flash_attn_mlir as fa
 import numpy as np
 import pytest
-from cases import EDGES, random_case, unaligned_numpy
+from cases import EDGES, JUMPS, Case, jumping_factors, random_case, unaligned_numpy
 from reference import attention, band, check
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
@@ -163,3 +163,24 @@ def test_processors(cpu, dtype, rng):
             pytest.skip(f"this processor lacks what {cpu} has")
         expected = attention(q, k, v, mask=band(rows, keys, causal=True))
         check(dtype, out, lse, *expected)
+
+
+FIXED = (
+    '#fa.schedule<tile_m = 32, tile_n = 48, plan = #tile.plan<chip = "cpu", mma = "vector", '
+    'copy = "direct", warps = 1, producers = 0, stages = 1>, fixed_reference = true>'
+)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kind", [None, *JUMPS])
+def test_fixed_reference(kind, causal, rng):
+    """The GPU's way to the softmax, as the CPU's tile program."""
+    case = Case(2, 100, 230, 2, 1, 32, causal=causal)
+    q, k, v = case.draw(rng)
+    if kind:
+        k = k * jumping_factors(kind, 230, rng)[None, :, None, None]
+    q, k, v = (x.astype(np.float32) for x in (q, k, v))
+    kernel = fa.compile(chip="cpu", dtype="f32", head_dim=32, causal=causal, schedule=FIXED)
+    out, lse = np.full(q.shape, np.nan, np.float32), np.full((2, 2, 100), np.nan, np.float32)
+    kernel(q, k, v, 32**-0.5, out, lse)
+    check("float32", out, lse, *case.reference(q, k, v))

@@ -15,6 +15,7 @@ import shutil
 
 import flash_attn_mlir as fa
 import pytest
+from flash_attn_mlir import _attention
 from programs import CAUSAL, OFFSET, Program, capture_of, table_of
 from test_backward_mlir import backward_text
 
@@ -112,6 +113,35 @@ def ptxas():
 @pytest.mark.parametrize(("chip", "dtype", "head_dim", "mask"), MATRIX)
 def test_matrix(chip, dtype, head_dim, mask, ptxas, tmp_path):
     gate(chip, dtype, head_dim, mask, str(tmp_path))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("head_dim", (64, 128, 256))
+@pytest.mark.parametrize("query_rows", (1, 16))
+@pytest.mark.parametrize("mask", ("full", "window"))
+def test_few_queries(chip, head_dim, query_rows, mask, ptxas, tmp_path):
+    """One warp per block; as many blocks share a multiprocessor as the library counts on."""
+    kernel = fa.compile(
+        chip=chip,
+        head_dim=head_dim,
+        query_rows=query_rows,
+        partials=True,
+        cache=str(tmp_path),
+        **MASKS[mask],
+    )
+    assert not re.search(r"C75\d\d", kernel.ptxas_log), kernel.ptxas_log
+    attention, combine = kernel.metadata["launches"]
+    assert attention["threads"] == combine["threads"] == 32
+    assert combine["shared_bytes"] == 0
+    if head_dim <= 128:
+        at_once = _attention._BLOCKS_AT_ONCE.get(chip, 2)
+        # A block takes 1 KiB more than it asks for.
+        assert at_once * (attention["shared_bytes"] + 1024) <= SHARED[chip] + 1024
+    # The cold branch for NaN and infinity in a part's first and last blocks.
+    limit = 0 if head_dim <= 128 else 128
+    for registers, stores, loads in entries(kernel.ptxas_log):
+        assert registers <= 255
+        assert stores <= limit and loads <= 2 * limit, kernel.ptxas_log
 
 
 # Compile time is a matter of code size: LLVM and ptxas take about 0.1 s for a thousand

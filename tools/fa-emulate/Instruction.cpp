@@ -114,6 +114,8 @@ static Expected<Inst> decode(StringRef name) {
     inst.butterfly = match[1] == "bfly";
     return set(Opcode::Shuffle);
   }
+  if (is("vote\\.sync\\.any\\.pred"))
+    return set(Opcode::VoteAny);
   if (is("elect\\.sync"))
     return set(Opcode::Elect);
   if (is("bar\\.warp\\.sync"))
@@ -177,6 +179,8 @@ static std::string mnemonic(StringRef name) {
     return "mbarrier.init.shared.b64";
   if (is("shfl\\.sync\\.(bfly|idx)\\.(i32|f32)"))
     return ("shfl.sync." + match[1] + ".b32").str();
+  if (is("vote\\.any\\.sync"))
+    return "vote.sync.any.pred";
   if (is("((ld|st)matrix\\.sync\\.aligned\\.m8n8\\.x[124](\\.trans)?\\.b16)"
          "\\.p[03]"))
     return match[1].str();

@@ -40,6 +40,7 @@ enum class Opcode {
   ReduceGlobal, // red.global.add.f32
   // The 32 threads of a warp together.
   Shuffle,
+  VoteAny,
   Elect,
   WarpSync,
   LoadMatrix,

@@ -358,6 +358,15 @@ void Machine::collective(Warp &warp, const Inst &inst) {
   case Opcode::Shuffle:
     shuffle(warp, inst);
     break;
+  case Opcode::VoteAny: {
+    // Result, mask, predicate.
+    bool any = false;
+    for (int i = 0; i < 32; ++i)
+      any |= laneValue(warp, i, inst.args[2]) & 1;
+    for (int i = 0; i < 32; ++i)
+      lane(warp, i, inst.args[0]) = any;
+    break;
+  }
   case Opcode::Elect:
     // Results: a lane and whether it is this one.
     for (int i = 0; i < 32; ++i) {

@@ -6,6 +6,7 @@
 #include "fa/Runtime/Error.h"
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/SmallVector.h"
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,12 +39,33 @@ struct LaunchInfo {
     int64_t swizzle = 0;                // bytes: 0, 32, 64, 128
   };
 
+  /// An extent of a grid: an expression over integers, symbols and the
+  /// operators
+  /// + * floordiv ceildiv mod. It is parsed once and evaluated at each launch.
+  class Extent {
+  public:
+    /// Reads postfix notation with the symbols s0, s1, ..., below
+    /// `symbolCount`; nothing when it is malformed.
+    static std::optional<Extent> parse(llvm::StringRef text,
+                                       size_t symbolCount);
+    /// Nothing when it divides by zero or overflows.
+    std::optional<int64_t> evaluate(llvm::ArrayRef<int64_t> symbols) const;
+    llvm::StringRef getText() const { return text; }
+
+  private:
+    enum class Kind { Constant, Symbol, Add, Mul, FloorDiv, CeilDiv, Mod };
+    struct Token {
+      Kind kind;
+      int64_t value; // of a constant; the number of a symbol
+    };
+    std::string text;
+    llvm::SmallVector<Token, 8> tokens;
+  };
+
   /// One launch of a program: a grid of one function.
   struct Launch {
     std::string entry;
-    /// The extents of the grid in postfix notation over integers, symbols
-    /// (s0, s1, ...) and the operators + * floordiv ceildiv mod.
-    std::vector<std::string> grid;
+    std::vector<Extent> grid;
     /// Symbol i is dimension `second` of argument `first`; -1: its value.
     std::vector<std::pair<int64_t, int64_t>> symbols;
     // GPU only.

@@ -29,6 +29,7 @@ private:
 /// CUDA devices; 0 without a driver.
 int getDeviceCount();
 llvm::Error getDeviceCapability(int device, int &major, int &minor);
+llvm::Error getDeviceMultiprocessors(int device, int &count);
 
 } // namespace mlir::fa
 

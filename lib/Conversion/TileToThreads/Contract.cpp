@@ -12,14 +12,6 @@
 using namespace mlir;
 using namespace mlir::tl;
 
-/// Registers of a 16-bit tile, two neighbours per 32-bit word.
-static Value packPair(OpBuilder &builder, Location loc, Value low, Value high) {
-  auto type = VectorType::get(2, low.getType());
-  Value pair =
-      vector::FromElementsOp::create(builder, loc, type, ValueRange{low, high});
-  return LLVM::BitcastOp::create(builder, loc, builder.getI32Type(), pair);
-}
-
 /// The four words of the 16x16 block of a left factor in registers whose first
 /// element is (row, col) of this thread.
 static SmallVector<Value> leftFragment(OpBuilder &builder, Location loc,
@@ -167,7 +159,7 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
   LogicalResult
   matchAndRewrite(ContractOp op, OneToNOpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    if (kernel.plan.getMma() != "mma_sync")
+    if (kernel.plan.getMma() != "mma_sync" && !op.getEachWarp())
       return failure();
     Location loc = op.getLoc();
     auto [m, n, k] =
@@ -177,6 +169,12 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
     FragmentAttr accLayout = layoutOf(op.getResult().getType());
     auto [along, across] = warpsOf(accLayout);
     int64_t blocks = m / (16 * along);
+    // The accumulators of both instructions are laid out alike within a warp,
+    // but not from one block of rows to the next.
+    if (op.getEachWarp() && blocks > 1)
+      return op.emitError("is made by each warp and has ")
+             << blocks << " blocks of rows per warp; one is supported, use "
+             << "tiles of fewer rows";
     const Team &team = kernel.teamOf(op);
     // The warp's columns, when it does not have all.
     n /= across;
@@ -272,7 +270,7 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
   LogicalResult
   matchAndRewrite(ContractOp op, OneToNOpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    if (kernel.plan.getMma() != "wgmma")
+    if (kernel.plan.getMma() != "wgmma" || op.getEachWarp())
       return failure();
     Location loc = op.getLoc();
     auto [m, n, k] =
@@ -372,7 +370,8 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
           }
       outputs.append(ptx::wgmma(rewriter, loc, product, accumulators));
     }
-    outputs = ptx::wgmmaWait(rewriter, loc, 0, outputs);
+    if (!op.getAsync())
+      outputs = ptx::wgmmaWait(rewriter, loc, 0, outputs);
     size_t next = 0;
     for (SmallVector<int64_t> &order : places)
       for (int64_t reg : order)
@@ -425,6 +424,29 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
   KernelContext &kernel;
 };
 
+struct AwaitPattern : OpConversionPattern<AwaitOp> {
+  using OpConversionPattern::OpConversionPattern;
+
+  LogicalResult
+  matchAndRewrite(AwaitOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    SmallVector<Value> registers;
+    for (ValueRange product : adaptor.getProducts())
+      registers.append(product.begin(), product.end());
+    registers =
+        ptx::wgmmaWait(rewriter, op.getLoc(),
+                       static_cast<int64_t>(op.getYounger()), registers);
+    SmallVector<SmallVector<Value>> results;
+    ArrayRef<Value> left = registers;
+    for (ValueRange product : adaptor.getProducts()) {
+      results.emplace_back(left.take_front(product.size()));
+      left = left.drop_front(product.size());
+    }
+    rewriter.replaceOpWithMultiple(op, std::move(results));
+    return success();
+  }
+};
+
 } // namespace
 
 void tl::populateContractPatterns(const TypeConverter &converter,
@@ -432,4 +454,5 @@ void tl::populateContractPatterns(const TypeConverter &converter,
                                   KernelContext &kernel) {
   patterns.add<MmaSyncPattern, WgmmaPattern>(converter, patterns.getContext(),
                                              kernel);
+  patterns.add<AwaitPattern>(converter, patterns.getContext());
 }

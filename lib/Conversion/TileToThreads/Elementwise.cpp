@@ -208,6 +208,26 @@ struct ReducePattern : OpConversionPattern<ReduceOp> {
   }
 };
 
+/// Every warp asks about its own elements.
+struct ExceedsPattern : OpConversionPattern<ExceedsOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(ExceedsOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    Value limit = adaptor.getLimit()[0], any;
+    for (Value element : adaptor.getTile()) {
+      Value exceeds = arith::CmpFOp::create(
+          rewriter, loc, arith::CmpFPredicate::OGT, element, limit);
+      any = any ? arith::OrIOp::create(rewriter, loc, any, exceeds) : exceeds;
+    }
+    rewriter.replaceOpWithNewOp<NVVM::VoteSyncOp>(
+        op, rewriter.getI1Type(), constantI32(rewriter, loc, -1), any,
+        NVVM::VoteSyncKind::any);
+    return success();
+  }
+};
+
 } // namespace
 
 void tl::populateElementwisePatterns(const TypeConverter &converter,
@@ -216,7 +236,7 @@ void tl::populateElementwisePatterns(const TypeConverter &converter,
   MLIRContext *context = patterns.getContext();
   patterns.add<ElementwisePattern>(converter, context);
   patterns.add<TruncFPattern>(converter, context, /*benefit=*/2);
-  patterns.add<ConstantPattern, SplatPattern, BroadcastPattern, ReducePattern>(
-      converter, context);
+  patterns.add<ConstantPattern, SplatPattern, BroadcastPattern, ReducePattern,
+               ExceedsPattern>(converter, context);
   patterns.add<IotaPattern>(converter, context, kernel);
 }

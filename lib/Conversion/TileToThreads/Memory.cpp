@@ -44,7 +44,14 @@ int64_t tl::rowAlignment(Value memref) {
   int64_t element = cast<MemRefType>(memref.getType()).getElementTypeBitWidth();
   element = std::max<int64_t>(element / 8, 1);
   int64_t within = 0;
-  while (auto view = memref.getDefiningOp<memref::SubViewOp>()) {
+  while (Operation *def = memref.getDefiningOp()) {
+    if (auto cast = dyn_cast<memref::CastOp>(def)) {
+      memref = cast.getSource();
+      continue;
+    }
+    auto view = dyn_cast<memref::SubViewOp>(def);
+    if (!view)
+      return element;
     // Only the innermost dimension steps by less than the strides.
     auto offset = getConstantIntValue(view.getMixedOffsets().back());
     if (!offset)

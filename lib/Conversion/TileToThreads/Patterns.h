@@ -43,6 +43,9 @@ Value warpOffset(OpBuilder &builder, Location loc, const Team &team,
 
 Value constantI32(OpBuilder &builder, Location loc, int64_t value);
 
+/// Registers of a 16-bit tile, two neighbours per 32-bit word.
+Value packPair(OpBuilder &builder, Location loc, Value low, Value high);
+
 /// Pointer in global memory to `memref[indices]` (index values).
 Value globalPointer(OpBuilder &builder, Location loc, Value memref,
                     ValueRange indices);

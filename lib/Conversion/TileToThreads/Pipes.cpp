@@ -166,21 +166,28 @@ struct ProducePattern : PipePattern<ProduceOp> {
         arith::DivUIOp::create(rewriter, loc, team.thread, constant(perPanel));
     Value chunk =
         arith::RemUIOp::create(rewriter, loc, team.thread, constant(perPanel));
-    // Place in the swizzled buffer; steps are multiples of eight rows, which
-    // keep the swizzle.
+    // Place in the swizzled buffer. Steps of eight rows keep the swizzle;
+    // those of one warp are of four, and exchange halves of the panel.
     Value rowBytes =
         arith::MulIOp::create(rewriter, loc, row, constant(swizzle));
     Value phase = arith::AndIOp::create(
         rewriter, loc,
         arith::ShRUIOp::create(rewriter, loc, rowBytes, constant(7)),
         constant(perPanel - 1));
-    Value place = arith::ShLIOp::create(
-        rewriter, loc, arith::XOrIOp::create(rewriter, loc, chunk, phase),
-        constant(4));
-    place = arith::AddIOp::create(rewriter, loc, place, rowBytes);
-    Value base =
-        sharedPointer(rewriter, loc, kernel.shared,
-                      arith::AddIOp::create(rewriter, loc, slot, place));
+    auto phaseOf = [&](int64_t row) {
+      return row * swizzle >> 7 & (perPanel - 1);
+    };
+    auto placeAt = [&](int64_t first) -> Value {
+      Value turned =
+          arith::XOrIOp::create(rewriter, loc, phase, constant(phaseOf(first)));
+      Value place = arith::ShLIOp::create(
+          rewriter, loc, arith::XOrIOp::create(rewriter, loc, chunk, turned),
+          constant(4));
+      place = arith::AddIOp::create(rewriter, loc, place, rowBytes);
+      return sharedPointer(rewriter, loc, kernel.shared,
+                           arith::AddIOp::create(rewriter, loc, slot, place));
+    };
+    Value even = placeAt(0), odd = phaseOf(step) ? placeAt(step) : even;
     // Place in memory.
     Value r0 =
         arith::AddIOp::create(rewriter, loc, toIndex(row), op.getOffsets()[0]);
@@ -238,8 +245,8 @@ struct ProducePattern : PipePattern<ProduceOp> {
         Value c = arith::AddIOp::create(
             rewriter, loc, c0,
             arith::ConstantIndexOp::create(rewriter, loc, col));
-        Value dest =
-            offsetPointer(base, int32_t(first * swizzle + 2 * col * rows));
+        Value dest = offsetPointer(phaseOf(first) ? odd : even,
+                                   int32_t(first * swizzle + 2 * col * rows));
         if (width == 2) {
           copyElements(op, dest, r, c, rowInside, colExtent, rewriter);
           continue;

@@ -37,6 +37,13 @@ Value tl::constantI32(OpBuilder &builder, Location loc, int64_t value) {
   return arith::ConstantIntOp::create(builder, loc, value, 32);
 }
 
+Value tl::packPair(OpBuilder &builder, Location loc, Value low, Value high) {
+  auto type = VectorType::get(2, low.getType());
+  Value pair =
+      vector::FromElementsOp::create(builder, loc, type, ValueRange{low, high});
+  return LLVM::BitcastOp::create(builder, loc, builder.getI32Type(), pair);
+}
+
 /// `offset` plus what the digits of `index` add along `dim`.
 static Value addDigits(OpBuilder &builder, Location loc, Value offset,
                        Value index, ArrayRef<FragmentAttr::Mode> modes,
@@ -139,6 +146,10 @@ struct ConvertTileToThreads
     });
     if (failed(applyPartialConversion(func, target, std::move(patterns))))
       return failure();
+    SmallVector<scf::ForOp> loops;
+    func.walk([&](scf::ForOp loop) { loops.push_back(loop); });
+    for (scf::ForOp loop : loops)
+      carryInPairs(loop);
     keepInvariantsInColdLoops(func);
     lowerRoles(func, kernel);
     finish(func, kernel);
@@ -256,6 +267,68 @@ struct ConvertTileToThreads
       }
       roles.erase();
     }
+  }
+
+  /// 16-bit registers cross iterations as the 32-bit words that products take;
+  /// one by one they would be taken apart and put together in each.
+  static void carryInPairs(scf::ForOp loop) {
+    auto isHalf = [](Type type) { return type.isF16() || type.isBF16(); };
+    SmallVector<Type> types(loop.getResultTypes());
+    SmallVector<bool> isPair; // by number of what the new loop carries
+    for (size_t i = 0; i < types.size(); ++i) {
+      bool pair =
+          isHalf(types[i]) && i + 1 < types.size() && types[i] == types[i + 1];
+      isPair.push_back(pair);
+      i += pair;
+    }
+    if (!llvm::is_contained(isPair, true))
+      return;
+    Location loc = loop.getLoc();
+    auto pack = [&](OpBuilder &builder, ValueRange values) {
+      SmallVector<Value> packed;
+      for (bool pair : isPair) {
+        packed.push_back(pair ? packPair(builder, loc, values[0], values[1])
+                              : values[0]);
+        values = values.drop_front(pair ? 2 : 1);
+      }
+      return packed;
+    };
+    auto unpack = [&](OpBuilder &builder, ValueRange packed) {
+      SmallVector<Value> values;
+      for (auto [pair, value] : llvm::zip(isPair, packed)) {
+        if (!pair) {
+          values.push_back(value);
+          continue;
+        }
+        auto type = VectorType::get(2, types[values.size()]);
+        Value both = LLVM::BitcastOp::create(builder, loc, type, value);
+        for (int64_t i : {0, 1})
+          values.push_back(vector::ExtractOp::create(builder, loc, both, i));
+      }
+      return values;
+    };
+
+    OpBuilder builder(loop);
+    auto carrier = scf::ForOp::create(builder, loc, loop.getLowerBound(),
+                                      loop.getUpperBound(), loop.getStep(),
+                                      pack(builder, loop.getInitArgs()));
+    carrier->setDiscardableAttrs(loop->getDiscardableAttrDictionary());
+    Block *body = carrier.getBody();
+    builder.setInsertionPointToStart(body);
+    SmallVector<Value> arguments = {carrier.getInductionVar()};
+    arguments.append(unpack(builder, carrier.getRegionIterArgs()));
+    for (auto [argument, value] :
+         llvm::zip(loop.getBody()->getArguments(), arguments))
+      argument.replaceAllUsesWith(value);
+    if (!body->empty() && body->back().hasTrait<OpTrait::IsTerminator>())
+      body->back().erase();
+    body->getOperations().splice(body->end(), loop.getBody()->getOperations());
+    Operation *yield = body->getTerminator();
+    builder.setInsertionPoint(yield);
+    yield->setOperands(pack(builder, yield->getOperands()));
+    builder.setInsertionPointAfter(carrier);
+    loop.replaceAllUsesWith(unpack(builder, carrier.getResults()));
+    loop.erase();
   }
 
   /// A loop in a branch of another loop runs rarely. What it computes anew in

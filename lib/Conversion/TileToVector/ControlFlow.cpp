@@ -69,7 +69,7 @@ LogicalResult TileLowering::lower(Operation *op) {
   bool hasTiles = llvm::any_of(op->getOperands(), isTile) ||
                   llvm::any_of(op->getResults(), isTile);
   if (isa<tl::LoadOp, tl::StoreOp, tl::AccumulateOp, tl::ContractOp,
-          tl::ReduceOp, tl::NonfiniteOp>(op))
+          tl::ReduceOp, tl::NonfiniteOp, tl::ExceedsOp>(op))
     dead.push_back(op);
   if (auto load = dyn_cast<tl::LoadOp>(op))
     return lowerLoad(load);
@@ -83,6 +83,8 @@ LogicalResult TileLowering::lower(Operation *op) {
     return lowerRowReduction(reduce);
   if (auto nonfinite = dyn_cast<tl::NonfiniteOp>(op))
     return lowerNonfinite(nonfinite);
+  if (auto exceeds = dyn_cast<tl::ExceedsOp>(op))
+    return lowerExceeds(exceeds);
   if (auto loop = dyn_cast<scf::ForOp>(op))
     return lowerFor(loop);
   if (auto branch = dyn_cast<scf::IfOp>(op))
@@ -274,11 +276,12 @@ LogicalResult TileLowering::lowerIf(scf::IfOp op) {
   return success();
 }
 
-/// True for a condition that holds only when a tile has a NaN or an infinity.
+/// True for a condition that holds for rare data only.
 static bool isCold(Value condition) {
   if (auto both = condition.getDefiningOp<arith::AndIOp>())
     return isCold(both.getLhs()) || isCold(both.getRhs());
-  return condition.getDefiningOp<tl::NonfiniteOp>() != nullptr;
+  return isa_and_present<tl::NonfiniteOp, tl::ExceedsOp>(
+      condition.getDefiningOp());
 }
 
 void TileLowering::recomputeInColdBranch(scf::IfOp op) {

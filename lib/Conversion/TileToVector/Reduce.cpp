@@ -173,3 +173,34 @@ LogicalResult TileLowering::lowerNonfinite(tl::NonfiniteOp op) {
   op.getAny().replaceAllUsesWith(any);
   return success();
 }
+
+/// Element by element: no schedule of the CPU asks.
+LogicalResult TileLowering::lowerExceeds(tl::ExceedsOp op) {
+  RankedTensorType type = tileType(op.getTile());
+  Value source = materialize(op.getTile());
+  Value any = arith::ConstantIntOp::create(builder, loc, /*value=*/0,
+                                           /*width=*/1);
+  SmallVector<Value> at;
+  OpBuilder::InsertionGuard guard(builder);
+  SmallVector<scf::ForOp> loops;
+  for (int64_t extent : type.getShape()) {
+    Value init = loops.empty() ? any : loops.back().getRegionIterArg(0);
+    loops.push_back(scf::ForOp::create(builder, loc, index(0), index(extent),
+                                       index(1), init));
+    at.push_back(loops.back().getInductionVar());
+    builder.setInsertionPointToStart(loops.back().getBody());
+  }
+  Value element = convert(memref::LoadOp::create(builder, loc, source, at),
+                          type.getElementType());
+  Value isGreater = arith::CmpFOp::create(
+      builder, loc, arith::CmpFPredicate::OGT, element, op.getLimit());
+  Value result = arith::OrIOp::create(
+      builder, loc, loops.back().getRegionIterArg(0), isGreater);
+  for (scf::ForOp loop : llvm::reverse(loops)) {
+    builder.setInsertionPointToEnd(loop.getBody());
+    scf::YieldOp::create(builder, loc, result);
+    result = loop.getResult(0);
+  }
+  op.getAny().replaceAllUsesWith(result);
+  return success();
+}

@@ -175,6 +175,7 @@ private:
                  function_ref<void(Value row, int64_t count, Value lane)> body);
   LogicalResult lowerRowReduction(tl::ReduceOp op);
   LogicalResult lowerNonfinite(tl::NonfiniteOp op);
+  LogicalResult lowerExceeds(tl::ExceedsOp op);
   void flush();
   void emitCopy(Value tile, Value dest) {
     Roots roots;

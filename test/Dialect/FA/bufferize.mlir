@@ -85,3 +85,18 @@ func.func @backward(%q: tensor<2x8x4x16xf16>, %k: tensor<2x9x2x16xf16>, %l: tens
     } -> tensor<2x8x4x16xf16>, tensor<31xf32>
   return %r#0, %r#1 : tensor<2x8x4x16xf16>, tensor<31xf32>
 }
+
+// CHECK-LABEL: func.func @combine(
+// CHECK-SAME: %[[OP:[a-z0-9]*]]: memref<3x8x4xf32>, %[[LP:[a-z0-9]*]]: memref<3x8xf32>, %[[O:[a-z0-9]*]]: memref<8x4xf16>, %[[L:[a-z0-9]*]]: memref<8xf32>)
+// CHECK-NOT: memref.alloc
+// CHECK: fa.combine ins(%[[OP]], %[[LP]] : {{.*}}) outs(%[[O]], %[[L]] : memref<8x4xf16>, memref<8xf32>)
+// CHECK-NOT: memref.copy
+// CHECK: return
+func.func @combine(%op: tensor<3x8x4xf32>, %lp: tensor<3x8xf32>,
+    %o: tensor<8x4xf16> {bufferization.writable = true}, %l: tensor<8xf32> {bufferization.writable = true})
+    -> (tensor<8x4xf16>, tensor<8xf32>) {
+  %r:2 = fa.combine ins(%op, %lp : tensor<3x8x4xf32>, tensor<3x8xf32>) outs(%o, %l : tensor<8x4xf16>, tensor<8xf32>)
+    {indexing_maps = [affine_map<(s,m,e) -> (s, m, e)>, affine_map<(s,m,e) -> (s, m)>,
+                      affine_map<(s,m,e) -> (m, e)>, affine_map<(s,m,e) -> (m)>]} -> tensor<8x4xf16>, tensor<8xf32>
+  return %r#0, %r#1 : tensor<8x4xf16>, tensor<8xf32>
+}

@@ -1,7 +1,7 @@
 // RUN: fa-opt %s -split-input-file -verify-diagnostics
 
-// One negative test for each label of the documentation of fa.attention and
-// fa.attention_backward, and for fa.gather and fa.accumulate.
+// One negative test for each label of the documentation of fa.attention,
+// fa.attention_backward and fa.combine, and for fa.gather and fa.accumulate.
 
 #q = affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>
 #k = affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>
@@ -896,5 +896,252 @@ func.func @C13_backward(%q: !t, %l: !l, %s: f32) {
   // expected-error @+1 {{[C13 results] has results of types 'tensor<8xf32>'; it must have the types of delta unless known, d_q, d_k, d_v and d_captures, as far as present, with tensors and none with memrefs}}
   %r = fa.attention_backward ins(%q, %q, %q, %l, %q : !t, !t, !t, !l, !t) o(%q : !t) scale(%s : f32)
       delta(%l : !l) d_q(%q : !t) {indexing_maps = [#q, #k, #v, #o, #l]} -> !l
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+func.func @C23_o(%q: memref<8x4xf16>, %s: f32, %l: memref<8xf32>, %x0: memref<3x8x4xf16>, %x1: memref<3x8xf32>) {
+  // expected-error @+1 {{[C23 partials] the memory for parts of o is 'memref<3x8x4xf16>' but o is 'memref<8x4xf16>'; it must hold 'f32' and have these extents behind one of the parts}}
+  fa.attention ins(%q, %q, %q : memref<8x4xf16>, memref<8x4xf16>, memref<8x4xf16>) scale(%s : f32)
+    outs(%q, %l : memref<8x4xf16>, memref<8xf32>) partials(%x0, %x1 : memref<3x8x4xf16>, memref<3x8xf32>)
+    {indexing_maps = #maps}
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+func.func @C23_lse(%q: memref<8x4xf16>, %s: f32, %l: memref<8xf32>, %x0: memref<3x8x4xf32>, %x1: memref<3x9xf32>) {
+  // expected-error @+1 {{[C23 partials] the memory for parts of lse is 'memref<3x9xf32>' but lse is 'memref<8xf32>'; it must hold 'f32'}}
+  fa.attention ins(%q, %q, %q : memref<8x4xf16>, memref<8x4xf16>, memref<8x4xf16>) scale(%s : f32)
+    outs(%q, %l : memref<8x4xf16>, memref<8xf32>) partials(%x0, %x1 : memref<3x8x4xf32>, memref<3x9xf32>)
+    {indexing_maps = #maps}
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+func.func @C23_rank(%q: memref<8x4xf16>, %s: f32, %l: memref<8xf32>, %x0: memref<8x4xf32>, %x1: memref<3x8xf32>) {
+  // expected-error @+1 {{[C23 partials] the memory for parts of o is 'memref<8x4xf32>'}}
+  fa.attention ins(%q, %q, %q : memref<8x4xf16>, memref<8x4xf16>, memref<8x4xf16>) scale(%s : f32)
+    outs(%q, %l : memref<8x4xf16>, memref<8xf32>) partials(%x0, %x1 : memref<8x4xf32>, memref<3x8xf32>)
+    {indexing_maps = #maps}
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+func.func @C23_count(%q: memref<8x4xf16>, %s: f32, %l: memref<8xf32>, %x0: memref<3x8x4xf32>, %x1: memref<4x8xf32>) {
+  // expected-error @+1 {{[C23 partials] has memory for 3 parts of o and 4 of lse; give as many of both}}
+  fa.attention ins(%q, %q, %q : memref<8x4xf16>, memref<8x4xf16>, memref<8x4xf16>) scale(%s : f32)
+    outs(%q, %l : memref<8x4xf16>, memref<8xf32>) partials(%x0, %x1 : memref<3x8x4xf32>, memref<4x8xf32>)
+    {indexing_maps = #maps}
+  return
+}
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+         affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+         affine_map<(b,h,m,n,d,e) -> (m)>]
+func.func @C23_one(%q: memref<8x4xf16>, %s: f32, %l: memref<8xf32>, %op: memref<3x8x4xf32>) {
+  // expected-error @+1 {{[C23 partials] has memory for only one of o and lse; give both or none}}
+  "fa.attention"(%q, %q, %q, %s, %q, %l, %op) <{indexing_maps = #maps,
+    operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 0>}> ({})
+    : (memref<8x4xf16>, memref<8x4xf16>, memref<8x4xf16>, f32, memref<8x4xf16>, memref<8xf32>, memref<3x8x4xf32>) -> ()
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C1_count(%op: memref<3x8x4xf32>, %lp: memref<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C1 maps] has 3 indexing maps; give one each for o_parts, lse_parts, o and lse}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x8xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, #lp, #o]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C1_dims(%op: memref<3x8x4xf32>, %lp: memref<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C1 maps] the map of lse has 4 dimensions and 0 symbols; all maps need the same (s, rows..., e), no symbols}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x8xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, #lp, #o, affine_map<(s,m,x,e) -> (m)>]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C1_symbols(%op: memref<3x8x4xf32>, %lp: memref<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C1 maps] the map of o has 3 dimensions and 1 symbols}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x8xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, #lp, affine_map<(s,m,e)[g] -> (m, e)>, #l]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C2(%op: memref<3x8x4xf32>, %lp: memref<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C2 map-form] the map of o is affine_map<(d0, d1, d2) -> (d1, d2 floordiv 2)>; use each dimension at most once, as it is}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x8xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, #lp, affine_map<(s,m,e) -> (m, e floordiv 2)>, #l]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C3(%op: memref<3x8x4xf32>, %lp: memref<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C3 map-rank] the map of lse_parts has 1 results but lse_parts has rank 2; give one result per dimension}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x8xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, affine_map<(s,m,e) -> (s)>, #o, #l]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C4_runs(%op: memref<3x8x4xf32>, %lp: memref<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C4 roles] o runs along dimension 0 of 3; only parts run along the first}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x8xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, #lp, affine_map<(s,m,e) -> (s, e)>, #l]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C4_not(%op: memref<3x8x4xf32>, %lp: memref<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C4 roles] lse_parts does not run along dimension 1 of 3}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x8xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, affine_map<(s,m,e) -> (s, e)>, #o, #l]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C5(%op: memref<3x8x4xf32>, %lp: memref<3x9xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C5 extents] dimension 1 has extent 9 in lse_parts and 8 in an operand before it; they must agree}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x9xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, #lp, #o, #l]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C6_lse(%op: memref<3x8x4xf32>, %lp: memref<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf16>) {
+  // expected-error @+1 {{[C6 dtypes] lse holds 'f16'; it must hold f32 or f64}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x8xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf16>)
+    {indexing_maps = [#op, #lp, #o, #l]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C6_parts(%op: memref<3x8x4xf64>, %lp: memref<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C6 dtypes] o_parts holds 'f64' but lse holds 'f32'; they must hold one type}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf64>, memref<3x8xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, #lp, #o, #l]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C6_o(%op: memref<3x8x4xf32>, %lp: memref<3x8xf32>, %o: memref<8x4xf64>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C6 dtypes] o holds 'f64'; it must hold f16, bf16 or 'f32'}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x8xf32>) outs(%o, %l : memref<8x4xf64>, memref<8xf32>)
+    {indexing_maps = [#op, #lp, #o, #l]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C7(%op: memref<3x8x4xf32>, %lp: tensor<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C7 storage] has an operand of type 'tensor<3x8xf32>' but o is 'memref<8x4xf16>'; use tensors for all operands or memrefs for all}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, tensor<3x8xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, #lp, #o, #l]}
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C8(%op: memref<3x8x4xf32>, %lp: memref<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>) {
+  // expected-error @+1 {{[C8 results] has results of types }}
+  %r:2 = fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x8xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, #lp, #o, #l]} -> tensor<8x4xf16>, tensor<8xf32>
+  return
+}
+
+// -----
+
+#op = affine_map<(s,m,e) -> (s, m, e)>
+#lp = affine_map<(s,m,e) -> (s, m)>
+#o = affine_map<(s,m,e) -> (m, e)>
+#l = affine_map<(s,m,e) -> (m)>
+func.func @combine_C9(%op: memref<3x8x4xf32>, %lp: memref<3x8xf32>, %o: memref<8x4xf16>, %l: memref<8xf32>, %i: memref<9xf32>) {
+  // expected-error @+1 {{[C9 init-lse] init_lse is 'memref<9xf32>' but lse is 'memref<8xf32>'; they must have one shape and element type}}
+  fa.combine ins(%op, %lp : memref<3x8x4xf32>, memref<3x8xf32>) init_lse(%i : memref<9xf32>) outs(%o, %l : memref<8x4xf16>, memref<8xf32>)
+    {indexing_maps = [#op, #lp, #o, #l]}
   return
 }

@@ -102,3 +102,25 @@ func.func @backward_window(%q: memref<?x64xf16>, %k: memref<?x64xf16>, %lse: mem
          affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>, affine_map<(b,h,m,n,d,e) -> (m)>]}
   return
 }
+
+// CHECK-LABEL: func.func @partials
+// CHECK: fa.attention {{.*}} partials(%{{.*}}, %{{.*}} : memref<?x8x4xf32>, memref<?x8xf32>)
+func.func @partials(%q: memref<8x4xf16>, %s: f32, %l: memref<8xf32>, %op: memref<?x8x4xf32>, %lp: memref<?x8xf32>) {
+  fa.attention ins(%q, %q, %q : memref<8x4xf16>, memref<8x4xf16>, memref<8x4xf16>) scale(%s : f32)
+    outs(%q, %l : memref<8x4xf16>, memref<8xf32>) partials(%op, %lp : memref<?x8x4xf32>, memref<?x8xf32>)
+    {indexing_maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,
+                      affine_map<(b,h,m,n,d,e) -> (n, e)>, affine_map<(b,h,m,n,d,e) -> (m, e)>,
+                      affine_map<(b,h,m,n,d,e) -> (m)>]}
+  return
+}
+
+// CHECK-LABEL: func.func @combine
+// CHECK: fa.combine ins({{.*}}) init_lse({{.*}}) outs({{.*}}) {dead_lse = {{.*}}, indexing_maps = {{.*}}} -> tensor<8x4xf16>, tensor<8xf32>
+func.func @combine(%op: tensor<?x8x4xf32>, %lp: tensor<?x8xf32>, %init: tensor<8xf32>, %o: tensor<8x4xf16>, %l: tensor<8xf32>) -> tensor<8x4xf16> {
+  %r:2 = fa.combine ins(%op, %lp : tensor<?x8x4xf32>, tensor<?x8xf32>) init_lse(%init : tensor<8xf32>)
+    outs(%o, %l : tensor<8x4xf16>, tensor<8xf32>)
+    {indexing_maps = [affine_map<(s,m,e) -> (s, m, e)>, affine_map<(s,m,e) -> (s, m)>,
+                      affine_map<(s,m,e) -> (m, e)>, affine_map<(s,m,e) -> (m)>],
+     dead_lse = 0x7FF0000000000000 : f64} -> tensor<8x4xf16>, tensor<8xf32>
+  return %r#0 : tensor<8x4xf16>
+}

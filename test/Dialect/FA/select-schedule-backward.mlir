@@ -18,7 +18,7 @@ func.func @delta(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memr
 
 // CHECK-LABEL: @rows
 // SM80: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>
-// SM90A: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2>>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true>>
 func.func @rows(%q: memref<?x128xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention_backward ins(%q, %q, %q, %l, %q : memref<?x128xf16>, memref<?x128xf16>, memref<?x128xf16>, memref<?xf32>, memref<?x128xf16>) scale(%s : f32)
     delta(%l : memref<?xf32>) d_q(%q : memref<?x128xf16>) {delta_known, indexing_maps = #maps}
@@ -37,7 +37,7 @@ func.func @long_rows(%q: memref<?x256xf16> {tile.align = 16 : i64}, %s: f32, %l:
 // Rows and keys change places.
 // CHECK-LABEL: @keys
 // SM80: fa.schedule = #fa.schedule<tile_m = 32, tile_n = 128, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>
-// SM90A: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2>>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true>>
 func.func @keys(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention_backward ins(%q, %q, %q, %l, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>, memref<?xf32>, memref<?x64xf16>) scale(%s : f32)
     delta(%l : memref<?xf32>) d_k(%q : memref<?x64xf16>) d_v(%q : memref<?x64xf16>) {delta_known, indexing_maps = #maps}
@@ -47,7 +47,7 @@ func.func @keys(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memre
 // One gradient of keys is enough.
 // CHECK-LABEL: @key
 // SM80: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1, square = true>>
-// SM90A: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2>>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true>>
 func.func @key(%q: memref<?x128xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention_backward ins(%q, %q, %q, %l, %q : memref<?x128xf16>, memref<?x128xf16>, memref<?x128xf16>, memref<?xf32>, memref<?x128xf16>) scale(%s : f32)
     delta(%l : memref<?xf32>) d_v(%q : memref<?x128xf16>) {delta_known, indexing_maps = #maps}

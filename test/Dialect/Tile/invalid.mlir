@@ -249,3 +249,38 @@ func.func private @plan_warps() attributes {tile.plan = #tile.plan<chip = "sm_80
 
 // expected-error @+1 {{stages is 17; use 1 to 16}}
 func.func private @plan_stages() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 17>}
+
+// -----
+
+func.func @async_use(%a: tensor<16x16xf16>, %c: tensor<16x16xf32>) -> tensor<16x16xf32> {
+  // expected-error @+1 {{is async, and 'arith.addf' uses its result; only tile.await may}}
+  %r = tile.contract async %a, %a, %c {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]} : tensor<16x16xf16>, tensor<16x16xf16>, tensor<16x16xf32>
+  %s = arith.addf %r, %r : tensor<16x16xf32>
+  return %s : tensor<16x16xf32>
+}
+
+// -----
+
+func.func @await_what(%c: tensor<16x16xf32>) -> tensor<16x16xf32> {
+  // expected-error @+1 {{operand 0 is no tile.contract async of the same block}}
+  %s = tile.await %c {younger = 0} : tensor<16x16xf32>
+  return %s : tensor<16x16xf32>
+}
+
+// -----
+
+func.func @await_younger(%a: tensor<16x16xf16>, %c: tensor<16x16xf32>) -> tensor<16x16xf32> {
+  %r = tile.contract async %a, %a, %c {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]} : tensor<16x16xf16>, tensor<16x16xf16>, tensor<16x16xf32>
+  // expected-error @+1 {{has younger = -1; it must be 0 or more}}
+  %s = tile.await %r {younger = -1} : tensor<16x16xf32>
+  return %s : tensor<16x16xf32>
+}
+
+// -----
+
+func.func @exceeds_limit(%c: tensor<16xf32>, %limit: f64) -> i1 {
+  // expected-note @-1 {{prior use here}}
+  // expected-error @+1 {{use of value '%limit' expects different type than prior uses: 'f32' vs 'f64'}}
+  %s = tile.exceeds %c, %limit : tensor<16xf32>
+  return %s : i1
+}

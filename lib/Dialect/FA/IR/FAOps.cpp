@@ -142,10 +142,31 @@ addEffects(AttentionOpInterface op,
       effects.emplace_back(MemoryEffects::Write::get(), operand, resource);
 }
 
-APFloat AttentionOp::getDeadLseValue() {
-  if (std::optional<APFloat> value = getDeadLse())
+static APFloat deadLseOr(std::optional<APFloat> value) {
+  if (value)
     return *value;
   return APFloat::getInf(APFloat::IEEEdouble(), /*Negative=*/true);
+}
+
+APFloat AttentionOp::getDeadLseValue() { return deadLseOr(getDeadLse()); }
+
+bool AttentionOp::canPackHeads() {
+  if (!getLengths().empty() || !getOrigin().empty())
+    return false;
+  for (Operand operand : {Q, O, LSE})
+    if (!findDim(operand, H))
+      return false;
+  if (getMask())
+    for (IntegerSet set : getMask()->getSets())
+      for (AffineExpr constraint : set.getConstraints())
+        if (constraint.isFunctionOfDim(H))
+          return false;
+  auto usesRow = [](Attribute access) {
+    auto map = dyn_cast<AffineMapAttr>(access);
+    return map && (map.getValue().isFunctionOfDim(H) ||
+                   map.getValue().isFunctionOfDim(M));
+  };
+  return !getCaptureMaps() || llvm::none_of(*getCaptureMaps(), usesRow);
 }
 
 Value AttentionOp::getOutputLike() { return getO(); }
@@ -158,6 +179,10 @@ void AttentionOp::getEffects(
     SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
         &effects) {
   addEffects(*this, effects);
+  for (MutableOperandRange range : {getOPartsMutable(), getLsePartsMutable()})
+    for (OpOperand &operand : range)
+      effects.emplace_back(MemoryEffects::Write::get(), &operand,
+                           SideEffects::DefaultResource::get());
 }
 
 Value AttentionBackwardOp::getOutputLike() { return getO() ? getO() : getDO(); }
@@ -542,6 +567,37 @@ static LogicalResult verifyResults(AttentionOpInterface op, StringRef names) {
   return success();
 }
 
+/// C23: partials.
+static LogicalResult verifyPartials(AttentionOp op) {
+  static constexpr StringLiteral label = "[C23 partials]";
+  if (!op.getOParts() != !op.getLseParts())
+    return op.emitOpError(label)
+           << " has memory for only one of o and lse; give both or none";
+  if (!op.getOParts())
+    return success();
+  auto type = cast<MemRefType>(op.getOParts().getType());
+  auto lseType = cast<MemRefType>(op.getLseParts().getType());
+  for (auto [name, parts, whole] :
+       {std::tuple<StringRef, MemRefType, Type>("o", type, op.getO().getType()),
+        {"lse", lseType, op.getLse().getType()}}) {
+    ArrayRef<int64_t> shape = cast<ShapedType>(whole).getShape();
+    if (parts.getElementType() != op.getAccType() ||
+        parts.getRank() != int64_t(shape.size()) + 1 ||
+        failed(verifyCompatibleShape(parts.getShape().drop_front(), shape)))
+      return op.emitOpError(label)
+             << " the memory for parts of " << name << " is " << parts
+             << " but " << name << " is " << whole << "; it must hold "
+             << op.getAccType()
+             << " and have these extents behind one of the parts";
+  }
+  if (failed(verifyCompatibleShape(type.getShape().take_front(),
+                                   lseType.getShape().take_front())))
+    return op.emitOpError(label)
+           << " has memory for " << type.getDimSize(0) << " parts of o and "
+           << lseType.getDimSize(0) << " of lse; give as many of both";
+  return success();
+}
+
 LogicalResult AttentionOp::verify() {
   NamedValues others;
   if (getInitLse())
@@ -558,10 +614,128 @@ LogicalResult AttentionOp::verify() {
              << init << " but lse is " << lse
              << "; they must have one shape and element type";
   }
-  if (failed(verifyScore(*this)))
+  if (failed(verifyPartials(*this)) || failed(verifyScore(*this)))
     return failure();
   return verifyResults(*this, "o and lse");
 }
+
+//===----------------------------------------------------------------------===//
+// fa.combine
+//===----------------------------------------------------------------------===//
+
+APFloat CombineOp::getDeadLseValue() { return deadLseOr(getDeadLse()); }
+
+SmallVector<OpOperand *> CombineOp::getDestinations() {
+  return {&getOMutable(), &getLseMutable()};
+}
+
+void CombineOp::getEffects(
+    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
+        &effects) {
+  if (hasTensorSemantics())
+    return;
+  auto *resource = SideEffects::DefaultResource::get();
+  SmallVector<OpOperand *> destinations = getDestinations();
+  for (OpOperand &operand : (*this)->getOpOperands()) {
+    bool isWritten = llvm::is_contained(destinations, &operand);
+    if (isWritten)
+      effects.emplace_back(MemoryEffects::Write::get(), &operand, resource);
+    else
+      effects.emplace_back(MemoryEffects::Read::get(), &operand, resource);
+  }
+}
+
+LogicalResult CombineOp::verify() {
+  static constexpr StringLiteral kNames[] = {"o_parts", "lse_parts", "o",
+                                             "lse"};
+  Value values[] = {getOParts(), getLseParts(), getO(), getLse()};
+  if (getIndexingMaps().size() != 4)
+    return emitOpError("[C1 maps] has ")
+           << getIndexingMaps().size()
+           << " indexing maps; give one each for o_parts, lse_parts, o and lse";
+  unsigned numDims = getMap(OParts).getNumDims();
+  SmallVector<std::optional<int64_t>> extents(numDims);
+  for (unsigned i = 0; i < 4; ++i) {
+    AffineMap map = getMap(Operand(i));
+    auto type = cast<ShapedType>(values[i].getType());
+    if (map.getNumDims() != numDims || numDims < 3 || map.getNumSymbols())
+      return emitOpError("[C1 maps] the map of ")
+             << kNames[i] << " has " << map.getNumDims() << " dimensions and "
+             << map.getNumSymbols()
+             << " symbols; all maps need the same (s, rows..., e), no symbols";
+    if (!map.isProjectedPermutation())
+      return emitOpError("[C2 map-form] the map of ")
+             << kNames[i] << " is " << AffineMapAttr::get(map)
+             << "; use each dimension at most once, as it is";
+    if (map.getNumResults() != type.getRank())
+      return emitOpError("[C3 map-rank] the map of ")
+             << kNames[i] << " has " << map.getNumResults() << " results but "
+             << kNames[i] << " has rank " << type.getRank()
+             << "; give one result per dimension";
+    for (unsigned dim = 0; dim < numDims; ++dim) {
+      bool wanted =
+          (dim != 0 || i < O) && (dim != numDims - 1 || i == OParts || i == O);
+      if (map.isFunctionOfDim(dim) != wanted)
+        return emitOpError("[C4 roles] ")
+               << kNames[i] << (wanted ? " does not run" : " runs")
+               << " along dimension " << dim << " of " << numDims
+               << "; only parts run along the first, only o_parts and o along "
+                  "the last, and all along the rows between";
+    }
+    for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
+      if (type.isDynamicDim(pos))
+        continue;
+      unsigned dim = cast<AffineDimExpr>(expr).getPosition();
+      int64_t own = type.getDimSize(pos);
+      if (extents[dim] && *extents[dim] != own)
+        return emitOpError("[C5 extents] dimension ")
+               << dim << " has extent " << own << " in " << kNames[i] << " and "
+               << *extents[dim] << " in an operand before it; they must agree";
+      extents[dim] = own;
+    }
+  }
+  Type acc = getElementTypeOrSelf(getLse().getType());
+  Type out = getElementTypeOrSelf(getO().getType());
+  if (!acc.isF32() && !acc.isF64())
+    return emitOpError("[C6 dtypes] lse holds ")
+           << acc << "; it must hold f32 or f64";
+  for (unsigned i : {OParts, LseParts})
+    if (getElementTypeOrSelf(values[i].getType()) != acc)
+      return emitOpError("[C6 dtypes] ")
+             << kNames[i] << " holds "
+             << getElementTypeOrSelf(values[i].getType()) << " but lse holds "
+             << acc << "; they must hold one type";
+  if (out != acc && !out.isF16() && !out.isBF16())
+    return emitOpError("[C6 dtypes] o holds ")
+           << out << "; it must hold f16, bf16 or " << acc;
+  for (Value operand : getOperands())
+    if (isa<RankedTensorType>(operand.getType()) != hasTensorSemantics())
+      return emitOpError("[C7 storage] has an operand of type ")
+             << operand.getType() << " but o is " << getO().getType()
+             << "; use tensors for all operands or memrefs for all";
+  SmallVector<Type> expected;
+  if (hasTensorSemantics())
+    expected = {getO().getType(), getLse().getType()};
+  if ((*this)->getResultTypes() != TypeRange(expected))
+    return emitOpError("[C8 results] has results of types ")
+           << (*this)->getResultTypes()
+           << "; it must have the types of o and lse with tensors and none "
+              "with memrefs";
+  if (getInitLse()) {
+    auto init = cast<ShapedType>(getInitLse().getType());
+    auto lse = cast<ShapedType>(getLse().getType());
+    if (init.getElementType() != lse.getElementType() ||
+        failed(verifyCompatibleShape(init, lse)))
+      return emitOpError("[C9 init-lse] init_lse is ")
+             << init << " but lse is " << lse
+             << "; they must have one shape and element type";
+  }
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// fa.attention_backward
+//===----------------------------------------------------------------------===//
 
 /// C16 and C17: operands of the backward that are shaped like others.
 static LogicalResult verifyLike(AttentionBackwardOp op, StringRef label,

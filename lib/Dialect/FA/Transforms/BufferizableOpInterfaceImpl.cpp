@@ -11,7 +11,7 @@ using namespace mlir::bufferization;
 using namespace mlir::fa;
 
 namespace {
-/// fa.attention and fa.attention_backward.
+/// fa.attention, fa.attention_backward and fa.combine.
 template <typename OpTy>
 struct AttentionModel
     : public BufferizableOpInterface::ExternalModel<AttentionModel<OpTy>,
@@ -88,11 +88,12 @@ struct AttentionModel
     for (unsigned i = 0; i < op->getNumRegions(); ++i)
       newState.addRegion();
     auto onMemRefs = cast<OpTy>(rewriter.create(newState));
-    for (auto [from, to] :
-         llvm::zip(op->getRegions(), onMemRefs->getRegions())) {
-      rewriter.inlineRegionBefore(from, to, to.begin());
-      convertCaptures(rewriter, onMemRefs, to);
-    }
+    if constexpr (!std::is_same_v<OpTy, CombineOp>)
+      for (auto [from, to] :
+           llvm::zip(op->getRegions(), onMemRefs->getRegions())) {
+        rewriter.inlineRegionBefore(from, to, to.begin());
+        convertCaptures(rewriter, onMemRefs, to);
+      }
     SmallVector<Value> buffers;
     for (OpOperand *destination : onMemRefs.getDestinations())
       buffers.push_back(destination->get());
@@ -136,6 +137,7 @@ void fa::registerBufferizableOpInterfaceExternalModels(
     AttentionOp::attachInterface<AttentionModel<AttentionOp>>(*context);
     AttentionBackwardOp::attachInterface<AttentionModel<AttentionBackwardOp>>(
         *context);
+    CombineOp::attachInterface<AttentionModel<CombineOp>>(*context);
     GatherOp::attachInterface<GatherModel>(*context);
     context->loadDialect<BufferizationDialect, memref::MemRefDialect>();
   });

@@ -131,6 +131,10 @@ void fa::decompose(AttentionOp op) { Forward(op).run(); }
 namespace {
 struct Decompose : public fa::impl::FADecomposeBase<Decompose> {
   void runOnOperation() override {
+    SmallVector<CombineOp> combines;
+    getOperation().walk([&](CombineOp op) { combines.push_back(op); });
+    for (CombineOp op : combines)
+      decompose(op);
     SmallVector<Operation *> ops;
     getOperation().walk([&](AttentionOpInterface op) { ops.push_back(op); });
     for (Operation *op : ops) {

@@ -12,6 +12,7 @@ namespace mlir::fa {
 /// Rewrite one operation, step by step as it documents its meaning.
 void decompose(AttentionOp op);
 void decompose(AttentionBackwardOp op);
+void decompose(CombineOp op);
 
 /// Building blocks of a decomposition: loops over the iteration space, elements
 /// of operands, score and mask of one element.

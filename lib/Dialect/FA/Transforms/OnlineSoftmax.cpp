@@ -25,20 +25,38 @@ using namespace mlir::fa;
 
 static constexpr double kLn2 = 0.6931471805599453;
 
+/// The reference of a row without a live key so far: anything exceeds it.
+static constexpr double kNoReference = -1e30;
+/// What a block's exponentials may sum to: f16 holds each of them.
+static constexpr double kLimit = 32768.0;
+
 namespace {
 /// Emits the tile program of one attention window.
 class Emitter : WindowEmitter {
 public:
   Emitter(AttentionOp op, ScheduleAttr schedule)
-      : WindowEmitter(op, schedule), attention(op) {}
+      : WindowEmitter(op, schedule), attention(op),
+        // A reference from elsewhere may be too small for the first block.
+        isFixed(schedule.getFixedReference() && !op.getInitLse()) {}
 
   LogicalResult run();
 
 private:
+  /// A row's exponentials, what they are relative to, their sum so far, and
+  /// what the sums before are multiplied by.
+  struct Softmax {
+    Value p, max, sum, alpha;
+  };
+  Softmax runningMaximum(Value scores, Value max, Value sum, Value factor);
+  FailureOr<Value> fixedReference(Softmax &softmax, Value scores, Value max,
+                                  Value sum, Value factor, Value isFirst,
+                                  function_ref<FailureOr<Value>()> again);
+  Value ceiledMaximum(Value scores, Value factor, Value max);
   Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0,
                           Value scores);
 
   AttentionOp attention;
+  bool isFixed;
 };
 } // namespace
 
@@ -212,6 +230,113 @@ static bool isNonNegative(Value scale) {
          function.getArgAttr(argument.getArgNumber(), "fa.nonnegative");
 }
 
+/// Online softmax (Milakov and Gimelshein, 2018): relative to the maximum so
+/// far.
+Emitter::Softmax Emitter::runningMaximum(Value scores, Value max, Value sum,
+                                         Value factor) {
+  // 0 while no key is live, so that -inf - -inf does not arise.
+  Value blockMax = tl::ReduceOp::create(builder, loc, vectorType(),
+                                        tl::ReduceKind::max, scores, 1);
+  Value newMax = arith::MaxNumFOp::create(builder, loc, max, blockMax);
+  Value none = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ,
+                                     newMax, infinity(vectorType()));
+  Value reference =
+      scaled(arith::SelectOp::create(builder, loc, none,
+                                     constant(vectorType(), 0.0), newMax),
+             factor);
+  Value exponent = fused<arith::SubFOp>(scaled(scores, factor),
+                                        alongColumns(reference, tileN));
+  Value p = math::Exp2Op::create(builder, loc, exponent);
+  Value alpha = math::Exp2Op::create(
+      builder, loc, fused<arith::SubFOp>(scaled(max, factor), reference));
+  Value blockSum = tl::ReduceOp::create(builder, loc, vectorType(),
+                                        tl::ReduceKind::add, p, 1);
+  Value newSum =
+      fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), blockSum);
+  return {p, newMax, newSum, alpha};
+}
+
+/// The larger of `max` and the rows' maxima in base-2 units, rounded up: with
+/// whole numbers, factors between references are powers of two.
+Value Emitter::ceiledMaximum(Value scores, Value factor, Value max) {
+  Value blockMax = tl::ReduceOp::create(builder, loc, vectorType(),
+                                        tl::ReduceKind::max, scores, 1);
+  Value ceiled = math::CeilOp::create(builder, loc, scaled(blockMax, factor));
+  return arith::MaxNumFOp::create(builder, loc, max, ceiled);
+}
+
+/// Relative to the maximum of the first block, without a maximum of the others:
+/// the exponentials of a block that has much larger scores sum to more than
+/// kLimit, infinity included. Such a block's scores are made again (`again`; to
+/// keep them would take as many registers as they are), and what came before is
+/// scaled to its maximum. Exact for every input. Returns the condition.
+FailureOr<Value>
+Emitter::fixedReference(Softmax &softmax, Value scores, Value max, Value sum,
+                        Value factor, Value isFirst,
+                        function_ref<FailureOr<Value>()> again) {
+  auto exponentials = [&](Value scores, Value reference) -> Value {
+    return math::Exp2Op::create(
+        builder, loc,
+        fused<arith::SubFOp>(scaled(scores, factor),
+                             alongColumns(reference, tileN)));
+  };
+  auto sumOf = [&](Value p) -> Value {
+    return tl::ReduceOp::create(builder, loc, vectorType(), tl::ReduceKind::add,
+                                p, 1);
+  };
+  auto branch = [&](Value condition, TypeRange types,
+                    function_ref<LogicalResult()> yes, ValueRange no) {
+    auto op = scf::IfOp::create(builder, loc, types, condition, true);
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(op.elseBlock());
+    scf::YieldOp::create(builder, loc, no);
+    builder.setInsertionPointToStart(op.thenBlock());
+    return failed(yes()) ? scf::IfOp() : op;
+  };
+
+  auto first = branch(
+      isFirst, max.getType(),
+      [&] {
+        scf::YieldOp::create(builder, loc, ceiledMaximum(scores, factor, max));
+        return success();
+      },
+      max);
+  Value reference = first.getResult(0);
+  Value p = exponentials(scores, reference), blockSum = sumOf(p);
+  Value limit = arith::ConstantOp::create(
+      builder, loc, builder.getFloatAttr(accType, kLimit));
+  Value isLater = arith::XOrIOp::create(
+      builder, loc, isFirst,
+      arith::ConstantIntOp::create(builder, loc, /*value=*/1, /*width=*/1));
+  Value over = arith::AndIOp::create(
+      builder, loc, isLater,
+      tl::ExceedsOp::create(builder, loc, blockSum, limit));
+  auto exact = branch(
+      over, {p.getType(), vectorType(), vectorType(), vectorType()},
+      [&] {
+        FailureOr<Value> scores = again();
+        if (failed(scores))
+          return failure();
+        Value larger = ceiledMaximum(*scores, factor, reference);
+        Value p = exponentials(*scores, larger);
+        Value alpha = math::Exp2Op::create(
+            builder, loc,
+            arith::SubFOp::create(builder, loc, reference, larger));
+        Value total =
+            fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), sumOf(p));
+        scf::YieldOp::create(builder, loc, ValueRange{p, larger, total, alpha});
+        return success();
+      },
+      ValueRange{p, reference,
+                 arith::AddFOp::create(builder, loc, sum, blockSum),
+                 constant(vectorType(), 1.0)});
+  if (!exact)
+    return failure();
+  softmax = {exact.getResult(0), exact.getResult(1), exact.getResult(2),
+             exact.getResult(3)};
+  return over;
+}
+
 LogicalResult Emitter::run() {
   if (failed(verifyWindow(AttentionOp::M)))
     return failure();
@@ -268,7 +393,8 @@ LogicalResult Emitter::run() {
     }
   }
 
-  Value maxInit = noRows, sumInit = zeroRows;
+  Value maxInit = isFixed ? constant(vectorType(), kNoReference) : noRows;
+  Value sumInit = zeroRows;
   if (initLse) {
     Value given = loadVector(rowsOf(initLse, op.getMap(AttentionOp::LSE)));
     Value none = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ,
@@ -295,51 +421,53 @@ LogicalResult Emitter::run() {
             builder, loc, builder.getAffineDimExpr(0) * tileN,
             {OpFoldResult(j)}));
     Value kTile = load(op.getK(), kMap, AttentionOp::N, n0, tileN, d);
-    Value scores = contract(qTile, kTile, zeroScores, /*rhsIsTransposed=*/true);
-    scores = scaled(scores, multiplier);
-    if (hasRegion) {
-      SmallVector<Value> yielded;
-      if (failed(inlineRegion(op.getScore(), scores, {}, n0, yielded)))
-        return failure();
-      scores = yielded.front();
-    }
-
     Value inFull;
-    if (Value keep = mask.emitPredicate(builder, loc, tileM, tileN, m0, n0)) {
-      Value masked = arith::SelectOp::create(builder, loc, keep, scores,
-                                             infinity(scoreType()));
-      inFull = isFullBlock(blocks, step);
-      scores = arith::SelectOp::create(builder, loc, inFull, scores, masked);
-    }
+    auto makeScores = [&](bool again) -> FailureOr<Value> {
+      Value scores =
+          contract(qTile, kTile, zeroScores, /*rhsIsTransposed=*/true);
+      // Not the same operation: one product for both would be kept for both.
+      scores.getDefiningOp<tl::ContractOp>().setEachWarp(again);
+      scores = scaled(scores, multiplier);
+      if (hasRegion) {
+        SmallVector<Value> yielded;
+        if (failed(inlineRegion(op.getScore(), scores, {}, n0, yielded)))
+          return failure();
+        scores = yielded.front();
+      }
+      if (Value keep = mask.emitPredicate(builder, loc, tileM, tileN, m0, n0)) {
+        Value masked = arith::SelectOp::create(builder, loc, keep, scores,
+                                               infinity(scoreType()));
+        if (!inFull)
+          inFull = isFullBlock(blocks, step);
+        scores = arith::SelectOp::create(builder, loc, inFull, scores, masked);
+      }
+      return scores;
+    };
+    FailureOr<Value> made = makeScores(/*again=*/false);
+    if (failed(made))
+      return failure();
+    Value scores = *made;
 
-    // The reference is the maximum so far; 0 while no key is live, so that
-    // -inf - -inf does not arise.
-    Value blockMax = tl::ReduceOp::create(builder, loc, vectorType(),
-                                          tl::ReduceKind::max, scores, 1);
-    Value newMax = arith::MaxNumFOp::create(builder, loc, max, blockMax);
-    Value none = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ,
-                                       newMax, noRows);
-    Value reference = scaled(
-        arith::SelectOp::create(builder, loc, none, zeroRows, newMax), factor);
-    Value exponent = fused<arith::SubFOp>(scaled(scores, factor),
-                                          alongColumns(reference, tileN));
-    Value p = math::Exp2Op::create(builder, loc, exponent);
-    Value alpha = math::Exp2Op::create(
-        builder, loc, fused<arith::SubFOp>(scaled(max, factor), reference));
-    Value blockSum = tl::ReduceOp::create(builder, loc, vectorType(),
-                                          tl::ReduceKind::add, p, 1);
-    Value newSum =
-        fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), blockSum);
-    Value scaledAcc =
-        arith::MulFOp::create(builder, loc, acc, alongColumns(alpha, e));
+    Softmax softmax;
+    Value over; // sums before are multiplied only where this holds
+    if (isFixed) {
+      Value isFirst = arith::CmpIOp::create(
+          builder, loc, arith::CmpIPredicate::eq, step, blocks.first);
+      FailureOr<Value> exceeded =
+          fixedReference(softmax, scores, max, sum, factor, isFirst,
+                         [&] { return makeScores(/*again=*/true); });
+      if (failed(exceeded))
+        return failure();
+      over = *exceeded;
+    } else {
+      softmax = runningMaximum(scores, max, sum, factor);
+    }
+    auto [p, newMax, newSum, alpha] = softmax;
     Value vTile = load(op.getV(), vMap, AttentionOp::N, n0, tileN, e);
     Value factors = p;
     if (element != accType)
       factors = arith::TruncFOp::create(builder, loc,
                                         matrix(tileM, tileN, element), p);
-    auto product = [&]() -> Value {
-      return contract(factors, vTile, scaledAcc, /*rhsIsTransposed=*/false);
-    };
     auto choose = [&](Value condition, function_ref<Value()> yes,
                       function_ref<Value()> no) -> Value {
       auto yielding = [&](function_ref<Value()> make) {
@@ -351,6 +479,14 @@ LogicalResult Emitter::run() {
       return scf::IfOp::create(builder, loc, condition, yielding(yes),
                                yielding(no))
           .getResult(0);
+    };
+    auto scale = [&, alpha = alpha]() -> Value {
+      return arith::MulFOp::create(builder, loc, acc, alongColumns(alpha, e));
+    };
+    Value scaledAcc =
+        over ? choose(over, scale, [&]() -> Value { return acc; }) : scale();
+    auto product = [&]() -> Value {
+      return contract(factors, vTile, scaledAcc, /*rhsIsTransposed=*/false);
     };
     // A masked probability is 0, and 0 * NaN would spoil the rows that do not
     // see that key. Blocks without masked scores have no such rows, and keys
@@ -408,7 +544,8 @@ LogicalResult Emitter::run() {
   store(out, o.memref, oMap, AttentionOp::M, o.offset);
 
   Value log = math::Log2Op::create(builder, loc, safeSum);
-  log = fused<arith::AddFOp>(log, scaled(max, factor));
+  // A fixed reference is in base-2 units.
+  log = fused<arith::AddFOp>(log, isFixed ? max : scaled(max, factor));
   log = arith::MulFOp::create(builder, loc, log, constant(vectorType(), kLn2));
   APFloat deadLse = attention.getDeadLseValue();
   bool losesInfo;

@@ -74,12 +74,20 @@ LogicalResult Emitter::emitBlock(Value q, Value k, Value dO, Value v,
   bool hasRegion = !op.getScore().empty();
   Value log2e = arith::ConstantOp::create(
       builder, loc, builder.getFloatAttr(accType, kLog2E));
-  // First, so that v's, or d_o's, slot of shared memory is free early.
-  Value dp;
-  if (dO)
-    dp = contract(dO, v, constant(scoreType(), 0.0), /*rhsIsTransposed=*/true);
-  Value raw = contract(q, k, constant(scoreType(), 0.0),
-                       /*rhsIsTransposed=*/true);
+  Value dp, raw;
+  auto makeDP = [&] {
+    if (dO)
+      dp =
+          contract(dO, v, constant(scoreType(), 0.0), /*rhsIsTransposed=*/true);
+  };
+  // First, so that v's, or d_o's, slot of shared memory is free early; last
+  // where it can run beside what is done with the scores.
+  bool overlaps = schedule.getPlan().getOverlap();
+  if (!overlaps)
+    makeDP();
+  raw = contract(q, k, constant(scoreType(), 0.0), /*rhsIsTransposed=*/true);
+  if (overlaps)
+    makeDP();
   Value scores = raw, factor;
   if (hasRegion) {
     raw = scaled(raw, op.getScale());

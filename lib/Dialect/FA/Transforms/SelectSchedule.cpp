@@ -17,6 +17,8 @@ namespace {
 /// What a loop nest accumulates.
 enum class Work {
   Output, // fa.attention
+  Few,    // fa.attention of at most kFewRows query rows, or packed
+  Parts,  // fa.combine: no products
   Copies, // no products: delta, a sum of d_q set or converted
   Rows,   // gradients of query rows
   Keys,   // gradients of keys
@@ -36,15 +38,22 @@ struct Choice {
   StringLiteral mma, copy;
   int64_t warps, producers, stages;
   int64_t shared = 0; // KiB that a block of the target may use at least.
-  bool square = false;
+  bool square = false, overlap = false, fixedReference = false;
 };
 } // namespace
 
+/// A tile of rows that one warp's products have.
+static constexpr int64_t kFewRows = 16;
+
 static constexpr Choice kTable[] = {
-    {Work::Output, 90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2},
-    {Work::Output, 90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2},
-    {Work::Output, 90, true, 192, 128, 112, "wgmma", "tma", 8, 4, 2},
-    {Work::Output, 90, true, 256, 128, 80, "wgmma", "tma", 8, 4, 2},
+    {Work::Output, 90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2, 0, false,
+     true, true},
+    {Work::Output, 90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2, 0, false,
+     true, true},
+    {Work::Output, 90, true, 192, 128, 96, "wgmma", "tma", 8, 4, 2, 0, false,
+     true, true},
+    {Work::Output, 90, true, 256, 128, 64, "wgmma", "tma", 8, 4, 2, 0, false,
+     true, true},
     {Work::Output, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
     {Work::Output, 80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1,
      128},
@@ -57,10 +66,22 @@ static constexpr Choice kTable[] = {
     {Work::Output, 0, false, 128, 128, 64, "vector", "direct", 1, 0, 1},
     {Work::Output, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
+    // As many blocks as fit share an SM: a warp each, whose copies overlap the
+    // products of others.
+    {Work::Few, 80, false, 128, kFewRows, 64, "mma_sync", "cp_async", 1, 0, 1},
+    {Work::Few, 80, false, 256, kFewRows, 32, "mma_sync", "cp_async", 1, 0, 1},
+    {Work::Few, 75, false, 128, kFewRows, 32, "mma_sync", "direct", 1, 0, 1},
+    {Work::Few, 75, false, 256, kFewRows, 16, "mma_sync", "direct", 1, 0, 1},
+    {Work::Few, 0, false, INT64_MAX, kFewRows, 64, "vector", "direct", 1, 0, 1},
+
+    {Work::Parts, 75, false, INT64_MAX, 64, 32, "mma_sync", "direct", 1, 0, 1},
+    {Work::Parts, 0, false, INT64_MAX, 16, 64, "vector", "direct", 1, 0, 1},
+
     {Work::Copies, 75, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::Copies, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
-    {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2},
+    {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2, 0, false,
+     true},
     {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 2},
     {Work::Rows, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
@@ -70,7 +91,8 @@ static constexpr Choice kTable[] = {
     {Work::Rows, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
     {Work::Rows, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 
-    {Work::Keys, 90, true, 128, 64, 128, "wgmma", "tma", 8, 4, 2},
+    {Work::Keys, 90, true, 128, 64, 128, "wgmma", "tma", 8, 4, 2, 0, false,
+     true},
     {Work::Keys, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
     {Work::Keys, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, 0,
@@ -110,10 +132,33 @@ static constexpr Choice kTable[] = {
     {Work::Sums, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
 };
 
+static int64_t numRows(AttentionOpInterface op) {
+  return op.getShaped(AttentionSpace::Q)
+      .getType()
+      .getDimSize(*op.findDim(AttentionSpace::Q, AttentionSpace::M));
+}
+
+static bool hasFewRows(AttentionOpInterface op) {
+  int64_t rows = numRows(op);
+  return op->hasAttr(kFewRowsAttrName) ||
+         (!ShapedType::isDynamic(rows) && rows <= kFewRows);
+}
+
+/// Whether query heads are the rows of a tile: one query row, and heads that
+/// may share a key head.
+static bool isPacked(AttentionOp op) {
+  if (numRows(op) != 1 || !op.canPackHeads())
+    return false;
+  std::optional<unsigned> pos =
+      op.findDim(AttentionSpace::K, AttentionSpace::H);
+  return !pos ||
+         !isa<AffineDimExpr>(op.getMap(AttentionSpace::K).getResult(*pos));
+}
+
 static Work workOf(AttentionOpInterface op) {
   auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
   if (!backward)
-    return Work::Output;
+    return hasFewRows(op) ? Work::Few : Work::Output;
   if (!backward.getDCaptures().empty()) {
     auto map = dyn_cast<AffineMapAttr>(
         (*backward.getCaptureMaps())[backward.getDifferentiatedCaptures()[0]]);
@@ -171,6 +216,30 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         });
   }
 
+  /// The first row of the table for `work` that `target` (null: the CPU) and
+  /// `allowed` admit; null if there is none.
+  static const Choice *find(Work work, const Chip *target,
+                            function_ref<bool(const Choice &)> allowed) {
+    int number = target ? target->capability : 0;
+    const Choice *found = llvm::find_if(kTable, [&](const Choice &row) {
+      bool sameChip =
+          row.exact || !row.chip ? number == row.chip : number >= row.chip;
+      return row.work == work && sameChip && allowed(row) &&
+             (!target || target->sharedBytes >= row.shared * 1024);
+    });
+    return found == std::end(kTable) ? nullptr : found;
+  }
+
+  ScheduleAttr makeSchedule(const Choice &row, StringRef copy, bool packed) {
+    MLIRContext *context = &getContext();
+    auto plan = tl::PlanAttr::get(
+        context, StringAttr::get(context, chip),
+        StringAttr::get(context, row.mma), StringAttr::get(context, copy),
+        row.warps, row.producers, row.stages, row.square, row.overlap);
+    return ScheduleAttr::get(context, row.tileM, row.tileN, plan, packed,
+                             row.fixedReference);
+  }
+
   /// `target`: null for the CPU.
   LogicalResult select(AttentionOpInterface op, const Chip *target) {
     FailureOr<int64_t> size = headSize(op);
@@ -185,27 +254,19 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
                  : element.isBF16()
                      ? ", or chip cpu or sm_80 and newer, which have bf16"
                      : ", or chip cpu");
-    Work work = workOf(op);
-    for (const Choice &row : kTable) {
-      int number = target ? target->capability : 0;
-      bool sameChip =
-          row.exact || !row.chip ? number == row.chip : number >= row.chip;
-      if (row.work != work || !sameChip || *size > row.headSize ||
-          (target && target->sharedBytes < row.shared * 1024))
-        continue;
+    const Choice *row = find(workOf(op), target, [&](const Choice &row) {
       // A tensor map bounds whole tensors, not the sequences of a batch.
-      if (row.copy == "tma" && (!isAligned(op, 16) || !op.getLengths().empty()))
-        continue;
+      return *size <= row.headSize &&
+             (row.copy != "tma" ||
+              (isAligned(op, 16) && op.getLengths().empty()));
+    });
+    if (row) {
       // Asynchronous copies are of 16 bytes or, by `tile.align`, of 8 or 4.
-      bool async = row.copy != "cp_async" || isAligned(op, 4);
-      StringRef copy = async ? StringRef(row.copy) : "direct";
-      MLIRContext *context = &getContext();
-      auto plan = tl::PlanAttr::get(context, StringAttr::get(context, chip),
-                                    StringAttr::get(context, row.mma),
-                                    StringAttr::get(context, copy), row.warps,
-                                    row.producers, row.stages, row.square);
+      bool async = row->copy != "cp_async" || isAligned(op, 4);
+      auto forward = dyn_cast<AttentionOp>(op.getOperation());
       op->setAttr(kScheduleAttrName,
-                  ScheduleAttr::get(context, row.tileM, row.tileN, plan));
+                  makeSchedule(*row, async ? StringRef(row->copy) : "direct",
+                               forward && isPacked(forward)));
       return success();
     }
     return op->emitOpError("has head size ")
@@ -241,7 +302,14 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
                                         : WalkResult::advance();
     });
     if (result.wasInterrupted())
-      signalPassFailure();
+      return signalPassFailure();
+    getOperation().walk([&](CombineOp op) {
+      if (!op->hasAttr(kScheduleAttrName))
+        if (const Choice *row =
+                find(Work::Parts, target, [](const Choice &) { return true; }))
+          op->setAttr(kScheduleAttrName,
+                      makeSchedule(*row, row->copy, /*packed=*/false));
+    });
   }
 };
 } // namespace

@@ -36,16 +36,26 @@ private:
       Point   // the element at `offset`; the dimension is dropped
     } kind = Whole;
     OpFoldResult offset, size;
+    /// Of a window: it lies in these elements; null: in all.
+    OpFoldResult base, extent;
+    static Part point(Value at) { return {Point, at, {}, {}, {}}; }
   };
   /// By dimension of the iteration space.
   using Parts = std::array<Part, 6>;
 
+  /// The loop around the operation, if any, becomes the outermost dimensions of
+  /// the grid over `bounds`.
+  scf::ForallOp createGrid(scf::ForallOp outer, ArrayRef<OpFoldResult> bounds);
   /// The window of a block of query rows.
   void emitRows(ValueRange ivs);
+  /// The window of a block of the query heads that read one key head, at one
+  /// query position: heads are its rows.
+  void emitHeads(ValueRange ivs);
   /// The window of a block of keys, with all query heads that read them.
   void emitKeys(ValueRange ivs);
-  void emitWindow(const Parts &rows, const Parts &keys, ValueRange origin,
-                  OpFoldResult lq, OpFoldResult lk);
+  AttentionOpInterface emitWindow(const Parts &rows, const Parts &keys,
+                                  ValueRange origin, OpFoldResult lq,
+                                  OpFoldResult lk);
   Value multiple(Value index, int64_t tile);
   Value addOrigin(unsigned position, Value coordinate);
   /// `tile` elements from `first` on, at most up to `extent`.
@@ -57,7 +67,7 @@ private:
   ScheduleAttr schedule;
   OpBuilder builder;
   Location loc;
-  OpFoldResult numRows, numKeys;
+  OpFoldResult numRows, numKeys, group;
 };
 } // namespace
 
@@ -83,7 +93,7 @@ Tiler::Part Tiler::block(Value first, int64_t tile, OpFoldResult extent) {
       builder, loc,
       AffineMap::get(2, 0, {whole, d1 - d0}, builder.getContext()),
       {OpFoldResult(first), extent});
-  return {Part::Window, first, size};
+  return {Part::Window, first, size, {}, {}};
 }
 
 /// The parts of `source`. Windows are taken in a second step, so that the first
@@ -111,9 +121,14 @@ Value Tiler::slice(Value source, AffineMap map, const Parts &parts,
     OpFoldResult size = part->kind == Part::Prefix
                             ? part->size
                             : memref::getMixedSize(builder, loc, source, pos);
-    offsets.push_back(zero);
+    bool isPacked = bool(part->extent);
+    if (isPacked)
+      size = part->extent;
+    offsets.push_back(isPacked ? part->base : zero);
     sizes.push_back(size);
-    kept.push_back(expr);
+    // Heads that are rows.
+    kept.push_back(isPacked ? builder.getAffineDimExpr(AttentionSpace::M)
+                            : expr);
     keptShape.push_back(
         getConstantIntValue(size).value_or(ShapedType::kDynamic));
     bool isWindow = part->kind == Part::Window;
@@ -143,8 +158,9 @@ Value Tiler::multiple(Value index, int64_t tile) {
                      {OpFoldResult(index)}));
 }
 
-void Tiler::emitWindow(const Parts &rows, const Parts &keys, ValueRange origin,
-                       OpFoldResult lq, OpFoldResult lk) {
+AttentionOpInterface Tiler::emitWindow(const Parts &rows, const Parts &keys,
+                                       ValueRange origin, OpFoldResult lq,
+                                       OpFoldResult lk) {
   auto window = cast<AttentionOpInterface>(builder.clone(*op));
   SmallVector<Attribute> maps(5);
   builder.setInsertionPoint(window);
@@ -160,15 +176,16 @@ void Tiler::emitWindow(const Parts &rows, const Parts &keys, ValueRange origin,
   window.getLengthsMutable().assign(
       {asValue(builder, loc, lq), asValue(builder, loc, lk)});
   window.setIndexingMapsAttr(builder.getArrayAttr(maps));
+  return window;
 }
 
 void Tiler::emitRows(ValueRange ivs) {
   Value b = ivs[0], h = ivs[1], keyHead = op.getKeyHead(builder, h);
   Value m0 = multiple(ivs[2], schedule.getTileM());
   Parts rows, keys;
-  rows[AttentionSpace::B] = keys[AttentionSpace::B] = {Part::Point, b, {}};
-  rows[AttentionSpace::H] = {Part::Point, h, {}};
-  keys[AttentionSpace::H] = {Part::Point, keyHead, {}};
+  rows[AttentionSpace::B] = keys[AttentionSpace::B] = Part::point(b);
+  rows[AttentionSpace::H] = Part::point(h);
+  keys[AttentionSpace::H] = Part::point(keyHead);
   rows[AttentionSpace::M] = block(m0, schedule.getTileM(), numRows);
 
   Value bOrigin = addOrigin(0, b), hOrigin = addOrigin(1, h);
@@ -176,31 +193,101 @@ void Tiler::emitRows(ValueRange ivs) {
   OpFoldResult lq = op.getLength(builder, AttentionSpace::M, bOrigin, numRows);
   OpFoldResult lk = op.getLength(builder, AttentionSpace::N, bOrigin, numKeys);
   if (!op.getLengths().empty())
-    keys[AttentionSpace::N] = {Part::Prefix, {}, lk};
+    keys[AttentionSpace::N] = {Part::Prefix, {}, lk, {}, {}};
   emitWindow(rows, keys, {bOrigin, hOrigin, mOrigin}, lq, lk);
+}
+
+void Tiler::emitHeads(ValueRange ivs) {
+  Value b = ivs[0], keyHead = ivs[1], m = ivs[2];
+  Value first = multiple(ivs[3], schedule.getTileM());
+  Parts rows, keys;
+  rows[AttentionSpace::B] = keys[AttentionSpace::B] = Part::point(b);
+  rows[AttentionSpace::M] = Part::point(m);
+  keys[AttentionSpace::H] = Part::point(keyHead);
+  Value groupSize = asValue(builder, loc, group);
+  Part &heads = rows[AttentionSpace::H];
+  heads = block(first, schedule.getTileM(), group);
+  heads.base =
+      arith::MulIOp::create(builder, loc, keyHead, groupSize).getResult();
+  heads.extent = group;
+  auto window = cast<AttentionOp>(
+      emitWindow(rows, keys, {b, keyHead, first}, group, numKeys)
+          .getOperation());
+
+  // Row r of the window is head keyHead * group + r at position m.
+  if (MaskAttr mask = window.getMaskAttr()) {
+    MLIRContext *context = builder.getContext();
+    unsigned numSymbols = 2 + window.getSymbols().size();
+    SmallVector<AffineExpr> dims, symbols;
+    for (unsigned i = 0; i < 4; ++i)
+      dims.push_back(i == AttentionSpace::M
+                         ? builder.getAffineSymbolExpr(numSymbols)
+                         : builder.getAffineDimExpr(i));
+    for (unsigned i = 0; i < numSymbols; ++i)
+      symbols.push_back(builder.getAffineSymbolExpr(i ? i : numSymbols + 1));
+    SmallVector<IntegerSet> sets;
+    for (IntegerSet set : mask.getSets())
+      sets.push_back(
+          set.replaceDimsAndSymbols(dims, symbols, 4, numSymbols + 2));
+    window.setMaskAttr(MaskAttr::get(context, sets));
+    window.getSymbolsMutable().append({m, asValue(builder, loc, numRows)});
+  }
+  if (window.getScore().empty())
+    return;
+  Block &body = window.getScore().front();
+  BlockArgument head = body.getArgument(2), row = body.getArgument(3);
+  row.replaceAllUsesWith(m);
+  if (head.use_empty())
+    return;
+  OpBuilder inside = OpBuilder::atBlockBegin(&body);
+  auto firstHead = arith::MulIOp::create(inside, loc, head, groupSize);
+  Value sum = arith::AddIOp::create(inside, loc, firstHead, row);
+  head.replaceAllUsesExcept(sum, firstHead);
 }
 
 void Tiler::emitKeys(ValueRange ivs) {
   Value b = ivs[0], keyHead = ivs[1];
   Value n0 = multiple(ivs[2], schedule.getTileN());
   Parts rows, keys;
-  rows[AttentionSpace::B] = keys[AttentionSpace::B] = {Part::Point, b, {}};
-  keys[AttentionSpace::H] = {Part::Point, keyHead, {}};
+  rows[AttentionSpace::B] = keys[AttentionSpace::B] = Part::point(b);
+  keys[AttentionSpace::H] = Part::point(keyHead);
   keys[AttentionSpace::N] = block(n0, schedule.getTileN(), numKeys);
   // The query heads of the group; one is no window.
   OpFoldResult group = op.getGroup(builder);
   Value h = keyHead;
   if (isConstantIntValue(group, 1)) {
-    rows[AttentionSpace::H] = {Part::Point, h, {}};
+    rows[AttentionSpace::H] = Part::point(h);
   } else {
     h = arith::MulIOp::create(builder, loc, keyHead,
                               asValue(builder, loc, group));
-    rows[AttentionSpace::H] = {Part::Window, h, group};
+    rows[AttentionSpace::H] = {Part::Window, h, group, {}, {}};
   }
   Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
   emitWindow(rows, keys, {b, h, zero, n0},
              op.getLength(builder, AttentionSpace::M, b, numRows),
              op.getLength(builder, AttentionSpace::N, b, numKeys));
+}
+
+scf::ForallOp Tiler::createGrid(scf::ForallOp outer,
+                                ArrayRef<OpFoldResult> bounds) {
+  SmallVector<OpFoldResult> all;
+  if (outer)
+    all = outer.getMixedUpperBound();
+  llvm::append_range(all, bounds);
+  auto forall = scf::ForallOp::create(builder, loc, all, ValueRange(),
+                                      /*mapping=*/std::nullopt);
+  builder.setInsertionPointToStart(forall.getBody());
+  if (!outer)
+    return forall;
+  for (auto [from, to] :
+       llvm::zip(outer.getInductionVars(), forall.getInductionVars()))
+    from.replaceAllUsesWith(to);
+  for (Operation &inner :
+       llvm::make_early_inc_range(outer.getBody()->without_terminator()))
+    inner.moveBefore(forall.getBody()->getTerminator());
+  outer.erase();
+  builder.setInsertionPoint(op);
+  return forall;
 }
 
 LogicalResult Tiler::run(bool isOnly) {
@@ -212,6 +299,30 @@ LogicalResult Tiler::run(bool isOnly) {
   if (byKeys && !op.getOrigin().empty())
     return op->emitOpError("has an origin and gradients of keys, which are "
                            "tiled as a whole problem; tile before it is cut");
+  auto forward = dyn_cast<AttentionOp>(op.getOperation());
+  if (forward && forward.getOParts())
+    return op->emitOpError("has memory for partial results; run fa-split-keys "
+                           "first");
+  bool packed = schedule.getPacked();
+  if (packed && (!forward || !forward.canPackHeads()))
+    return op->emitOpError(
+        "has a packed schedule, but the head decides what is kept or captured, "
+        "or lengths say which rows exist; drop `packed` from the schedule");
+  auto outer = dyn_cast<scf::ForallOp>(op->getParentOp());
+  if (outer) {
+    if (outer->getNumResults() || !outer.isNormalized() ||
+        !outer.isDefinedOutsideOfLoop(op.getQ()) ||
+        !outer.isDefinedOutsideOfLoop(op.getK()) ||
+        !outer.isDefinedOutsideOfLoop(op.getV()) ||
+        llvm::any_of(outer.getBody()->without_terminator(), [&](Operation &o) {
+          return &o != op.getOperation() && !isMemoryEffectFree(&o);
+        }))
+      return op->emitOpError(
+          "is in a loop that can't be the outermost dimension of its grid; q, "
+          "k "
+          "and v come from outside of it, and nothing else has effects in it");
+    builder.setInsertionPoint(outer);
+  }
   numRows = op.getExtent(builder, AttentionSpace::M);
   numKeys = op.getExtent(builder, AttentionSpace::N);
   AffineExpr d0 = builder.getAffineDimExpr(0);
@@ -223,20 +334,25 @@ LogicalResult Tiler::run(bool isOnly) {
                                : count(numRows, schedule.getTileM());
   OpFoldResult batch = op.getExtent(builder, AttentionSpace::B);
   OpFoldResult heads = op.getExtent(builder, AttentionSpace::H);
-  if (byKeys) {
+  if (packed)
+    group = op.getGroup(builder);
+  if (byKeys || packed) {
     heads = builder.getIndexAttr(1);
     for (auto operand : {AttentionSpace::V, AttentionSpace::K})
       if (std::optional<unsigned> pos = op.findDim(operand, AttentionSpace::H))
         heads = memref::getMixedSize(builder, loc, op.getShaped(operand), *pos);
   }
-  auto forall =
-      scf::ForallOp::create(builder, loc, {batch, heads, blocks}, ValueRange(),
-                            /*mapping=*/std::nullopt);
+  SmallVector<OpFoldResult> bounds = {batch, heads, blocks};
+  if (packed) {
+    bounds[2] = numRows;
+    bounds.push_back(count(group, schedule.getTileM()));
+  }
+  scf::ForallOp forall = createGrid(outer, bounds);
   // One loop of several has a plan of its own.
   (isOnly ? forall->getParentOp() : forall.getOperation())
       ->setAttr(tl::kPlanAttrName, schedule.getPlan());
-  builder.setInsertionPointToStart(forall.getBody());
-  SmallVector<Value> ivs = forall.getInductionVars();
+  SmallVector<Value> all = forall.getInductionVars();
+  auto ivs = llvm::to_vector(ArrayRef(all).take_back(bounds.size()));
   if (byKeys) {
     // The first keys have the most rows in causal masks: they come last, where
     // launches start.
@@ -246,6 +362,8 @@ LogicalResult Tiler::run(bool isOnly) {
                          builder, loc, AffineMap::get(2, 0, last),
                          {OpFoldResult(ivs[2]), blocks}));
     emitKeys(ivs);
+  } else if (packed) {
+    emitHeads(ivs);
   } else {
     emitRows(ivs);
   }
@@ -258,6 +376,8 @@ struct TilePass : public fa::impl::FATileBase<TilePass> {
   void runOnOperation() override {
     SmallVector<AttentionOpInterface> ops;
     getOperation().walk([&](AttentionOpInterface op) { ops.push_back(op); });
+    bool isOnly = ops.size() == 1;
+    getOperation().walk([&](CombineOp) { isOnly = false; });
     for (AttentionOpInterface op : ops) {
       auto schedule = op->getAttrOfType<ScheduleAttr>(kScheduleAttrName);
       if (!schedule) {
@@ -272,7 +392,7 @@ struct TilePass : public fa::impl::FATileBase<TilePass> {
       auto backward = dyn_cast<AttentionBackwardOp>(op.getOperation());
       if (backward && !backward.getDCaptures().empty())
         continue;
-      if (failed(Tiler(op, schedule).run(ops.size() == 1)))
+      if (failed(Tiler(op, schedule).run(isOnly)))
         return signalPassFailure();
     }
   }

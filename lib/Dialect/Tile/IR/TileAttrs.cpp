@@ -41,7 +41,7 @@ int64_t PlanAttr::getTeamsAlong(int64_t rows, int64_t columns) const {
 LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                StringAttr chip, StringAttr mma, StringAttr copy,
                                int64_t warps, int64_t producers, int64_t stages,
-                               bool square) {
+                               bool square, bool overlap) {
   if (!llvm::is_contained({"vector", "mma_sync", "wgmma"}, mma.getValue()))
     return emitError() << "mma is '" << mma.getValue()
                        << "'; use vector, mma_sync or wgmma";

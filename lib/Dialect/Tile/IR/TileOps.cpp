@@ -158,6 +158,25 @@ LogicalResult ContractOp::verify() {
   if (shapeAndElement(getLhs().getType()).second !=
       shapeAndElement(getRhs().getType()).second)
     return emitOpError("lhs and rhs must have one element type");
+  if (getAsync())
+    for (Operation *user : getResult().getUsers())
+      if (!isa<AwaitOp>(user))
+        return emitOpError("is async, and '")
+               << user->getName() << "' uses its result; only tile.await may";
+  return success();
+}
+
+LogicalResult AwaitOp::verify() {
+  if (static_cast<int64_t>(getYounger()) < 0)
+    return emitOpError("has younger = ")
+           << static_cast<int64_t>(getYounger()) << "; it must be 0 or more";
+  for (auto [number, product] : llvm::enumerate(getProducts())) {
+    auto contract = product.getDefiningOp<ContractOp>();
+    if (!contract || !contract.getAsync() ||
+        contract->getBlock() != (*this)->getBlock())
+      return emitOpError("operand ")
+             << number << " is no tile.contract async of the same block";
+  }
   return success();
 }
 

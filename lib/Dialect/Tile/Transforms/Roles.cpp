@@ -50,7 +50,13 @@ static void cloneCopies(Block &block, OpBuilder &builder, IRMapping &map) {
       cloneCopies(*loop.getBody(), inner, map);
       continue;
     }
-    if (isa<ProduceOp>(op) || isScalarComputation(&op))
+    // What depends on tiles no copy needs.
+    auto isThere = [&](Value operand) {
+      return map.contains(operand) || !operand.getDefiningOp() ||
+             operand.getParentBlock() != &block;
+    };
+    if (isa<ProduceOp>(op) ||
+        (isScalarComputation(&op) && llvm::all_of(op.getOperands(), isThere)))
       builder.clone(op, map);
   }
 }

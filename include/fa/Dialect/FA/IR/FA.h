@@ -9,6 +9,9 @@
 namespace mlir::fa {
 /// The discardable attribute that holds an attention's `#fa.schedule`.
 inline constexpr llvm::StringLiteral kScheduleAttrName = "fa.schedule";
+/// The discardable attribute of an attention of which few query rows are
+/// expected: a hint to fa-select-schedule.
+inline constexpr llvm::StringLiteral kFewRowsAttrName = "fa.few_rows";
 
 /// Positions in the iteration space of attention and of its indexing maps.
 struct AttentionSpace {

@@ -73,8 +73,14 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
     A discardable attribute named `fa.schedule`. Deleting it changes speed,
     never results.
 
-    - `tile_m`, `tile_n`: query rows and key columns of a tile.
+    - `tile_m`, `tile_n`: query rows and key columns of a tile; of `fa.combine`,
+      parts that are added at once and columns of o.
     - `plan`: what the levels below do with the tiles (`#tile.plan`).
+    - `packed`: the rows of a tile are the query heads that read one head of k
+      and v, at one query position, so that keys are read once for all of them.
+    - `fixed_reference`: what a row's exponentials are relative to. Otherwise its
+      maximum so far; with it the maximum of its first block, replaced where it
+      turns out to be too small (`fa-online-softmax`).
 
     ```mlir
     #fa.schedule<tile_m = 128, tile_n = 64, plan = #tile.plan<chip = "sm_80",
@@ -82,7 +88,9 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
     ```
   }];
   let parameters = (ins "int64_t":$tile_m, "int64_t":$tile_n,
-      "::mlir::tl::PlanAttr":$plan);
+      "::mlir::tl::PlanAttr":$plan,
+      DefaultValuedParameter<"bool", "false">:$packed,
+      DefaultValuedParameter<"bool", "false">:$fixed_reference);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }
@@ -135,6 +143,10 @@ def FA_AttentionOp : FA_Op<"attention",
       coordinates are not used: captures are addressed by whole-problem
       coordinates); `unit` passes the value itself, a scalar or a shaped value
       to be read by `fa.gather`.
+    - `partials`: memory for o and lse of parts of the keys, with one more
+      dimension, of the parts, in front. An operation with it may use it to
+      compute parts at the same time (`fa-split-keys`); what it holds afterwards
+      is not specified.
     - With tensors, `o` and `lse` are destinations and the results are the new
       values; with memrefs there are no results.
 
@@ -159,6 +171,8 @@ def FA_AttentionOp : FA_Op<"attention",
       none with memrefs.
     - C14 `origin`: none or three values.
     - C15 `init-lse`: same type as lse.
+    - C23 `partials`: none, or memrefs of the accumulator type with the extents of
+      o and of lse behind one dimension more, the same in both.
 
     Example:
 
@@ -189,6 +203,7 @@ def FA_AttentionOp : FA_Op<"attention",
     Variadic<AnyType>:$captures,
     Variadic<Index>:$symbols,
     FA_TensorOrMemRef:$o, FA_TensorOrMemRef:$lse,
+    Optional<AnyMemRef>:$o_parts, Optional<AnyMemRef>:$lse_parts,
     AffineMapArrayAttr:$indexing_maps,
     OptionalAttr<ArrayAttr>:$capture_maps,
     OptionalAttr<FA_MaskAttr>:$mask,
@@ -204,12 +219,102 @@ def FA_AttentionOp : FA_Op<"attention",
     (`captures` `(` $captures^ `:` type($captures) `)`)?
     (`mask` $mask^)? (`symbols` `(` $symbols^ `)`)?
     `outs` `(` $o `,` $lse `:` type($o) `,` type($lse) `)`
+    (`partials` `(` $o_parts^ `,` $lse_parts `:` type($o_parts) `,`
+    type($lse_parts) `)`)?
     attr-dict (`score` $score^)? (`->` type($results)^)?
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
     /// The value of lse in a row without a live key (-inf unless stated).
     APFloat getDeadLseValue();
+    /// Whether the query heads that share a key head can be the rows of a tile:
+    /// nothing but the score region depends on the head, and all rows of the
+    /// problem exist.
+    bool canPackHeads();
+  }];
+}
+
+def FA_CombineOp : FA_Op<"combine",
+    [DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
+  let summary = "attention over all keys from attention over parts of them";
+  let description = [{
+    Merges what `fa.attention` gave for disjoint sets of keys. Iteration space
+    (s, rows..., e): the parts, one or more dimensions of rows (batch, head,
+    query row, in any order), the head size of v. `indexing_maps` has one
+    map for o_parts, lse_parts, o, lse, in that order, from this space to the
+    operand's dimensions, each a projected permutation.
+
+    For every row, in the type of the partial results:
+
+    1. A part is live when `lse_parts(s,row) != -inf`.
+    2. `lse(row) = log(sum_live exp(lse_parts(s,row)))`, with `exp(init_lse)`
+       added if given
+    3. `o(row,e) = sum_live exp(lse_parts(s,row) - lse(row)) * o_parts(s,row,e)`
+
+    What a part that is not live holds never reaches o, NaN included. A row
+    without a live part (and init_lse absent or -inf) is dead as in
+    `fa.attention`: `o = 0` and `lse = dead_lse`, -inf unless stated.
+
+    With tensors, `o` and `lse` are destinations and the results are the new
+    values; with memrefs there are no results.
+
+    Constraints, each with a label that the verifier's message carries:
+
+    - C1 `maps`: four maps over the same three or more dimensions, no symbols.
+    - C2 `map-form`: projected permutations.
+    - C3 `map-rank`: a map has as many results as its operand has dimensions.
+    - C4 `roles`: o_parts runs along all dimensions, lse_parts along all but the
+      last, o along all but the first, lse along all but the first and the last.
+    - C5 `extents`: static extents of a dimension agree in all operands.
+    - C6 `dtypes`: o_parts, lse_parts and lse hold f32 or all f64; o holds
+      that or f16 or bf16.
+    - C7 `storage`: all operands are tensors, or all are memrefs.
+    - C8 `results`: results are the types of o and lse with tensors, none with
+      memrefs.
+    - C9 `init-lse`: same shape and element type as lse.
+
+    Example:
+
+    ```mlir
+    fa.combine ins(%o_parts, %lse_parts : memref<?x2x512x8x64xf32>, memref<?x2x8x512xf32>)
+        outs(%o, %lse : memref<2x512x8x64xf16>, memref<2x8x512xf32>)
+        {indexing_maps = [
+          affine_map<(s,b,h,m,e) -> (s, b, m, h, e)>,
+          affine_map<(s,b,h,m,e) -> (s, b, h, m)>,
+          affine_map<(s,b,h,m,e) -> (b, m, h, e)>,
+          affine_map<(s,b,h,m,e) -> (b, h, m)>]}
+    ```
+  }];
+  let arguments = (ins
+    FA_TensorOrMemRef:$o_parts, FA_TensorOrMemRef:$lse_parts,
+    Optional<FA_TensorOrMemRef>:$init_lse,
+    FA_TensorOrMemRef:$o, FA_TensorOrMemRef:$lse,
+    AffineMapArrayAttr:$indexing_maps,
+    OptionalAttr<F64Attr>:$dead_lse);
+  let results = (outs Variadic<AnyRankedTensor>:$results);
+  let assemblyFormat = [{
+    `ins` `(` $o_parts `,` $lse_parts `:` type($o_parts) `,` type($lse_parts) `)`
+    (`init_lse` `(` $init_lse^ `:` type($init_lse) `)`)?
+    `outs` `(` $o `,` $lse `:` type($o) `,` type($lse) `)`
+    attr-dict (`->` type($results)^)?
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    enum Operand : unsigned { OParts = 0, LseParts = 1, O = 2, LSE = 3 };
+    AffineMap getMap(Operand operand) {
+      return cast<AffineMapAttr>(getIndexingMaps()[operand]).getValue();
+    }
+    bool hasTensorSemantics() {
+      return isa<RankedTensorType>(getO().getType());
+    }
+    /// The type in which parts are merged.
+    FloatType getAccType() {
+      return cast<FloatType>(getElementTypeOrSelf(getLse().getType()));
+    }
+    /// The value of lse in a row without a live part (-inf unless stated).
+    APFloat getDeadLseValue();
+    /// o and lse, in the order of the results that tensors have for them.
+    SmallVector<OpOperand *> getDestinations();
   }];
 }
 

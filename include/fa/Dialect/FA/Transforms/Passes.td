@@ -8,8 +8,12 @@ include "mlir/Pass/PassBase.td"
 def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
   let summary = "choose tiles and instructions of each attention for a chip";
   let description = [{
-    Attaches `fa.schedule` to every `fa.attention` that has none, from a fixed
-    table over chip, head sizes and element type. An attribute that is already
+    Attaches `fa.schedule` to every `fa.attention` (and backward, and
+    `fa.combine`) that has none, from a fixed table over chip, head sizes and element
+    type. An `fa.attention` with a static number of at most 16 query rows, or with the
+    attribute `fa.few_rows`, gets small tiles, one warp each on a GPU; with one query
+    row they are `packed`, if query heads share key heads, nothing in the problem but
+    a score region depends on the head, and there are no lengths. An attribute that is already
     there wins over the table; `override` wins over both.
 
     Input:
@@ -84,6 +88,79 @@ def FASplitBackward : Pass<"fa-split-backward", "::mlir::func::FuncOp"> {
   ];
 }
 
+def FASplitKeys : Pass<"fa-split-keys", "::mlir::func::FuncOp"> {
+  let summary = "attention over parts of the keys, and fa.combine";
+  let description = [{
+    Rewrites an `fa.attention` on memrefs that has memory for `partials`: a loop
+    over the parts, as many as this memory has, around an `fa.attention` whose mask
+    keeps the keys of the part only; then an `fa.combine` of the partial results.
+    `fa-tile` makes one grid of the loop and its own. A few query rows with
+    many keys then occupy a whole device.
+
+    The keys that some row may keep, as far as the mask says so for all batches and
+    heads (otherwise all keys), are dealt out evenly in multiples of `multiple`: if
+    tiles divide it, no tile crosses a part. A part without keys is dead.
+    init_lse goes to the `fa.combine`. An operation with an init_lse and lengths, or
+    whose o and lse differ in their batch or head dimension, stays whole.
+
+    Input:
+    ```mlir
+    fa.attention ins(%q, %k, %v : ...) scale(%scale : f32)
+      outs(%o, %lse : ...) partials(%o_parts, %lse_parts : memref<?x?x?x?x64xf32>, ...)
+    ```
+    Output:
+    ```mlir
+    scf.forall (%s) in (%count) {
+      %first = arith.muli %s, %size : index
+      %end = arith.addi %first, %size : index
+      %op = memref.subview %o_parts[%s, 0, 0, 0, 0] ...
+      fa.attention ins(%q, %k, %v : ...) scale(%scale : f32)
+        mask <affine_set<(b, h, m, n)[lq, lk, f, e] : (n - f >= 0, e - 1 - n >= 0)>>
+        symbols(%first, %end) outs(%op, %lp : ...)
+    }
+    fa.combine ins(%o_parts, %lse_parts : ...) outs(%o, %lse : ...)
+    ```
+  }];
+  let options = [
+    Option<"multiple", "multiple", "int64_t", "64",
+           "parts begin at multiples of this number of keys">,
+  ];
+  let dependentDialects = ["::mlir::affine::AffineDialect",
+      "::mlir::arith::ArithDialect", "::mlir::memref::MemRefDialect",
+      "::mlir::scf::SCFDialect"];
+}
+
+def FALowerCombine : Pass<"fa-lower-combine", "::mlir::func::FuncOp"> {
+  let summary = "fa.combine to a tile program";
+  let description = [{
+    A grid over the rows and over blocks of `tile_n` columns of o; each point walks
+    the parts, `tile_m` of them at once in the rows of its tiles. A row of the tiles
+    carries the weighted sum of its parts, their largest lse and the sum of their
+    weights, as `fa-online-softmax` does for keys; in the end the rows become one.
+
+    Input:
+    ```mlir
+    fa.combine ins(%o_parts, %lse_parts : ...) outs(%o, %lse : ...)
+    ```
+    Output:
+    ```mlir
+    scf.forall (%b, %m, %h, %i) in (...) {
+      %r:3 = scf.for %j = %c0 to %blocks step %c1 iter_args(%acc, %max, %sum) {
+        %values = tile.load %o_parts_of_row[%s0, %e0] : ... -> tensor<64x32xf32>
+        %weights = tile.load %lse_parts_of_row[%s0] : ... -> tensor<64xf32>
+        ...
+      }
+      %out = tile.reduce add %weighted dim 0 : tensor<64x32xf32> -> tensor<32xf32>
+      tile.store %out, %o_of_row[%e0] : ...
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::affine::AffineDialect",
+      "::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+      "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect",
+      "::mlir::tl::TileDialect"];
+}
+
 def FATile : Pass<"fa-tile", "::mlir::func::FuncOp"> {
   let summary = "one attention window per batch, head and block of query rows";
   let description = [{
@@ -96,7 +173,13 @@ def FATile : Pass<"fa-tile", "::mlir::func::FuncOp"> {
     is: its loop is over the capture, and `fa-recompute-softmax` makes it. The
     windows of q, o, lse and init_lse are taken from subviews that hold all rows
     of the batch and head; k and v hold the `lk` keys of the sequence.
-    Per-batch lengths are read here and clamped to the extents.
+    Per-batch lengths are read here and clamped to the extents. A loop around the
+    operation (`fa-split-keys`) becomes the outermost dimension of the grid.
+
+    With a schedule that is `packed`, the grid is over (batch, key head, query
+    position, block of the query heads that read the key head), and the rows of a
+    window are these heads: a mask and a score region that ask for the query
+    position get it as a value of the grid point, and the head from the row.
 
     Input:
     ```mlir

@@ -65,6 +65,8 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
     - `square`: warps split both dimensions of accumulators, so that each needs
       less of the factors; factors that are computed go through shared memory.
       Otherwise warps split the rows, and such factors stay in registers.
+    - `overlap`: a product whose sum is carried by a loop runs beside the work of
+      the next iteration (`tile-delay-products`).
 
     ```mlir
     #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8,
@@ -73,7 +75,8 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
   }];
   let parameters = (ins "::mlir::StringAttr":$chip, "::mlir::StringAttr":$mma,
       "::mlir::StringAttr":$copy, "int64_t":$warps, "int64_t":$producers,
-      "int64_t":$stages, DefaultValuedParameter<"bool", "false">:$square);
+      "int64_t":$stages, DefaultValuedParameter<"bool", "false">:$square,
+      DefaultValuedParameter<"bool", "false">:$overlap);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
@@ -296,6 +299,11 @@ def Tile_ContractOp : Tile_Op<"contract", [Pure,
     and sums are in the type of the accumulator. An operand may be a tile or,
     at L2, a shared buffer.
 
+    With `each_warp` every warp makes its rows by itself, also where others do not
+    come along (a branch on `tile.exceeds`). With `async` (L2,
+    `tile-async-products`) the product is only started: `tile.await` gives its
+    result, and nothing else may use it before.
+
     ```mlir
     #qk = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>,
            affine_map<(m, n, k) -> (m, n)>]
@@ -304,10 +312,12 @@ def Tile_ContractOp : Tile_Op<"contract", [Pure,
     ```
   }];
   let arguments = (ins Tile_TileOrBuffer:$lhs, Tile_TileOrBuffer:$rhs,
-                       Tile_Tile:$acc, AffineMapArrayAttr:$maps);
+                       Tile_Tile:$acc, AffineMapArrayAttr:$maps,
+                       UnitAttr:$async, UnitAttr:$each_warp);
   let results = (outs Tile_Tile:$result);
   let assemblyFormat = [{
-    $lhs `,` $rhs `,` $acc attr-dict `:` type($lhs) `,` type($rhs) `,` type($acc)
+    (`async` $async^)? (`each_warp` $each_warp^)? $lhs `,` $rhs `,` $acc attr-dict
+    `:` type($lhs) `,` type($rhs) `,` type($acc)
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
@@ -321,6 +331,27 @@ def Tile_ContractOp : Tile_Op<"contract", [Pure,
     /// Static extents of (m, n, k).
     SmallVector<int64_t, 3> getExtents();
   }];
+}
+
+def Tile_AwaitOp : Tile_Op<"await", [
+    RangedTypesMatchWith<"a product's type is kept", "products", "results",
+                         "llvm::iterator_range($_self)">]> {
+  let summary = "wait for products under way";
+  let description = [{
+    Waits until at most the `younger` products that were started last are under
+    way, and gives the results of `products`, which are `async` and among those
+    that are done.
+
+    ```mlir
+    %s0 = tile.contract async %q, %k, %zero {maps = #qk} : ...
+    %o0 = tile.contract async %p, %v, %o {maps = #pv} : ...
+    %s = tile.await %s0 {younger = 1} : tensor<128x64xf32, #acc>
+    ```
+  }];
+  let arguments = (ins Variadic<Tile_Tile>:$products, I64Attr:$younger);
+  let results = (outs Variadic<Tile_Tile>:$results);
+  let assemblyFormat = "$products attr-dict `:` type($products)";
+  let hasVerifier = 1;
 }
 
 def Tile_ReduceAdd : I32EnumAttrCase<"add", 0>;
@@ -405,6 +436,27 @@ def Tile_NonfiniteOp : Tile_Op<"nonfinite", [Pure]> {
   let results = (outs I1:$any);
   let assemblyFormat = "$source attr-dict `:` type($source)";
   let hasVerifier = 1;
+}
+
+def Tile_ExceedsOp : Tile_Op<"exceeds", [Pure,
+    TypesMatchWith<"the limit is of the element type", "tile", "limit",
+                   "getElementTypeOrSelf($_self)">]> {
+  let summary = "whether any element is greater than a limit";
+  let description = [{
+    True when the tile holds an element greater than `limit`; NaN is not. Programs
+    ask it to choose a slower exact path for rare data.
+
+    Each warp may get its own answer, about the elements that it holds. So a branch
+    on it must be right for warps whose elements do not exceed the limit whichever
+    way it goes, and products in it are `each_warp`.
+
+    ```mlir
+    %over = tile.exceeds %sum, %limit : tensor<128xf32>
+    ```
+  }];
+  let arguments = (ins Tile_Tile:$tile, AnyFloat:$limit);
+  let results = (outs I1:$any);
+  let assemblyFormat = "$tile `,` $limit attr-dict `:` type($tile)";
 }
 
 //===----------------------------------------------------------------------===//

@@ -169,6 +169,77 @@ def TileRoles : Pass<"tile-roles", "::mlir::func::FuncOp"> {
   }];
 }
 
+def TileDelayProducts : Pass<"tile-delay-products", "::mlir::func::FuncOp"> {
+  let summary = "Run a loop's last product beside its next iteration";
+  let description = [{
+    With `overlap` in the plan. A loop whose body ends in a product that is added
+    to what the loop carries runs that product one iteration later, right after
+    the first product of that iteration: the elementwise work in between then has
+    two products under way beside it. The left factor is carried, in
+    registers; the first iteration without that product stands before the loop, the
+    last product behind it, all in a branch that is taken when there is an
+    iteration at all.
+
+    Of the pieces of one range of iterations (`fa-split-mask-loops`) only those
+    with the fewest operations are changed: they are the ones that run often.
+
+    Input:
+    ```mlir
+    %r = scf.for %i = %lo to %hi step %c1 iter_args(%acc = %init) {
+      %k = tile.consume %pk[%i]
+      %s = tile.contract %q, %k, %zero
+      tile.release %pk[%i]
+      %p = ...
+      %scaled = arith.mulf %acc, %factor
+      %v = tile.consume %pv[%i]
+      %o = tile.contract %p, %v, %scaled
+      tile.release %pv[%i]
+      scf.yield %o
+    }
+    ```
+    Output (in the branch):
+    ```mlir
+    // the work of %lo but the last product: %p0, %scaled0
+    %c:2 = scf.for %i = %lo + 1 to %hi step %c1
+        iter_args(%p1 = %p0, %scaled1 = %scaled0) {
+      %k = tile.consume %pk[%i]
+      %s = tile.contract %q, %k, %zero
+      %v = tile.consume %pv[%i - 1]
+      %o = tile.contract %p1, %v, %scaled1
+      tile.release %pv[%i - 1]
+      tile.release %pk[%i]
+      %p = ...
+      %scaled = arith.mulf %o, %factor
+      scf.yield %p, %scaled
+    }
+    // the product of %hi - 1
+    ```
+  }];
+}
+
+def TileAsyncProducts : Pass<"tile-async-products", "::mlir::func::FuncOp"> {
+  let summary = "Wait for products where their results are needed";
+  let description = [{
+    With `wgmma`, whose products run beside the threads that start them, and
+    `overlap` in the plan. Every `tile.contract` but those `each_warp` becomes
+    `async`, and a `tile.await` stands before the first use
+    of its result, before the end of its block, and before its factors may be
+    written again: a `tile.release` that follows a product moves behind the wait.
+
+    Output:
+    ```mlir
+    %s0 = tile.contract async %q, %k, %zero
+    %v = tile.consume %pv[%j]
+    %o0 = tile.contract async %p, %v, %acc
+    %s = tile.await %s0 {younger = 1}
+    tile.release %pk[%i]
+    // work on %s
+    %o = tile.await %o0 {younger = 0}
+    tile.release %pv[%j]
+    ```
+  }];
+}
+
 def TilePipeline : Pass<"tile-pipeline", "::mlir::func::FuncOp"> {
   let summary = "Start copies ahead of their use in the same threads";
   let description = [{

@@ -1,0 +1,53 @@
+// RUN: fa-opt %s -fa-tile -canonicalize -cse -fa-online-softmax -canonicalize -cse | FileCheck %s
+
+#maps = [affine_map<(b,h,m,n,d,e) -> (b, m, h, d)>, affine_map<(b,h,m,n,d,e) -> (b, n, h, d)>,
+         affine_map<(b,h,m,n,d,e) -> (b, n, h, e)>, affine_map<(b,h,m,n,d,e) -> (b, m, h, e)>,
+         affine_map<(b,h,m,n,d,e) -> (b, h, m)>]
+#fixed = #fa.schedule<tile_m = 128, tile_n = 64, plan = #tile.plan<chip = "sm_90a",
+  mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2>, fixed_reference = true>
+!t = memref<?x?x?x64xf16, strided<[?,?,?,1], offset: ?>>
+!l = memref<?x?x?xf32, strided<[?,?,1], offset: ?>>
+
+// Only the first block's maximum is taken. Where a later block's exponentials
+// sum to too much, its scores are made again and what came before is scaled.
+// CHECK-LABEL: func.func @fixed(
+// CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
+// CHECK-DAG: %[[NONE:.*]] = arith.constant dense<-1.000000e+30> : tensor<128xf32>
+// CHECK-DAG: %[[ONE:.*]] = arith.constant dense<1.000000e+00> : tensor<128xf32>
+// CHECK-DAG: %[[LIMIT:.*]] = arith.constant 3.276800e+04 : f32
+// CHECK: %[[LOOP:.*]]:3 = scf.for %[[J:.*]] = %[[C0]] {{.*}} iter_args(%[[ACC:.*]] = %{{.*}}, %[[MAX:.*]] = %[[NONE]], %[[SUM:.*]] = %{{.*}})
+// CHECK: %[[S:.*]] = tile.contract %[[Q:.*]], %[[K:.*]], %{{.*}}
+// CHECK: %[[FIRST:.*]] = arith.cmpi eq, %[[J]], %[[C0]] : index
+// CHECK: %[[REF:.*]] = scf.if %[[FIRST]]
+// CHECK: %[[BLOCK:.*]] = tile.reduce max
+// CHECK: %[[CEIL:.*]] = math.ceil
+// CHECK: arith.maxnumf %[[MAX]], %[[CEIL]]
+// CHECK: } else {
+// CHECK-NEXT: scf.yield %[[MAX]]
+// CHECK-NOT: tile.reduce max
+// CHECK: %[[P:.*]] = math.exp2
+// CHECK: %[[ROWS:.*]] = tile.reduce add %[[P]] dim 1
+// CHECK: %[[OVER:.*]] = tile.exceeds %[[ROWS]], %[[LIMIT]]
+// CHECK: %[[COLD:.*]] = arith.andi %{{.*}}, %[[OVER]]
+// CHECK: %[[TOTAL:.*]] = arith.addf %[[SUM]], %[[ROWS]]
+// CHECK: %[[R:.*]]:4 = scf.if %[[COLD]]
+// CHECK: %[[AGAIN:.*]] = tile.contract each_warp %[[Q]], %[[K]]
+// CHECK: tile.reduce max
+// CHECK: %[[LARGER:.*]] = arith.maxnumf
+// CHECK: %[[STEP:.*]] = arith.subf %[[REF]], %[[LARGER]]
+// CHECK: %[[ALPHA:.*]] = math.exp2 %[[STEP]]
+// CHECK: scf.yield %{{.*}}, %[[LARGER]], %{{.*}}, %[[ALPHA]]
+// CHECK: } else {
+// CHECK: scf.yield %[[P]], %[[REF]], %[[TOTAL]], %[[ONE]]
+// CHECK: %[[SCALED:.*]] = scf.if %[[COLD]]
+// CHECK: } else {
+// CHECK-NEXT: scf.yield %[[ACC]]
+// CHECK: tile.contract %{{.*}}, %{{.*}}, %[[SCALED]]
+// The reference is in base-2 units already.
+// CHECK: %[[LOG:.*]] = math.log2
+// CHECK: arith.addf %[[LOG]], %[[LOOP]]#1
+func.func @fixed(%q: !t, %k: !t, %v: !t, %scale: f32 {fa.nonnegative}, %o: !t, %lse: !l) {
+  fa.attention ins(%q, %k, %v : !t, !t, !t) scale(%scale : f32) outs(%o, %lse : !t, !l)
+      {indexing_maps = #maps, fa.schedule = #fixed}
+  return
+}
