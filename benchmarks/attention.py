@@ -388,6 +388,7 @@ def contestants_cpu(args, shape, causal):
 def cpu(args):
     import torch
 
+    clock = time.process_time if args.process_time else time.perf_counter
     torch.set_num_threads(args.threads)
     fa.set_num_threads(args.threads)
     print(f"{platform.processor() or platform.machine()}, {args.threads} threads, {args.dtype}")
@@ -400,9 +401,9 @@ def cpu(args):
                 times = {name: [] for name in calls}
                 for _ in range(args.rounds):
                     for name in random.sample(list(calls), 2):
-                        start = time.perf_counter()
+                        start = clock()
                         calls[name]()
-                        times[name].append(time.perf_counter() - start)
+                        times[name].append(clock() - start)
                 variant = "causal" if causal else "full"
                 flops = flop_count(shape, variant, "both" if args.backward else "forward")
                 gflops = {n: flops / median(t) / 1e9 for n, t in times.items()}
@@ -669,6 +670,11 @@ def main():
         sub.add_argument("--width", type=int, default=2048, help="heads * head_dim")
         sub.add_argument("--threads", type=int, default=2, help="cpu")
         sub.add_argument(
+            "--process-time",
+            action="store_true",
+            help="cpu: processor time, which other programs disturb less; with --threads 1",
+        )
+        sub.add_argument(
             "--features",
             type=lambda text: text.split(","),
             default=[],
@@ -684,7 +690,7 @@ def main():
         sub.set_defaults(run=run)
 
     command("gpu", gpu, [64, 128, 256], [1024, 4096, 16384], "float16", 7)
-    command("cpu", cpu, [64], [1024, 2048, 4096], "float32", 9)
+    command("cpu", cpu, [64, 128], [512, 1024, 2048, 4096], "float32", 9)
     command("compile", compile_times, [64, 128], [], "", 3)
     command("overhead", overhead, [], [], "", 1)
     args = parser.parse_args()

@@ -121,7 +121,8 @@ typedef struct fa_artifact fa_artifact;
  * `fa.attention_backward` (or a tile program) for `chip`: "cpu" (this host),
  * "sm_75", "sm_80", "sm_86", "sm_89", "sm_90a" (fa_chip). `options` is a JSON
  * object or NULL: {"schedule":
- * "#fa.schedule<...>", "dump": "folder", "ptxas": "path" | false,
+ * "#fa.schedule<...>", "cpu": "x86-64-v3" (chip cpu: the processor, as LLVM
+ * names it, in place of this host's), "dump": "folder", "ptxas": "path" | false,
  * "site_packages": ["folder", ...] (Python folders to search for a ptxas
  * wheel), "cache": "folder" | false, "stop_after": "llvm"|"ptx"}.
  *
@@ -204,8 +205,9 @@ FA_API const char *fa_chip(int32_t index);
  * (docs/targets.md); NULL when it is older than all. */
 FA_API const char *fa_chip_of_capability(int32_t major, int32_t minor);
 
-/* Worker threads of the CPU target; 0 restores the default (the cores that the
- * process may use). */
+/* Worker threads of the CPU target; 0 restores the default: as many as the
+ * OpenMP runtime of the process would use (PyTorch brings one), else
+ * OMP_NUM_THREADS, and at most the cores that the process may use. */
 FA_API void fa_set_num_threads(int32_t count);
 FA_API int32_t fa_get_num_threads(void);
 

@@ -16,12 +16,14 @@ using namespace mlir;
 
 void fa::buildLowerTilesToCPU(OpPassManager &pm,
                               const CPUPipelineOptions &options) {
-  HostVectors host = getHostVectors();
+  HostVectors host = getHostVectors(options.cpu);
   ConvertTileToVectorOptions tileOptions;
   tileOptions.vectorBits =
       options.vectorBits ? int64_t(options.vectorBits) : host.bits;
   tileOptions.registers =
       options.registers ? int64_t(options.registers) : host.count;
+
+  tileOptions.dotBF16 = host.dotBF16 && !options.noDots;
 
   pm.addPass(tl::createTileOutlineLaunches());
   OpPassManager &func = pm.nest<func::FuncOp>();
@@ -30,7 +32,8 @@ void fa::buildLowerTilesToCPU(OpPassManager &pm,
   func.addPass(createConvertTileToVector(tileOptions));
   func.addPass(createConvertMathToPolynomial());
   arith::ArithExpandOpsPassOptions expand;
-  expand.includeBf16 = true;
+  // Else LLVM calls a function for each conversion.
+  expand.includeBf16 = !tileOptions.dotBF16;
   func.addPass(arith::createArithExpandOpsPass(expand));
   func.addPass(memref::createExpandStridedMetadataPass());
   func.addPass(createLowerAffinePass());

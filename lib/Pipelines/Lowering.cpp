@@ -9,7 +9,8 @@
 using namespace mlir;
 
 void fa::buildLoweringPipeline(OpPassManager &manager, ModuleOp module,
-                               StringRef chip, StringRef schedule) {
+                               StringRef chip, StringRef schedule,
+                               StringRef cpu) {
   bool hasAttention = module
                           .walk([](Operation *op) {
                             return isa<AttentionOpInterface, CombineOp>(op)
@@ -19,8 +20,9 @@ void fa::buildLoweringPipeline(OpPassManager &manager, ModuleOp module,
                           .wasInterrupted();
   if (hasAttention)
     buildLowerToTilePipeline(manager, chip, schedule);
-  if (chip == "cpu")
-    buildLowerTilesToCPU(manager, CPUPipelineOptions());
-  else
-    buildLowerTileToNVVMPipeline(manager);
+  if (chip != "cpu")
+    return buildLowerTileToNVVMPipeline(manager);
+  CPUPipelineOptions options;
+  options.cpu = cpu.str();
+  buildLowerTilesToCPU(manager, options);
 }

@@ -56,10 +56,12 @@ llvm::Expected<CompileOptions> CompileOptions::parse(StringRef text) {
     };
     auto string = entry.getAsString();
     auto boolean = entry.getAsBoolean();
-    if (name == "schedule" || name == "dump") {
+    if (name == "schedule" || name == "dump" || name == "cpu") {
       if (!string)
         return wrong("a string");
-      (name == "dump" ? options.dump : options.schedule) = string->str();
+      (name == "dump"  ? options.dump
+       : name == "cpu" ? options.cpu
+                       : options.schedule) = string->str();
     } else if (name == "ptxas" || name == "cache") {
       bool isCache = name == "cache";
       if (string)
@@ -86,8 +88,8 @@ llvm::Expected<CompileOptions> CompileOptions::parse(StringRef text) {
         return wrong("\"llvm\" or \"ptx\"");
     } else {
       return fail(FA_INVALID_ARGUMENT,
-                  "unknown option `{0}`; allowed are schedule, dump, ptxas, "
-                  "site_packages, cache and stop_after",
+                  "unknown option `{0}`; allowed are schedule, cpu, dump, "
+                  "ptxas, site_packages, cache and stop_after",
                   name);
     }
   }
@@ -135,7 +137,7 @@ static LogicalResult runPipeline(ModuleOp module, StringRef chip,
   PassManager manager(module.getContext());
   dump.attach(manager);
   manager.addInstrumentation(std::make_unique<FailedPass>(failedPass));
-  buildLoweringPipeline(manager, module, chip, options.schedule);
+  buildLoweringPipeline(manager, module, chip, options.schedule, options.cpu);
   // Verified once, not after each of two dozen passes: that would be a tenth of
   // the time to a kernel. fa-opt verifies each.
   manager.enableVerifier(false);
@@ -288,7 +290,8 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   if (options.stopAfter == StopAfter::LLVMIR)
     return llvm::Error::success();
 
-  auto code = isCPU ? emitHostObject(*llvmModule) : emitPTX(*llvmModule, chip);
+  auto code = isCPU ? emitHostObject(*llvmModule, options.cpu)
+                    : emitPTX(*llvmModule, chip);
   if (!code)
     return code.takeError();
   if (!diagnostics.empty())
@@ -297,7 +300,7 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
     dump.write("optimized.ll", printed(*llvmModule));
   artifact.parts[isCPU ? "object" : "ptx"] = std::move(*code);
   if (isCPU)
-    artifact.parts["host"] = getHostDescription();
+    artifact.parts["host"] = getHostDescription(options.cpu);
   return llvm::Error::success();
 }
 
@@ -339,9 +342,13 @@ llvm::Expected<std::unique_ptr<Artifact>>
 mlir::fa::compile(StringRef text, StringRef chip,
                   const CompileOptions &options) {
   bool isCPU = chip == "cpu";
-  if (!isCPU)
-    if (llvm::Error error = checkGPUChip(chip))
-      return std::move(error);
+  if (!isCPU && !options.cpu.empty())
+    return fail(FA_INVALID_ARGUMENT,
+                "option `cpu` is \"{0}\" for chip {1}; it is allowed for chip "
+                "cpu only",
+                options.cpu, chip);
+  if (llvm::Error error = isCPU ? checkCPU(options.cpu) : checkGPUChip(chip))
+    return std::move(error);
   std::string ptxas;
   if (!isCPU && options.usePtxas && options.stopAfter == StopAfter::Nothing) {
     auto found = findPtxas(options.ptxas, options.sitePackages);
@@ -350,7 +357,7 @@ mlir::fa::compile(StringRef text, StringRef chip,
     ptxas = std::move(*found);
   }
 
-  std::string host = isCPU ? getHostDescription() : "";
+  std::string host = isCPU ? getHostDescription(options.cpu) : "";
   std::string stop = std::to_string(static_cast<int>(options.stopAfter));
   std::string key =
       Cache::getKey({text, chip, options.schedule, ptxas, stop, host});

@@ -32,10 +32,10 @@ loadHostExecutable(const Artifact &artifact) {
                 "the artifact has no code (stop_after was set); compile it "
                 "without that option");
   const std::string *host = artifact.find("host");
-  if (!host || *host != getHostDescription())
+  if (!host || !canRunOnHost(*host))
     return fail(FA_UNSUPPORTED,
                 "the artifact was compiled for another processor; compile it "
-                "on this host");
+                "on this host, or with option `cpu` for one that it includes");
   auto program = loadObject(*code);
   if (!program)
     return fail(FA_COMPILE_ERROR, "cannot link the program: {0}",

@@ -14,6 +14,8 @@
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Target/TargetMachine.h"
 #include "llvm/TargetParser/Host.h"
+#include "llvm/TargetParser/Triple.h"
+#include "llvm/TargetParser/X86TargetParser.h"
 #include <algorithm>
 #include <vector>
 
@@ -29,19 +31,62 @@ static void initializeHost() {
   (void)initialized;
 }
 
-static std::string getFeatures() {
+llvm::Error mlir::fa::checkCPU(StringRef cpu) {
+  if (cpu.empty())
+    return llvm::Error::success();
+  if (!llvm::Triple(llvm::sys::getProcessTriple()).isX86())
+    return fail(FA_UNSUPPORTED,
+                "processor '{0}': only x86-64 compiles for processors other "
+                "than its own; leave the option out",
+                cpu);
+  if (llvm::X86::parseArchX86(cpu, /*Only64Bit=*/true) != llvm::X86::CK_None)
+    return llvm::Error::success();
+  SmallVector<StringRef> names;
+  llvm::X86::fillValidCPUArchList(names, /*Only64Bit=*/true);
+  return fail(FA_INVALID_ARGUMENT, "processor is '{0}'; allowed are {1}", cpu,
+              llvm::join(names, ", "));
+}
+
+llvm::StringMap<bool> mlir::fa::getCPUFeatures(StringRef cpu) {
+  if (cpu.empty())
+    return llvm::sys::getHostCPUFeatures();
+  SmallVector<StringRef> names;
+  llvm::X86::getFeaturesForCPU(cpu, names);
+  llvm::StringMap<bool> features;
+  for (StringRef name : names)
+    features[name] = true;
+  return features;
+}
+
+static std::string joinFeatures(StringRef cpu) {
   std::vector<std::string> features;
-  for (auto &feature : llvm::sys::getHostCPUFeatures())
+  for (auto &feature : getCPUFeatures(cpu))
     features.push_back((feature.second ? "+" : "-") + feature.first().str());
   std::sort(features.begin(), features.end());
   return llvm::join(features, ",");
 }
 
-std::string mlir::fa::getHostDescription() {
-  return (llvm::sys::getHostCPUName() + " " + getFeatures()).str();
+static StringRef nameOf(StringRef cpu) {
+  return cpu.empty() ? llvm::sys::getHostCPUName() : cpu;
 }
 
-static std::unique_ptr<llvm::TargetMachine> makeTargetMachine() {
+std::string mlir::fa::getHostDescription(StringRef cpu) {
+  return (nameOf(cpu) + " " + joinFeatures(cpu)).str();
+}
+
+bool mlir::fa::canRunOnHost(StringRef description) {
+  auto [name, features] = description.split(' ');
+  llvm::StringMap<bool> host = getCPUFeatures();
+  SmallVector<StringRef> needed;
+  features.split(needed, ',', -1, /*KeepEmpty=*/false);
+  return !name.empty() && llvm::all_of(needed, [&](StringRef feature) {
+    // What the host is not asked for is in every 64-bit processor.
+    auto it = host.find(feature.drop_front());
+    return feature.starts_with("-") || it == host.end() || it->second;
+  });
+}
+
+static std::unique_ptr<llvm::TargetMachine> makeTargetMachine(StringRef cpu) {
   initializeHost();
   llvm::Triple triple(llvm::sys::getProcessTriple());
   std::string error;
@@ -52,12 +97,13 @@ static std::unique_ptr<llvm::TargetMachine> makeTargetMachine() {
   llvm::TargetOptions options;
   options.AllowFPOpFusion = llvm::FPOpFusion::Standard;
   return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      triple, llvm::sys::getHostCPUName(), getFeatures(), options,
-      llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Default));
+      triple, nameOf(cpu), joinFeatures(cpu), options, llvm::Reloc::PIC_,
+      std::nullopt, llvm::CodeGenOptLevel::Default));
 }
 
-llvm::Expected<std::string> mlir::fa::emitHostObject(llvm::Module &module) {
-  std::unique_ptr<llvm::TargetMachine> machine = makeTargetMachine();
+llvm::Expected<std::string> mlir::fa::emitHostObject(llvm::Module &module,
+                                                     StringRef cpu) {
+  std::unique_ptr<llvm::TargetMachine> machine = makeTargetMachine(cpu);
   if (!machine)
     return fail(FA_UNSUPPORTED, "no code generator for this host, {0}",
                 llvm::sys::getProcessTriple());
@@ -120,11 +166,13 @@ mlir::fa::loadObject(StringRef code) {
                 llvm::toString(jit.takeError()));
   // The process's symbols are found already, but a host program may hold libm
   // where they do not reach: loaded for libfa alone.
-  if (auto libm = llvm::orc::DynamicLibrarySearchGenerator::Load(
-          "libm.so.6", (*jit)->getDataLayout().getGlobalPrefix()))
-    (*jit)->getMainJITDylib().addGenerator(std::move(*libm));
-  else
-    llvm::consumeError(libm.takeError());
+  // libgcc converts f16 for processors without an instruction for that.
+  for (const char *library : {"libm.so.6", "libgcc_s.so.1"})
+    if (auto symbols = llvm::orc::DynamicLibrarySearchGenerator::Load(
+            library, (*jit)->getDataLayout().getGlobalPrefix()))
+      (*jit)->getMainJITDylib().addGenerator(std::move(*symbols));
+    else
+      llvm::consumeError(symbols.takeError());
   if (llvm::Error error = (*jit)->addObjectFile(
           llvm::MemoryBuffer::getMemBufferCopy(code, "fa")))
     return fail(FA_COMPILE_ERROR, "cannot link in memory: {0}",

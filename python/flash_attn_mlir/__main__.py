@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 
-from . import __version__, _arrays, _compiler, _fa
+from . import __version__, _arrays, _compiler, _fa, _header
 
-_PARTS = ("mlir", "llvm", "ptx", "cubin", "object", "report", "artifact")
+_PARTS = ("mlir", "llvm", "ptx", "cubin", "object", "header", "report", "artifact")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         "--gradients", default="qkv", metavar="LETTERS", help="--backward: which (default: qkv)"
     )
     aot.add_argument("--schedule", metavar="ATTR", help="'#fa.schedule<...>' to use")
+    aot.add_argument(
+        "--cpu", metavar="NAME", help="chip cpu: the processor, like x86-64-v3 (default: this one)"
+    )
     aot.add_argument("--ptxas", metavar="PATH", help="ptxas to use")
     aot.add_argument("--no-cache", action="store_true", help="do not use the kernel cache")
     aot.add_argument("--dump", metavar="FOLDER", help="write what each step makes here")
@@ -94,6 +97,7 @@ def _aot(args) -> None:
             mlir=text,
             chip=args.chip,
             schedule=args.schedule,
+            cpu=args.cpu,
             ptxas=args.ptxas,
             cache=False if args.no_cache else None,
             dump=args.dump,
@@ -104,11 +108,16 @@ def _aot(args) -> None:
                 raise ValueError("--emit artifact needs -o FILE")
             kernel.save(args.output)
             return
-        part = {"llvm": "llvm_ir", "report": "explanation"}.get(args.emit, args.emit)
-        data = kernel._artifact.part(part)
+        if args.emit == "header":
+            if args.chip != "cpu":
+                raise ValueError(f"--emit header: {args.chip} has none; allowed: cpu")
+            data = _header.write(kernel.metadata).encode()
+        else:
+            part = {"llvm": "llvm_ir", "report": "explanation"}.get(args.emit, args.emit)
+            data = kernel._artifact.part(part)
         if data is None:
             allowed = ", ".join(
-                ("mlir, llvm, report", "object" if args.chip == "cpu" else "ptx, cubin")
+                ("mlir, llvm, report", "object, header" if args.chip == "cpu" else "ptx, cubin")
             )
             raise ValueError(f"--emit {args.emit}: {args.chip} has none; allowed: {allowed}")
     if args.output == "-":

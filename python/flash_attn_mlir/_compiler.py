@@ -243,6 +243,7 @@ def compile(
     mlir: str | None = None,
     chip: str | None = None,
     schedule: str | None = None,
+    cpu: str | None = None,
     ptxas: str | bool | None = None,
     cache: str | bool | None = None,
     dump: str | os.PathLike | None = None,
@@ -284,7 +285,8 @@ def compile(
 
     `chip` is "cpu", "sm_75", "sm_80", "sm_86", "sm_89" or "sm_90a" (default: that
     of this machine's device, else "cpu"); `schedule` the text of a
-    `#fa.schedule`; `ptxas` its path, or False to leave the PTX to the driver;
+    `#fa.schedule`; `cpu` the processor of chip "cpu" as LLVM names it ("x86-64-v3";
+    default: this machine's); `ptxas` its path, or False to leave the PTX to the driver;
     `cache` a folder, or False for none; `stop_after` "llvm" or "ptx". No GPU is needed
     to compile for one.
 
@@ -304,6 +306,7 @@ def compile(
     folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     options = {
         "schedule": schedule,
+        "cpu": cpu,
         "site_packages": folders or None,
         "ptxas": ptxas,
         "cache": cache,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import platform
+import shutil
 import subprocess
 import sys
 
 import flash_attn_mlir as fa
 import numpy as np
 import pytest
+import reference
 
 
 def command(*arguments, **kwargs):
@@ -71,6 +74,123 @@ def test_cubin(tmp_path, chip):
 def test_object(tmp_path):
     data = aot(tmp_path / "out.o", "--chip", "cpu", *SPEC, "--emit", "object")
     assert data[:4] == b"\x7fELF"
+
+
+PROGRAM = """
+#include "program.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static fa_tensor tensor(const char *path, int64_t heads, int64_t dims, size_t size) {
+  // (B, S, H, D), or (B, H, S) for D = 1
+  fa_tensor t = {0};
+  int64_t sizes[4] = {2, 70, heads, dims};
+  if (dims == 1)
+    sizes[1] = heads, sizes[2] = 70;
+  int64_t stride = 1;
+  for (int i = 3; i >= 0; --i)
+    t.sizes[i] = sizes[i], t.strides[i] = stride, stride *= sizes[i];
+  t.data = aligned_alloc(64, (stride * size + 63) / 64 * 64);
+  FILE *file = fopen(path, "rb");
+  if (file && fread(t.data, size, stride, file) != (size_t)stride)
+    exit(2);
+  if (file)
+    fclose(file);
+  return t;
+}
+
+static void save(const char *path, const fa_tensor *t, size_t size) {
+  FILE *file = fopen(path, "wb");
+  size_t count = t->sizes[0] * t->strides[0];
+  if (!file || fwrite(t->data, size, count, file) != count || fclose(file))
+    exit(3);
+}
+
+int main(void) {
+  BODY
+  return 0;
+}
+"""
+FORWARD = """
+  fa_tensor q = tensor("q", 4, 32, 4), k = tensor("k", 2, 32, 4), v = tensor("v", 2, 32, 4);
+  fa_tensor o = tensor("", 4, 32, 4), lse = tensor("", 4, 1, 4);
+  attention_call(&q, &k, &v, 0.3f, &o, &lse);
+  save("o", &o, 4);
+  save("lse", &lse, 4);
+  // Again in parts, as threads would.
+  uint64_t words[attention_words];
+  fa_tensor again = tensor("", 4, 32, 4);
+  attention_pack(words, &q, &k, &v, 0.3f, &again, &lse);
+  int64_t points = attention_points(0, words);
+  for (int64_t point = points - 1; point >= 0; --point)
+    attention_run(0, words, point, point + 1);
+  if (attention_launches != 1 || memcmp(o.data, again.data, 2 * o.strides[0] * 4))
+    return 1;
+"""
+BACKWARD = """
+  fa_tensor q = tensor("q", 4, 32, 4), k = tensor("k", 2, 32, 4), v = tensor("v", 2, 32, 4);
+  fa_tensor o = tensor("o", 4, 32, 4), lse = tensor("lse", 4, 1, 4), d_o = tensor("d_o", 4, 32, 4);
+  fa_tensor delta = tensor("", 4, 1, 4), d_q = tensor("", 4, 32, 4);
+  fa_tensor d_k = tensor("", 2, 32, 4), d_v = tensor("", 2, 32, 4);
+  attention_backward_call(&q, &k, &v, &o, &lse, &d_o, 0.3f, &delta, &d_q, &d_k, &d_v);
+  save("d_q", &d_q, 4);
+  save("d_k", &d_k, 4);
+  save("d_v", &d_v, 4);
+"""
+
+
+def build_and_run(folder, body, *options):
+    compiler = shutil.which("cc") or shutil.which("clang") or shutil.which("clang-22")
+    if not compiler:
+        pytest.skip("no C compiler")
+    common = ["--chip", "cpu", "--dtype", "f32", "--head-dim", "32", "--causal", *options]
+    aot(folder / "program.o", *common, "--emit", "object")
+    aot(folder / "program.h", *common, "--emit", "header")
+    (folder / "main.c").write_text(PROGRAM.replace("BODY", body))
+    sources = ["main.c", "program.o", "-lm", "-o", "program"]
+    subprocess.run([compiler, "-std=c11", "-Wall", "-Werror", *sources], cwd=folder, check=True)
+    subprocess.run(["./program"], cwd=folder, check=True)
+
+
+@pytest.mark.parametrize("options", [[], ["--cpu", "x86-64"], ["--cpu", "x86-64-v3"]])
+def test_object_in_a_c_program(tmp_path, rng, options):
+    """The header and object of a program work without this library, gradients too."""
+    if options and platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("x86-64 only")
+
+    def draw(name, heads):
+        array = rng.standard_normal((2, 70, heads, 32)).astype(np.float32)
+        array.tofile(tmp_path / name)
+        return array
+
+    def read(name, shape):
+        return np.fromfile(tmp_path / name, np.float32).reshape(shape)
+
+    q, k, v, d_o = draw("q", 4), draw("k", 2), draw("v", 2), draw("d_o", 4)
+    build_and_run(tmp_path, FORWARD, *options)
+    problem = {"scale": 0.3, "mask": reference.band(70, 70, causal=True)}
+    expected = reference.attention(q, k, v, **problem)
+    out, lse = read("o", q.shape), read("lse", (2, 4, 70))
+    reference.check("float32", out, lse, *expected)
+    build_and_run(tmp_path, BACKWARD, "--backward", *options)
+    found = {f"d_{name}": read(f"d_{name}", x.shape) for name, x in zip("qkv", (q, k, v))}
+    gradients = reference.attention_backward(q, k, v, d_o, **problem, magnitudes=True)
+    reference.check_gradients("float32", found, *gradients, terms=2 * 70 + 3 * 32)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--chip", "cpu", "--cpu", "z80"], "processor is 'z80'; allowed are"),
+        (["--chip", "sm_80", "--cpu", "x86-64"], "allowed for chip cpu only"),
+    ],
+)
+def test_wrong_processors(tmp_path, arguments, message):
+    result = command(
+        "aot", *arguments, *SPEC, "--emit", "llvm", "-o", str(tmp_path / "out"), text=True
+    )
+    assert result.returncode == 1
+    assert message in result.stderr
 
 
 def test_equal_input_gives_equal_output(tmp_path):

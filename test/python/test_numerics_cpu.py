@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import platform
+
 import flash_attn_mlir as fa
 import numpy as np
 import pytest
 from cases import EDGES, JUMPS, Case, jumping_factors, random_case, unaligned_numpy
-from reference import attention, check
+from reference import attention, band, check
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 
@@ -135,6 +137,32 @@ def test_many_heads():
     q = np.ones((700, 1, 100, 1), np.float32)
     out = fa.flash_attn_func(q, q, q)
     np.testing.assert_array_equal(out, q)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3", "x86-64-v4", None])
+def test_processors(cpu, dtype, rng):
+    """One head each of shapes with and without whole vectors and pairs."""
+    if cpu and platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("x86-64 only")
+    short = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}[dtype]
+    for head_dim, rows, keys in ((64, 130, 200), (33, 70, 70)):
+        q, k, v = (
+            cast(rng.standard_normal((1, length, 1, head_dim)).astype(np.float32), dtype)
+            for length in (rows, keys, keys)
+        )
+        kernel = fa.compile(
+            chip="cpu", cpu=cpu, dtype=short, head_dim=head_dim, causal=True, alignment=1
+        )
+        out = np.full_like(q, np.nan)
+        lse = np.full((1, 1, rows), np.nan, np.float64 if dtype == "float64" else np.float32)
+        try:
+            kernel(q, k, v, head_dim**-0.5, out, lse)
+        except NotImplementedError as error:
+            assert "another processor" in str(error)
+            pytest.skip(f"this processor lacks what {cpu} has")
+        expected = attention(q, k, v, mask=band(rows, keys, causal=True))
+        check(dtype, out, lse, *expected)
 
 
 FIXED = (

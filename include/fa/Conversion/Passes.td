@@ -106,6 +106,11 @@ def ConvertTileToVector : Pass<"convert-tile-to-vector", "func::FuncOp"> {
     accumulators of `rows` rows and `vectors` vectors stay in registers over the
     whole reduced dimension.
 
+    With `dot-bf16`, contractions of bf16 tiles into f32 are dots of pairs along
+    the reduced dimension. A factor of which that dimension is the rows is kept
+    with two rows interleaved: loads copy it so, elementwise operations of which
+    nothing else needs the result write it so.
+
     Vectors run along the last dimension of a tile; `tile-orient-for-vectors`
     makes that a good choice. `vector-bits`, `registers` describe the host.
 
@@ -135,10 +140,13 @@ def ConvertTileToVector : Pass<"convert-tile-to-vector", "func::FuncOp"> {
     Option<"vectorBits", "vector-bits", "int64_t", "256",
            "width of the host's vector registers">,
     Option<"registers", "registers", "int64_t", "16",
-           "number of the host's vector registers">
+           "number of the host's vector registers">,
+    Option<"dotBF16", "dot-bf16", "bool", "false",
+           "the host multiplies pairs of bf16 (AVX512-BF16)">
   ];
   let dependentDialects = ["arith::ArithDialect", "memref::MemRefDialect",
-    "scf::SCFDialect", "vector::VectorDialect", "math::MathDialect"];
+    "scf::SCFDialect", "vector::VectorDialect", "math::MathDialect",
+    "LLVM::LLVMDialect"];
 }
 
 def ConvertForallToRange : Pass<"convert-forall-to-range", "func::FuncOp"> {

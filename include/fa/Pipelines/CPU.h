@@ -17,6 +17,13 @@ struct CPUPipelineOptions : public PassPipelineOptions<CPUPipelineOptions> {
       *this, "registers",
       llvm::cl::desc("number of vector registers (0: this host's)"),
       llvm::cl::init(0)};
+  Option<std::string> cpu{
+      *this, "cpu",
+      llvm::cl::desc("processor, as LLVM names it (empty: this host)")};
+  Option<bool> noDots{
+      *this, "no-dots",
+      llvm::cl::desc("do without the processor's products of bf16 pairs"),
+      llvm::cl::init(false)};
   Option<std::string> schedule{
       *this, "schedule",
       llvm::cl::desc("a #fa.schedule<...> used in place of the table")};

@@ -47,7 +47,8 @@ void registerCompilerDialects(DialectRegistry &registry);
 /// The pipeline from what `module` holds, `fa.attention` or a tile program, to
 /// the LLVM dialect for `chip` (`cpu`, `sm_80`, ...).
 void buildLoweringPipeline(OpPassManager &manager, ModuleOp module,
-                           llvm::StringRef chip, llvm::StringRef schedule);
+                           llvm::StringRef chip, llvm::StringRef schedule,
+                           llvm::StringRef cpu = {});
 } // namespace fa
 } // namespace mlir
 

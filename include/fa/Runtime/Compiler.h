@@ -12,9 +12,11 @@ enum class StopAfter { Nothing, LLVMIR, PTX };
 
 /// The options of fa_compile.
 struct CompileOptions {
-  std::string schedule; // text of a #fa.schedule attribute
-  std::string dump;     // folder for the IR after each pass
-  std::string ptxas;    // path; empty: search
+  std::string schedule;
+  std::string cpu; // the processor of chip cpu; empty: this host's // text of a
+                   // #fa.schedule attribute
+  std::string dump;  // folder for the IR after each pass
+  std::string ptxas; // path; empty: search
   bool usePtxas = true;
   std::vector<std::string> sitePackages; // Python folders to search for ptxas
   std::string cache;                     // folder; empty: the default one

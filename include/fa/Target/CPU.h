@@ -3,6 +3,7 @@
 #ifndef FA_TARGET_CPU_H
 #define FA_TARGET_CPU_H
 
+#include "llvm/ADT/StringRef.h"
 #include <cstdint>
 
 namespace mlir::fa {
@@ -11,8 +12,10 @@ namespace mlir::fa {
 struct HostVectors {
   int64_t bits;
   int64_t count;
+  bool dotBF16; // products of bf16 pairs
 };
-HostVectors getHostVectors();
+/// Of the processor `cpu`, or of this host where that is empty.
+HostVectors getHostVectors(llvm::StringRef cpu = {});
 
 /// `fa-translate --cpu-to-object` and `--cpu-to-llvmir`.
 void registerCPUTranslations();

@@ -4,6 +4,7 @@
 #define FA_TARGET_HOST_H
 
 #include "fa/Runtime/Error.h"
+#include "llvm/ADT/StringMap.h"
 #include <memory>
 #include <string>
 
@@ -13,12 +14,25 @@ class Module;
 
 namespace mlir::fa {
 
-/// Name and features of this host's processor: code made for one host is not
-/// run on another.
-std::string getHostDescription();
+// `cpu` is a processor of this host's architecture as LLVM names it, like
+// "x86-64-v3", or empty for the one that this host has.
 
-/// Optimizes `module` for this host and returns an ELF object.
-llvm::Expected<std::string> emitHostObject(llvm::Module &module);
+/// An error that names what is allowed unless code can be made for `cpu`.
+llvm::Error checkCPU(llvm::StringRef cpu);
+
+/// The features of `cpu` that it has (and, for this host, those it lacks).
+llvm::StringMap<bool> getCPUFeatures(llvm::StringRef cpu = {});
+
+/// Name and features: what code was made for.
+std::string getHostDescription(llvm::StringRef cpu = {});
+
+/// Whether this host has the features of `description`, what
+/// `getHostDescription` returned on some host.
+bool canRunOnHost(llvm::StringRef description);
+
+/// Optimizes `module` for `cpu` and returns an ELF object.
+llvm::Expected<std::string> emitHostObject(llvm::Module &module,
+                                           llvm::StringRef cpu = {});
 
 /// An object linked into memory.
 class LoadedObject {

@@ -1,0 +1,245 @@
+//===- Memory.cpp - Loads and stores of tiles -----------------------------===//
+
+#include "TileLowering.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include <functional>
+
+using namespace mlir;
+using namespace mlir::fa;
+
+SmallVector<Value> TileLowering::Access::indices(TileLowering &l,
+                                                 ArrayRef<Value> coordinates) {
+  SmallVector<Value> result(order.size());
+  for (auto [dim, coordinate] : llvm::enumerate(coordinates))
+    result[order[dim]] = l.add(offset[dim], coordinate);
+  return result;
+}
+
+TileLowering::Access
+TileLowering::access(Value memref, OperandRange offsets,
+                     std::optional<ArrayRef<int64_t>> order,
+                     RankedTensorType tile) {
+  Access result;
+  int64_t rank = tile.getRank();
+  result.order = order ? llvm::to_vector(*order)
+                       : llvm::to_vector(llvm::seq<int64_t>(0, rank));
+  Value zero = index(0);
+  for (int64_t dim = 0; dim < rank; ++dim) {
+    int64_t source = result.order[dim];
+    Value offset = offsets[source];
+    Value extent = index(tile.getDimSize(dim));
+    result.offset.push_back(offset);
+    int64_t size = cast<MemRefType>(memref.getType()).getDimSize(source);
+    std::optional<int64_t> constant = getConstantIntValue(offset);
+    if (constant && *constant >= 0 && ShapedType::isStatic(size) &&
+        *constant + tile.getDimSize(dim) <= size) {
+      result.lower.push_back(zero);
+      result.upper.push_back(extent);
+      continue;
+    }
+    Value left = arith::SubIOp::create(
+        builder, loc, memref::DimOp::create(builder, loc, memref, source),
+        offset);
+    Value upper = arith::MinSIOp::create(builder, loc, left, extent);
+    Value before = arith::SubIOp::create(builder, loc, zero, offset);
+    Value lower = arith::MaxSIOp::create(builder, loc, before, zero);
+    result.lower.push_back(lower);
+    // An empty range keeps upper >= lower out of the callers' way.
+    result.upper.push_back(arith::MaxSIOp::create(builder, loc, upper, lower));
+  }
+  return result;
+}
+
+bool TileLowering::rowsContiguous(MemRefType memref, ArrayRef<int64_t> order) {
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  return order.back() == memref.getRank() - 1 &&
+         succeeded(memref.getStridesAndOffset(strides, offset)) &&
+         strides.back() == 1;
+}
+
+LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
+  Value tile = op.getResult();
+  RankedTensorType type = tileType(tile);
+  MemRefType source = op.getSource().getType();
+  Access in = access(op.getSource(), op.getOffsets(), op.getOrder(), type);
+  int64_t rank = type.getRank(), lanes = lanesOf(type);
+  Value zero = index(0), lanesValue = index(lanes);
+  Type element = storageType(tile);
+
+  // Fills `buffer`, zero outside.
+  auto copy = [&](Value buffer) {
+    int64_t chunk = chunkOf(element.getIntOrFloatBitWidth());
+    auto copyRow = [&](ArrayRef<Value> row, int64_t step, Value lower,
+                       Value upper) {
+      loop(lower, upper, step, [&](Value lane) {
+        SmallVector<Value> at(row);
+        at.push_back(lane);
+        SmallVector<Value> indices = in.indices(*this, at);
+        Value value;
+        if (step == 1)
+          value = memref::LoadOp::create(builder, loc, op.getSource(), indices);
+        else
+          value = vector::LoadOp::create(
+              builder, loc, VectorType::get({step}, type.getElementType()),
+              op.getSource(), indices);
+        value = convert(value, element);
+        if (step == 1)
+          memref::StoreOp::create(builder, loc, value, buffer, at);
+        else
+          vector::StoreOp::create(builder, loc, value, buffer, at);
+      });
+    };
+    auto zeroRow = [&](ArrayRef<Value> row) {
+      VectorType vector = VectorType::get({chunk}, element);
+      loop(zero, index(padded(lanes)), chunk, [&](Value lane) {
+        SmallVector<Value> at(row);
+        at.push_back(lane);
+        vector::StoreOp::create(builder, loc, constant(vector, 0), buffer, at);
+      });
+    };
+    // Whole rows, by vectors if they are contiguous; the rest is zero.
+    bool contiguous = lanes % chunk == 0 && rowsContiguous(source, in.order) &&
+                      !type.getElementType().isInteger(1);
+    auto copyRows = [&](int64_t step, Value lower, Value upper) {
+      if (rank == 1)
+        return copyRow({}, step, lower, upper);
+      loop(in.lower[0], in.upper[0], 1,
+           [&](Value row) { copyRow({row}, step, lower, upper); });
+    };
+    auto zeroOutside = [&]() {
+      if (rank == 1)
+        return zeroRow({});
+      loop(zero, in.lower[0], 1, [&](Value row) { zeroRow({row}); });
+      loop(in.upper[0], index(type.getDimSize(0)), 1,
+           [&](Value row) { zeroRow({row}); });
+    };
+    auto zeroAll = [&]() {
+      if (rank == 1)
+        return zeroRow({});
+      loop(zero, index(type.getDimSize(0)), 1,
+           [&](Value row) { zeroRow({row}); });
+    };
+    Value low = in.lower.back(), high = in.upper.back();
+    bool always =
+        getConstantIntValue(high) == lanes && getConstantIntValue(low) == 0;
+    if (always && rank == 2 && lanes == padded(lanes)) {
+      zeroOutside();
+      copyRows(contiguous ? chunk : 1, zero, lanesValue);
+      return;
+    }
+    zeroAll();
+    if (contiguous && !always) {
+      Value whole = arith::AndIOp::create(
+          builder, loc,
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, low,
+                                zero),
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, high,
+                                lanesValue));
+      auto branch = scf::IfOp::create(builder, loc, whole, /*withElse=*/true);
+      OpBuilder::InsertionGuard guard(builder);
+      builder.setInsertionPointToStart(branch.thenBlock());
+      copyRows(chunk, zero, lanesValue);
+      builder.setInsertionPointToStart(branch.elseBlock());
+      copyRows(1, low, high);
+      return;
+    }
+    copyRows(contiguous ? chunk : 1, low, high);
+  };
+
+  // Even a tile of which contractions read single elements in place is copied:
+  // its rows may be far apart in memory, and each is read once per chunk of
+  // lanes.
+  Value buffer = allocate(bufferType(type, element));
+  copy(buffer);
+  buffers[tile] = buffer;
+  // Here rather than where a product needs them, which may be in a loop.
+  if (readInPairs(tile, /*only=*/false))
+    pairs[tile] = packPairs(type, buffer);
+  return success();
+}
+
+template <typename OpT> LogicalResult TileLowering::lowerStore(OpT op) {
+  // Grid points run in parallel: one atomic addition per element.
+  constexpr bool add = std::is_same_v<OpT, tl::AccumulateOp>;
+  Value buffer = materialize(op.getValue());
+  RankedTensorType type = tileType(op.getValue());
+  MemRefType dest = op.getDest().getType();
+  Type element = dest.getElementType();
+  Access out = access(op.getDest(), op.getOffsets(), op.getOrder(), type);
+  int64_t lanes = lanesOf(type);
+  int64_t chunk = chunkOf(element.getIntOrFloatBitWidth());
+
+  auto storeRange = [&](int64_t step, SmallVector<Value> lower,
+                        SmallVector<Value> upper) {
+    // The memory's contiguous dimension is the inner one.
+    SmallVector<int64_t> nest =
+        llvm::to_vector(llvm::seq<int64_t>(0, type.getRank()));
+    llvm::sort(nest, [&](int64_t a, int64_t b) {
+      return out.order[a] < out.order[b];
+    });
+    SmallVector<Value> at(type.getRank());
+    std::function<void(unsigned)> emit = [&](unsigned depth) {
+      if (depth == nest.size()) {
+        Value value;
+        if (step == 1)
+          value = memref::LoadOp::create(builder, loc, buffer, at);
+        else
+          value = vector::LoadOp::create(
+              builder, loc,
+              VectorType::get(
+                  {step}, cast<MemRefType>(buffer.getType()).getElementType()),
+              buffer, at);
+        value = convert(value, element);
+        SmallVector<Value> indices = out.indices(*this, at);
+        if (add)
+          memref::AtomicRMWOp::create(builder, loc, arith::AtomicRMWKind::addf,
+                                      value, op.getDest(), indices);
+        else if (step == 1)
+          memref::StoreOp::create(builder, loc, value, op.getDest(), indices);
+        else
+          vector::StoreOp::create(builder, loc, value, op.getDest(), indices);
+        return;
+      }
+      int64_t dim = nest[depth];
+      bool last = dim == type.getRank() - 1;
+      loop(lower[dim], upper[dim], last ? step : 1, [&](Value coordinate) {
+        at[dim] = coordinate;
+        emit(depth + 1);
+      });
+    };
+    emit(0);
+  };
+  if (add || lanes % chunk || !rowsContiguous(dest, out.order) ||
+      element.isInteger(1)) {
+    storeRange(1, out.lower, out.upper);
+    return success();
+  }
+  Value low = out.lower.back(), high = out.upper.back();
+  if (getConstantIntValue(low) == 0 && getConstantIntValue(high) == lanes) {
+    storeRange(chunk, out.lower, out.upper);
+    return success();
+  }
+  Value whole = arith::AndIOp::create(
+      builder, loc,
+      arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, low,
+                            index(0)),
+      arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, high,
+                            index(lanes)));
+  auto branch = scf::IfOp::create(builder, loc, whole, /*withElse=*/true);
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPointToStart(branch.thenBlock());
+  SmallVector<Value> lower = out.lower, upper = out.upper;
+  lower.back() = index(0);
+  upper.back() = index(lanes);
+  storeRange(chunk, lower, upper);
+  builder.setInsertionPointToStart(branch.elseBlock());
+  storeRange(1, out.lower, out.upper);
+  return success();
+}
+
+template LogicalResult TileLowering::lowerStore(tl::StoreOp op);
+template LogicalResult TileLowering::lowerStore(tl::AccumulateOp op);
