@@ -71,8 +71,9 @@ struct Writer : PassInstrumentation {
     llvm::raw_string_ostream os(text);
     module->print(os);
     os << '\n';
-    std::string name = ((++number < 10 ? "passes/0" : "passes/") +
-                        Twine(number) + "-" + pass->getArgument())
+    ++number;
+    std::string name = ((number < 10 ? "passes/0" : "passes/") + Twine(number) +
+                        "-" + pass->getArgument())
                            .str();
     // The launches of a program go through the passes one after the other.
     if (auto symbol =

@@ -39,8 +39,9 @@ struct TileStage : tl::impl::TileStageBase<TileStage> {
     });
     for (auto &[tile, uses] : staged) {
       auto type = cast<RankedTensorType>(tile.getType());
-      auto bufferType = BufferType::getForTile(
-          [&] { return emitError(tile.getLoc()); }, type);
+      Location loc = tile.getLoc();
+      auto bufferType =
+          BufferType::getForTile([&] { return emitError(loc); }, type);
       if (!bufferType)
         return signalPassFailure();
       Block *block = tile.getParentBlock();
