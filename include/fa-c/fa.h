@@ -122,8 +122,8 @@ typedef struct fa_artifact fa_artifact;
  * "sm_75", "sm_80", "sm_86", "sm_89", "sm_90a" (fa_chip). `options` is a JSON
  * object or NULL: {"schedule":
  * "#fa.schedule<...>", "cpu": "x86-64-v3" (chip cpu: the processor, as LLVM
- * names it, in place of this host's), "dump": "folder", "ptxas": "path" | false,
- * "site_packages": ["folder", ...] (Python folders to search for a ptxas
+ * names it, in place of this host's), "dump": "folder", "ptxas": "path" |
+ * false, "site_packages": ["folder", ...] (Python folders to search for a ptxas
  * wheel), "cache": "folder" | false, "stop_after": "llvm"|"ptx"}.
  *
  * "dump" writes what each step makes into that folder: passes/NN-flag.mlir (the
