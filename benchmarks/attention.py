@@ -32,9 +32,41 @@ def shape_of(seqlen, head_dim, tokens, width):
 WORK = {"forward": 1.0, "backward": 2.5, "both": 3.5}
 
 
-def flop_count(shape, causal, what="forward"):
+# What a GPU cell may be besides full and causal: each is causal, too.
+VARIANTS = ("full", "causal", "window", "softcap", "bias")
+WINDOW = 1024  # keys to the left
+SOFTCAP = 30.0
+
+
+def flop_count(shape, variant, what="forward"):
     batch, seqlen, heads, head_dim = shape
-    return 4 * batch * heads * seqlen**2 * head_dim * (0.5 if causal else 1.0) * WORK[what]
+    if variant == "window":
+        live = sum(min(row, WINDOW) + 1 for row in range(seqlen))
+    else:
+        live = seqlen**2 * (1.0 if variant == "full" else 0.5)
+    return 4 * batch * heads * live * head_dim * WORK[what]
+
+
+def bias_program(dtype, head_dim):
+    """Causal attention with a bias by head and distance, the table a tensor of the caller."""
+    # The program with a soft cap has all but another capture and another score.
+    text = fa._compiler.build(dtype=dtype, head_dim=head_dim, causal=True, softcap=True)
+    real = "f64" if dtype == "f64" else "f32"
+    table = f"memref<?x?x{real}, strided<[?, 1], offset: ?>>"
+    head = text.split("score {")[0]
+    head = head.replace(f"%softcap: {real} ", f"%softcap: {table} ")
+    head = head.replace(f"captures(%softcap : {real})", f"captures(%softcap : {table})")
+    head = head.replace('tile.name = "softcap"', 'tile.name = "table"')
+    return f"""{head}score {{
+      ^bb0(%s: {real}, %b: index, %h: index, %m: index, %n: index, %t: {table}):
+        %distance = arith.subi %m, %n : index
+        %x = fa.gather %t[%h, %distance] : {table} -> {real}
+        %r = arith.addf %s, %x : {real}
+        fa.yield %r : {real}
+      }}
+  return
+}}
+"""
 
 
 def print_table(rows, columns):
@@ -48,7 +80,10 @@ def print_table(rows, columns):
 # ---------------------------------------------------------------------------
 
 
-def own_gpu(chip, dtype, causal, inputs, dout, one_pass=False):
+SHORT = {"float16": "f16", "bfloat16": "bf16", "float32": "f32"}
+
+
+def own(chip, dtype, variant, inputs, dout, table=None, one_pass=False):
     """A call of an explicit artifact: () -> out, or the gradients where dout is given.
 
     one_pass: d_q is summed in memory, as the library does where that is faster.
@@ -57,21 +92,32 @@ def own_gpu(chip, dtype, causal, inputs, dout, one_pass=False):
 
     q, k, v = inputs
     batch, seqlen, heads, head_dim = q.shape
-    short = {"float16": "f16", "bfloat16": "bf16"}[dtype]
-    specification = {"chip": chip, "dtype": short, "head_dim": head_dim, "causal": causal}
-    kernel = fa.compile(**specification)
+    specification = {"dtype": SHORT[dtype], "head_dim": head_dim, "causal": variant != "full"}
+    extra = []
+    if variant == "bias":
+        if dout is not None:
+            raise NotImplementedError("no gradients of the program with a bias here")
+        specification = {"mlir": bias_program(SHORT[dtype], head_dim)}
+        extra = [table]
+    elif variant == "window":
+        specification["window_left"] = True
+        extra = [WINDOW]
+    elif variant == "softcap":
+        specification["softcap"] = True
+        extra = [SOFTCAP]
+    kernel = fa.compile(chip=chip, **specification)
     scale = head_dim**-0.5
 
     def forward():
         out = torch.empty_like(q)
         lse = torch.empty((batch, heads, seqlen), device=q.device, dtype=torch.float32)
-        kernel(q, k, v, scale, out, lse)
+        kernel(q, k, v, scale, *extra, out, lse)
         return out, lse
 
     if dout is None:
         return lambda: forward()[0]
     out, lse = forward()
-    backward_kernel = fa.compile(**specification, backward=True, d_q_sum=one_pass)
+    backward_kernel = fa.compile(chip=chip, **specification, backward=True, d_q_sum=one_pass)
     filled = (batch, heads, -(-seqlen // 8) * 8, -(-head_dim // 16) * 16)
 
     def backward():
@@ -79,23 +125,15 @@ def own_gpu(chip, dtype, causal, inputs, dout, one_pass=False):
         if one_pass:
             workspaces.append(torch.empty(filled, device=q.device).transpose(1, 2))
         gradients = [torch.empty_like(x) for x in inputs]
-        backward_kernel(q, k, v, out, lse, dout, scale, *workspaces, *gradients)
+        backward_kernel(q, k, v, out, lse, dout, scale, *extra, *workspaces, *gradients)
         return gradients
 
     return backward
 
 
-def sdpa(backend, causal, inputs, dout):
-    """The same of PyTorch's operator with one of its backends."""
+def with_gradients(forward, views, dout):
+    """`forward` in (B, H, S, D), or the gradients of `views`; as (B, S, H, D)."""
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    backend = getattr(SDPBackend, backend)
-    views = [x.transpose(1, 2).requires_grad_(dout is not None) for x in inputs]
-
-    def forward():
-        with sdpa_kernel(backend):
-            return torch.nn.functional.scaled_dot_product_attention(*views, is_causal=causal)
 
     if dout is None:
         return lambda: forward().transpose(1, 2)
@@ -108,7 +146,68 @@ def sdpa(backend, causal, inputs, dout):
     return backward
 
 
-def relative_error(result, inputs, causal, dout=None):
+def flex(variant, inputs, dout, table=None):
+    """PyTorch's FlexAttention (compiled, on a GPU)."""
+    import torch
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    views = [x.transpose(1, 2).detach().requires_grad_(dout is not None) for x in inputs]
+    seqlen, device = inputs[0].shape[1], inputs[0].device
+
+    def keep(b, h, m, n):
+        return (m >= n) & (m - n <= WINDOW) if variant == "window" else m >= n
+
+    def score(s, b, h, m, n):
+        if variant == "softcap":
+            return SOFTCAP * torch.tanh(s / SOFTCAP)
+        if variant == "bias":  # masked ones are computed, too
+            return s + table[h, (m - n).clamp(min=0)]
+        return s
+
+    mask = None
+    if variant != "full":
+        mask = create_block_mask(keep, None, None, seqlen, seqlen, device=device)
+    call = flex_attention
+    if device.type == "cuda":
+        torch._dynamo.reset()  # each cell is compiled for itself
+        call = torch.compile(flex_attention, dynamic=False)
+    score = score if variant in ("softcap", "bias") else None
+    return with_gradients(lambda: call(*views, score_mod=score, block_mask=mask), views, dout)
+
+
+def sdpa(backend, causal, inputs, dout):
+    """The same of PyTorch's operator with one of its backends."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    backend = getattr(SDPBackend, backend)
+    views = [x.transpose(1, 2).detach().requires_grad_(dout is not None) for x in inputs]
+
+    def forward():
+        with sdpa_kernel(backend):
+            return torch.nn.functional.scaled_dot_product_attention(*views, is_causal=causal)
+
+    return with_gradients(forward, views, dout)
+
+
+def meaning(q, k, v, variant, table):
+    """The output in float64 for (B, H, S, D)."""
+    import torch
+
+    if variant in ("full", "causal"):
+        is_causal = variant == "causal"
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+    s = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
+    m, n = (torch.arange(q.shape[2], device=q.device).unsqueeze(x) for x in (1, 0))
+    if variant == "softcap":
+        s = SOFTCAP * torch.tanh(s / SOFTCAP)
+    if variant == "bias":
+        s = s + table.double()[: q.shape[1], (m - n).clamp(min=0)]
+    dead = m < n if variant != "window" else (m < n) | (m - n > WINDOW)
+    return s.masked_fill(dead, -math.inf).softmax(-1) @ v
+
+
+def relative_error(result, inputs, variant, dout=None, table=None):
     """Relative L2 against float64 on the first batch and head; the largest of three gradients."""
     import torch
 
@@ -116,7 +215,7 @@ def relative_error(result, inputs, causal, dout=None):
         return x[:1, :, :1].detach().double().transpose(1, 2)
 
     wide = [head(x).requires_grad_(dout is not None) for x in inputs]
-    out = torch.nn.functional.scaled_dot_product_attention(*wide, is_causal=causal)
+    out = meaning(*wide, variant, table)
     if dout is None:
         expected, result = [out], [result]
     else:
@@ -124,18 +223,22 @@ def relative_error(result, inputs, causal, dout=None):
     return max(float((head(r) - e).norm() / e.norm()) for r, e in zip(result, expected))
 
 
-def contestants_gpu(args, causal, inputs, dout):
+def contestants_gpu(args, variant, inputs, dout, table):
     """name -> () -> call; a factory raises where the contestant refuses the problem."""
     made = {}
     for chip in args.chips:
         one_pass = dout is not None and _one_pass_is_faster(chip, inputs[0].shape[3])
         for passes in [True, False] if one_pass else [False]:
             name = f"fa {chip}, deterministic" if one_pass and not passes else f"fa {chip}"
-            made[name] = lambda chip=chip, passes=passes: own_gpu(
-                chip, args.dtype, causal, inputs, dout, passes
+            made[name] = lambda chip=chip, passes=passes: own(
+                chip, args.dtype, variant, inputs, dout, table, passes
             )
-    made["torch flash"] = lambda: sdpa("FLASH_ATTENTION", causal, inputs, dout)
-    made["torch cudnn"] = lambda: sdpa("CUDNN_ATTENTION", causal, inputs, dout)
+    if variant in ("full", "causal"):
+        causal = variant == "causal"
+        made["torch flash"] = lambda: sdpa("FLASH_ATTENTION", causal, inputs, dout)
+        made["torch cudnn"] = lambda: sdpa("CUDNN_ATTENTION", causal, inputs, dout)
+    else:
+        made["torch flex"] = lambda: flex(variant, inputs, dout, table)
     return made
 
 
@@ -156,7 +259,10 @@ def time_calls(call, flush, count):
     return [start.elapsed_time(end) for start, end in events]
 
 
-def run_gpu_cell(args, shape, causal, flush):
+PEERS = ("torch flash", "torch cudnn", "torch flex")
+
+
+def run_gpu_cell(args, shape, variant, flush):
     """One shape: every contestant in every round; returns a record per contestant."""
     import torch
 
@@ -167,14 +273,15 @@ def run_gpu_cell(args, shape, causal, flush):
 
     inputs = [draw() for _ in range(3)]
     dout = draw() if args.backward else None
+    table = torch.randn(shape[2], shape[1], device="cuda")  # heads, distances
     calls, records = {}, {}
-    for name, make in contestants_gpu(args, causal, inputs, dout).items():
-        records[name] = {"name": name, "shape": shape, "causal": causal, "dtype": args.dtype}
+    for name, make in contestants_gpu(args, variant, inputs, dout, table).items():
+        records[name] = {"name": name, "shape": shape, "mask": variant, "dtype": args.dtype}
         try:
             call = make()
             result = call()
             torch.cuda.synchronize()
-            records[name]["error"] = relative_error(result, inputs, causal, dout)
+            records[name]["error"] = relative_error(result, inputs, variant, dout, table)
             del result
             for _ in range(2):
                 call()
@@ -194,8 +301,8 @@ def run_gpu_cell(args, shape, causal, flush):
         record = records[name]
         record["ms"] = median(times[name])
         what = "backward" if args.backward else "forward"
-        record["tflops"] = flop_count(shape, causal, what) / record["ms"] / 1e9
-        for peer in ("torch flash", "torch cudnn"):
+        record["tflops"] = flop_count(shape, variant, what) / record["ms"] / 1e9
+        for peer in PEERS:
             if peer in calls and name != peer:
                 ratios = [p / own for p, own in zip(rounds[peer], rounds[name])]
                 record[f"ratio to {peer}"] = median(ratios)
@@ -213,19 +320,17 @@ def gpu(args):
     flush = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
     results, rows = [], []
     for head_dim in args.head_dims:
-        for causal in (False, True):
+        for variant in args.variants:
             for seqlen in args.seqlens:
                 shape = shape_of(seqlen, head_dim, args.tokens, args.width)
-                records = run_gpu_cell(args, shape, causal, flush)
+                records = run_gpu_cell(args, shape, variant, flush)
                 results += records
                 for record in records:
                     if "ms" not in record:
-                        rows.append([*label(record), "-", "-", "-", "-"])
+                        rows.append([*label(record), *"-----"])
                         print(f"  {record['name']} refused {shape}: {record['refused']}")
                         continue
-                    ratios = [
-                        record.get(f"ratio to torch {p}", math.nan) for p in ("flash", "cudnn")
-                    ]
+                    ratios = [record.get(f"ratio to {peer}", math.nan) for peer in PEERS]
                     rows.append(
                         [
                             *label(record),
@@ -234,15 +339,14 @@ def gpu(args):
                             f"{record['error']:.1e}",
                         ]
                     )
-    print_table(
-        rows, ["D", "mask", "S", "kernel", "TFLOP/s", "x torch flash", "x torch cudnn", "error"]
-    )
+    peers = [f"x {peer}" for peer in PEERS]
+    print_table(rows, ["D", "mask", "S", "kernel", "TFLOP/s", *peers, "error"])
     return {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "cells": results}
 
 
 def label(record):
     _, seqlen, _, head_dim = record["shape"]
-    return [str(head_dim), "causal" if record["causal"] else "full", str(seqlen), record["name"]]
+    return [str(head_dim), record["mask"], str(seqlen), record["name"]]
 
 
 # ---------------------------------------------------------------------------
@@ -277,7 +381,8 @@ def contestants_cpu(args, shape, causal):
 
     calls = {"fa": with_gradients(own), "torch": with_gradients(peer)}
     calls["torch"]()
-    return calls, relative_error(calls["fa"](), inputs, causal, dout)
+    variant = "causal" if causal else "full"
+    return calls, relative_error(calls["fa"](), inputs, variant, dout)
 
 
 def cpu(args):
@@ -299,7 +404,8 @@ def cpu(args):
                         start = clock()
                         calls[name]()
                         times[name].append(clock() - start)
-                flops = flop_count(shape, causal, "both" if args.backward else "forward")
+                variant = "causal" if causal else "full"
+                flops = flop_count(shape, variant, "both" if args.backward else "forward")
                 gflops = {n: flops / median(t) / 1e9 for n, t in times.items()}
                 ratio = median([t / own for t, own in zip(times["torch"], times["fa"])])
                 results.append(
@@ -531,6 +637,17 @@ def host_calls(torch, device):
     return calls
 
 
+def long_dtype(text):
+    return {short: long for long, short in SHORT.items()}.get(text, text)
+
+
+def variants(text):
+    names = text.split(",")
+    if unknown := set(names) - set(VARIANTS):
+        raise argparse.ArgumentTypeError(f"{unknown}: not among {', '.join(VARIANTS)}")
+    return names
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -540,7 +657,13 @@ def main():
         integers = lambda text: [int(x) for x in text.split(",")]  # noqa: E731
         sub.add_argument("--head-dims", type=integers, default=head_dims)
         sub.add_argument("--seqlens", type=integers, default=seqlens)
-        sub.add_argument("--dtype", default=dtype)
+        sub.add_argument("--dtype", type=long_dtype, default=dtype, help="bf16, f16 or f32")
+        sub.add_argument(
+            "--variants",
+            type=variants,
+            default=VARIANTS[:2],
+            help=f"gpu: of {','.join(VARIANTS)} (default: full,causal)",
+        )
         sub.add_argument("--rounds", type=int, default=rounds)
         sub.add_argument("--calls", type=int, default=10, help="timed calls per round (gpu)")
         sub.add_argument("--tokens", type=int, default=16384)

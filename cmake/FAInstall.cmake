@@ -28,6 +28,7 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/fa ${PROJECT_SOURCE_DIR}/include
 install(DIRECTORY ${PROJECT_BINARY_DIR}/include/fa
   TYPE INCLUDE FILES_MATCHING PATTERN "*.h.inc")
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE TYPE DOC)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/licenses TYPE DOC)
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/FAConfig.cmake.in
   ${PROJECT_BINARY_DIR}/cmake/FAConfig.cmake INSTALL_DESTINATION ${package}

@@ -26,7 +26,7 @@ mkdir -p "$root/lib" "$root/bin" "$root/include/fa-c"
 cp include/fa-c/fa.h "$root/include/fa-c/"
 [ ! -f "$build/bin/fa-unittests" ] ||
   "$strip" -o "$root/bin/fa-unittests" "$build/bin/fa-unittests"
-cp LICENSE scripts/install.sh "$root/"
+cp -r LICENSE licenses scripts/install.sh "$root/"
 # Sources as git knows them (new files included), without what was built.
 for folder in python test benchmarks examples unittests pyproject.toml; do
   if [ -e "$folder" ]; then

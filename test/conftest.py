@@ -28,8 +28,8 @@ def _gpu_problem():
         return "PyTorch is not installed"
     if not torch.cuda.is_available():
         return "no CUDA device"
-    if torch.cuda.get_device_capability() < (8, 0):
-        return "the CUDA device is older than compute capability 8.0"
+    if torch.cuda.get_device_capability() < (7, 5):
+        return "the CUDA device is older than compute capability 7.5"
     return None
 
 

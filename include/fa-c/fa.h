@@ -81,10 +81,9 @@ typedef struct fa_attention_spec {
  *   o_parts (P, B, Sq, H, Dv), lse_parts (P, B, H, Sq) like lse: workspaces for
  *   any number P > 0 of parts of the keys, of which each block of the launch
  *   computes one; worth it where the heads alone leave a device idle.
- * Where lse is not wanted it may have no rows, (B, H, 0), unless query_rows is 1
- * or there are parts.
- * The last dimension of q, k, v, o, lse, init_lse and of the lengths (i32) has
- * stride 1, all other strides are dynamic. */
+ * Where lse is not wanted it may have no rows, (B, H, 0), unless query_rows is
+ * 1 or there are parts. The last dimension of q, k, v, o, lse, init_lse and of
+ * the lengths (i32) has stride 1, all other strides are dynamic. */
 FA_API int fa_build_attention(const fa_attention_spec *spec, char **mlir,
                               char **error);
 
@@ -127,6 +126,13 @@ typedef struct fa_artifact fa_artifact;
  * "site_packages": ["folder", ...] (Python folders to search for a ptxas
  * wheel), "cache": "folder" | false, "stop_after": "llvm"|"ptx"}.
  *
+ * "dump" writes what each step makes into that folder: passes/NN-flag.mlir (the
+ * module after each pass), program.mlir, .ll, .ptx, .cubin, .sass (with
+ * nvdisasm or cuobjdump beside ptxas or in PATH) or .o, optimized.ll,
+ * ptxas.log, metadata.json, report.json and report.txt. Without it, FA_DUMP
+ * names a folder in which every program that is compiled gets a folder of its
+ * own. What is dumped is compiled, not taken from the cache.
+ *
  * Artifacts are kept on disk and found again by program, chip, options, host
  * processor and build of this library: in the folder of the option, else
  * FA_CACHE_DIR, else XDG_CACHE_HOME/fa, else ~/.cache/fa, at most
@@ -139,8 +145,10 @@ FA_API int fa_compile(const char *mlir, const char *chip, const char *options,
 FA_API void fa_artifact_destroy(fa_artifact *artifact);
 
 /* Part of an artifact: "mlir" (the input), "llvm_ir", "ptx", "cubin", "object",
- * "host" (the processor of the object), "metadata" (JSON), "ptxas_log". NULL
- * when the artifact does not have it. Valid as long as the artifact. */
+ * "host" (the processor of the object), "metadata" (JSON), "ptxas_log",
+ * "report" (JSON: the plan of each launch, what it uses of the chip, remarks of
+ * the passes) and "explanation" (the same for reading). NULL when the artifact
+ * does not have it. Valid as long as the artifact. */
 FA_API const void *fa_artifact_get(const fa_artifact *artifact,
                                    const char *part, size_t *size);
 

@@ -72,8 +72,10 @@ FailureOr<AffineExpr> GridBuilder::visit(Value value) {
   if (auto dim = dyn_cast_or_null<memref::DimOp>(op)) {
     auto arg = dyn_cast<BlockArgument>(dim.getSource());
     std::optional<int64_t> index = dim.getConstantIndex();
-    if (arg && index && arg.getOwner() == &func.getBody().front()) {
-      int64_t extent = cast<MemRefType>(arg.getType()).getDimSize(*index);
+    auto type = arg ? dyn_cast<MemRefType>(arg.getType()) : MemRefType();
+    if (type && index && *index >= 0 && *index < type.getRank() &&
+        arg.getOwner() == &func.getBody().front()) {
+      int64_t extent = type.getDimSize(*index);
       if (ShapedType::isStatic(extent))
         return getAffineConstantExpr(extent, func.getContext());
       return symbol(arg.getArgNumber(), *index);

@@ -121,8 +121,11 @@ llvm::Error Artifact::save(StringRef path) const {
 }
 
 llvm::Expected<std::unique_ptr<Artifact>> Artifact::load(StringRef path) {
+  // Volatile: read, not mapped. A file that someone truncates meanwhile would
+  // end the process.
   auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false,
-                                            /*RequiresNullTerminator=*/false);
+                                            /*RequiresNullTerminator=*/false,
+                                            /*IsVolatile=*/true);
   if (!buffer)
     return fail(FA_IO_ERROR, "cannot read {0}: {1}", path,
                 buffer.getError().message());

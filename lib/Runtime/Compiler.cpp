@@ -4,6 +4,8 @@
 #include "fa/Dialect/FA/IR/FA.h"
 #include "fa/Pipelines/Pipelines.h"
 #include "fa/Runtime/Cache.h"
+#include "fa/Runtime/Dump.h"
+#include "fa/Runtime/Report.h"
 #include "fa/Target/Host.h"
 #include "fa/Target/PTX.h"
 #include "mlir/AsmParser/AsmParser.h"
@@ -24,6 +26,7 @@
 #include "llvm/IR/Module.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/JSON.h"
+#include "llvm/Support/Process.h"
 #include "llvm/Support/raw_ostream.h"
 
 using namespace mlir;
@@ -129,14 +132,10 @@ struct FailedPass : PassInstrumentation {
 
 /// On failure, `failedPass` is the flag of the pass that failed.
 static LogicalResult runPipeline(ModuleOp module, StringRef chip,
-                                 const CompileOptions &options,
+                                 const CompileOptions &options, Dump &dump,
                                  std::string &failedPass) {
   PassManager manager(module.getContext());
-  if (!options.dump.empty())
-    manager.enableIRPrintingToFileTree(
-        [](Pass *, Operation *) { return false; },
-        [](Pass *, Operation *) { return true; }, true, true, false,
-        options.dump + "/passes");
+  dump.attach(manager);
   manager.addInstrumentation(std::make_unique<FailedPass>(failedPass));
   buildLoweringPipeline(manager, module, chip, options.schedule, options.cpu);
   // Verified once, not after each of two dozen passes: that would be a tenth of
@@ -221,12 +220,14 @@ findEntries(ModuleOp module) {
 
 /// Everything from text to artifact; runs where a crash is survived.
 static llvm::Error compileUnsafely(StringRef text, StringRef chip,
-                                   const CompileOptions &options,
-                                   Artifact &artifact) {
+                                   const CompileOptions &options, Dump &dump,
+                                   Artifact &artifact,
+                                   llvm::json::Array &remarks) {
   DialectRegistry registry;
   registerCompilerDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   context.printOpOnDiagnostic(false); // the reproducer holds it
+  collectRemarks(context, remarks);
   std::string diagnostics;
   ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diagnostic) {
     if (diagnostic.getSeverity() == DiagnosticSeverity::Error) {
@@ -250,7 +251,7 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
   OwningOpRef<ModuleOp> source = module->clone();
   std::string failedPass;
   if (!isLowered(*module) &&
-      mlir::failed(runPipeline(*module, chip, options, failedPass))) {
+      mlir::failed(runPipeline(*module, chip, options, dump, failedPass))) {
     // The choice of a schedule is where a target refuses a program.
     if (failedPass == "fa-select-schedule")
       return failed(FA_UNSUPPORTED, "not supported on this target");
@@ -295,6 +296,8 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
     return code.takeError();
   if (!diagnostics.empty())
     return failed(FA_COMPILE_ERROR, "code generation failed");
+  if (dump)
+    dump.write("optimized.ll", printed(*llvmModule));
   artifact.parts[isCPU ? "object" : "ptx"] = std::move(*code);
   if (isCPU)
     artifact.parts["host"] = getHostDescription(options.cpu);
@@ -303,15 +306,15 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
 
 /// Writes a file with which a failure can be repeated; returns what to tell.
 static std::string writeReproducer(StringRef text, StringRef chip,
-                                   const CompileOptions &options) {
+                                   const CompileOptions &options,
+                                   const Dump &dump) {
   SmallString<128> path;
   int fd;
   std::error_code code =
-      options.dump.empty()
-          ? llvm::sys::fs::createTemporaryFile("fa-reproducer", "mlir", fd,
-                                               path)
-          : llvm::sys::fs::createUniqueFile(
-                options.dump + "/fa-reproducer-%%%%%%.mlir", fd, path);
+      !dump ? llvm::sys::fs::createTemporaryFile("fa-reproducer", "mlir", fd,
+                                                 path)
+            : llvm::sys::fs::createUniqueFile(
+                  dump.getFolder() + "/fa-reproducer-%%%%%%.mlir", fd, path);
   if (code)
     return " (no reproducer: " + code.message() + ")";
   llvm::raw_fd_ostream os(fd, /*shouldClose=*/true);
@@ -324,14 +327,15 @@ static std::string writeReproducer(StringRef text, StringRef chip,
   return ("\nreproducer: " + path).str();
 }
 
-static void dumpParts(const Artifact &artifact, StringRef folder) {
-  for (auto &[name, contents] : artifact.parts) {
-    std::error_code code;
-    llvm::raw_fd_ostream os((folder + "/" + name).str(), code);
-    if (!code)
-      os << contents;
-    os.clear_error();
-  }
+/// The folder of option `dump`, or one of FA_DUMP's for the program `key`.
+static Dump findDump(const CompileOptions &options, StringRef chip,
+                     StringRef key) {
+  if (!options.dump.empty())
+    return Dump(options.dump);
+  auto folder = llvm::sys::Process::GetEnv("FA_DUMP");
+  if (!folder || folder->empty())
+    return Dump();
+  return Dump((*folder + "/" + chip + "-" + key.take_front(16)).str());
 }
 
 llvm::Expected<std::unique_ptr<Artifact>>
@@ -353,25 +357,25 @@ mlir::fa::compile(StringRef text, StringRef chip,
     ptxas = std::move(*found);
   }
 
+  std::string host = isCPU ? getHostDescription(options.cpu) : "";
+  std::string stop = std::to_string(static_cast<int>(options.stopAfter));
+  std::string key =
+      Cache::getKey({text, chip, options.schedule, ptxas, stop, host});
+  Dump dump = findDump(options, chip, key);
+  if (llvm::Error error = dump.open())
+    return std::move(error);
   // A dump wants the passes to run.
-  bool useCache = options.useCache && options.dump.empty();
+  bool useCache = options.useCache && !dump;
   Cache cache(options.cache);
-  std::string key;
-  if (useCache) {
-    std::string host = isCPU ? getHostDescription(options.cpu) : "";
-    std::string stop = std::to_string(static_cast<int>(options.stopAfter));
-    key = Cache::getKey({text, chip, options.schedule, ptxas, stop, host});
+  if (useCache)
     if (std::unique_ptr<Artifact> artifact = cache.load(key))
       return std::move(artifact);
-  }
-  if (!options.dump.empty())
-    if (auto code = llvm::sys::fs::create_directories(options.dump + "/passes"))
-      return fail(FA_IO_ERROR, "cannot make the dump folder {0}: {1}",
-                  options.dump, code.message());
 
   auto artifact = std::make_unique<Artifact>();
-  llvm::Error error = runCrashSafely(
-      [&] { return compileUnsafely(text, chip, options, *artifact); });
+  llvm::json::Array remarks;
+  llvm::Error error = runCrashSafely([&] {
+    return compileUnsafely(text, chip, options, dump, *artifact, remarks);
+  });
   if (!error && !ptxas.empty()) {
     auto cubin = assemblePTX(artifact->parts["ptx"], chip, ptxas);
     if (cubin) {
@@ -382,16 +386,19 @@ mlir::fa::compile(StringRef text, StringRef chip,
       error = cubin.takeError();
     }
   }
-  if (!options.dump.empty())
-    dumpParts(*artifact, options.dump);
+  if (!error)
+    addReport(*artifact, std::move(remarks));
+  dump.writeParts(*artifact, ptxas);
   if (error)
     return llvm::handleErrors(
         std::move(error), [&](const Failure &failure) -> llvm::Error {
           std::string message = failure.getMessage();
           if (failure.getStatus() == FA_COMPILE_ERROR)
-            message += writeReproducer(text, chip, options);
+            message += writeReproducer(text, chip, options, dump);
           return fail(failure.getStatus(), message);
         });
+  if (llvm::Error unwritten = dump.finish())
+    return std::move(unwritten);
   if (useCache)
     cache.store(key, *artifact);
   return std::move(artifact);

@@ -4,21 +4,44 @@
 #include "llvm/Support/CrashRecoveryContext.h"
 #include "llvm/Support/ErrorHandling.h"
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <new>
+#include <sys/mman.h>
 
 using namespace mlir;
 using namespace mlir::fa;
 
-/// What LLVM said before it gave up, on this thread.
-static thread_local std::string fatalReason;
+/// What LLVM said before it gave up, on this thread. No std::string: a thread
+/// that must register its destructor needs memory, which may be what is
+/// missing.
+static thread_local char fatalReason[512];
 
 static void onFatalError(void *, const char *reason, bool) {
   auto *context = llvm::CrashRecoveryContext::GetCurrent();
   if (!context)
     return; // not ours: LLVM goes on to abort
-  fatalReason = reason;
+  strncpy(fatalReason, reason, sizeof(fatalReason) - 1);
   context->HandleExit(1); // does not return
+}
+
+/// operator new found no memory; returning would let it try again.
+static void onNoMemory() {
+  onFatalError(nullptr, "out of memory", false);
+  abort();
+}
+
+/// Whether a thread can have a stack of `bytes`, and memory of its own to
+/// allocate from: LLVM and the C library end the process where it can't.
+static bool hasAddressSpace(size_t bytes) {
+  constexpr size_t kArena = 128u << 20; // what glibc's malloc reserves
+  void *place = mmap(nullptr, bytes + kArena, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (place == MAP_FAILED)
+    return false;
+  munmap(place, bytes + kArena);
+  return true;
 }
 
 namespace {
@@ -31,11 +54,15 @@ public:
     if (users()++ == 0) {
       llvm::CrashRecoveryContext::Enable();
       llvm::install_fatal_error_handler(onFatalError);
+      llvm::install_bad_alloc_error_handler(onFatalError);
+      previous() = std::set_new_handler(onNoMemory);
     }
   }
   ~Handlers() {
     std::lock_guard<std::mutex> lock(mutex());
     if (--users() == 0) {
+      std::set_new_handler(previous());
+      llvm::remove_bad_alloc_error_handler();
       llvm::remove_fatal_error_handler();
       llvm::CrashRecoveryContext::Disable();
     }
@@ -45,6 +72,10 @@ private:
   static std::mutex &mutex() {
     static auto *instance = new std::mutex;
     return *instance;
+  }
+  static std::new_handler &previous() {
+    static std::new_handler handler = nullptr;
+    return handler;
   }
   static int &users() {
     static int count = 0;
@@ -60,13 +91,17 @@ llvm::Error mlir::fa::runCrashSafely(llvm::function_ref<llvm::Error()> body) {
   std::string reason;
   // Deep recursion in the compiler must not meet a host thread's small stack.
   constexpr unsigned kStackBytes = 64u << 20;
+  if (!hasAddressSpace(kStackBytes))
+    return fail(FA_COMPILE_ERROR,
+                "out of memory: compiling needs some 300 MB of address space, "
+                "which this process can't have (ulimit -v)");
   bool survived = context.RunSafelyOnThread(
       [&] {
         llvm::CrashRecoveryContext inner;
         // The reason is the compiling thread's, so it is read there.
         if (!inner.RunSafely([&] { result.emplace(body()); })) {
           reason = fatalReason;
-          fatalReason.clear();
+          fatalReason[0] = 0;
           if (reason.empty())
             reason = "exit code " + std::to_string(inner.RetCode);
           int signal = inner.RetCode - 128;

@@ -2,17 +2,41 @@
 
 #include "fa/Target/Chip.h"
 #include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/MathExtras.h"
+#include <algorithm>
 
 using namespace mlir::fa;
 
+static constexpr int64_t KiB = 1024;
+
 static constexpr Chip kChips[] = {
-    // name, capability, shared, PTX, mma k, bf16, cp.async, wgmma
-    {"sm_75", 75, 64 * 1024, 65, 8, false, false, false},
-    {"sm_80", 80, 163 * 1024, 70, 16, true, true, false},
-    {"sm_86", 86, 99 * 1024, 71, 16, true, true, false},
-    {"sm_89", 89, 99 * 1024, 78, 16, true, true, false},
-    {"sm_90a", 90, 227 * 1024, 81, 16, true, true, true},
+    // name, capability, shared, PTX, mma k, bf16, cp.async, wgmma,
+    // of a multiprocessor: shared, reserved of it, threads, blocks,
+    // device, TFLOP/s, GB/s
+    {"sm_75", 75, 64 * KiB, 65, 8, false, false, false, //
+     64 * KiB, 0, 1024, 16, "T4", 65, 320},
+    {"sm_80", 80, 163 * KiB, 70, 16, true, true, false, //
+     164 * KiB, KiB, 2048, 32, "A100 SXM 80 GB", 312, 2039},
+    {"sm_86", 86, 99 * KiB, 71, 16, true, true, false, //
+     100 * KiB, KiB, 1536, 16, "A10", 125, 600},
+    {"sm_89", 89, 99 * KiB, 78, 16, true, true, false, //
+     100 * KiB, KiB, 1536, 24, "L40S", 362, 864},
+    {"sm_90a", 90, 227 * KiB, 81, 16, true, true, true, //
+     228 * KiB, KiB, 2048, 32, "H100 SXM", 989, 3350},
 };
+
+int64_t Chip::getBlocksPerSM(int64_t threads, int64_t registersPerThread,
+                             int64_t sharedBytes) const {
+  // Registers are given to warps in units of 256, of 65,536 in all.
+  int64_t warps = llvm::divideCeil(threads, 32);
+  int64_t perWarp = llvm::alignTo(registersPerThread * 32, 256);
+  int64_t blocks = std::min(blocksPerSM, threadsPerSM / (warps * 32));
+  if (perWarp)
+    blocks = std::min(blocks, 65536 / perWarp / warps);
+  if (int64_t shared = sharedBytes + reservedShared)
+    blocks = std::min(blocks, sharedPerSM / shared);
+  return blocks;
+}
 
 const Chip *mlir::fa::findChip(llvm::StringRef name) {
   for (const Chip &chip : kChips)

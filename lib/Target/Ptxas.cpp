@@ -50,6 +50,26 @@ mlir::fa::findPtxas(StringRef explicitPath,
   return std::string();
 }
 
+/// The log without times, its kernels by name: the same for the same program,
+/// however many were assembled side by side.
+static std::string withoutChance(StringRef log) {
+  SmallVector<StringRef> lines;
+  log.split(lines, '\n');
+  std::vector<std::pair<StringRef, std::string>> kernels(1);
+  for (StringRef line : lines) {
+    if (line.empty() || line.contains("Compile time"))
+      continue;
+    if (line.contains("Compiling entry function"))
+      kernels.emplace_back(line, "");
+    kernels.back().second += (line + "\n").str();
+  }
+  llvm::stable_sort(kernels, llvm::less_first());
+  std::string text;
+  for (auto &[name, part] : kernels)
+    text += part;
+  return text;
+}
+
 llvm::Expected<Cubin> mlir::fa::assemblePTX(StringRef ptx, StringRef chip,
                                             StringRef ptxas) {
   SmallString<128> input, output, log;
@@ -93,7 +113,7 @@ llvm::Expected<Cubin> mlir::fa::assemblePTX(StringRef ptx, StringRef chip,
                                             log.str()};
     int code = llvm::sys::ExecuteAndWait(ptxas, args, std::nullopt, redirects,
                                          0, 0, &message);
-    cubin.log = read(log);
+    cubin.log = withoutChance(read(log));
     return code;
   };
   // The kernels of a program side by side, where ptxas can do that.

@@ -8,7 +8,7 @@ import sys
 
 from . import __version__, _arrays, _compiler, _fa, _header
 
-_PARTS = ("mlir", "llvm", "ptx", "cubin", "object", "header", "artifact")
+_PARTS = ("mlir", "llvm", "ptx", "cubin", "object", "header", "report", "artifact")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     aot.add_argument("--ptxas", metavar="PATH", help="ptxas to use")
     aot.add_argument("--no-cache", action="store_true", help="do not use the kernel cache")
-    aot.add_argument("--dump", metavar="FOLDER", help="write the IR after each pass here")
+    aot.add_argument("--dump", metavar="FOLDER", help="write what each step makes here")
     aot.add_argument("--emit", choices=_PARTS, required=True, help="what to write")
     aot.add_argument("-o", "--output", required=True, metavar="FILE", help="'-': standard output")
 
@@ -113,10 +113,11 @@ def _aot(args) -> None:
                 raise ValueError(f"--emit header: {args.chip} has none; allowed: cpu")
             data = _header.write(kernel.metadata).encode()
         else:
-            data = kernel._artifact.part("llvm_ir" if args.emit == "llvm" else args.emit)
+            part = {"llvm": "llvm_ir", "report": "explanation"}.get(args.emit, args.emit)
+            data = kernel._artifact.part(part)
         if data is None:
-            allowed = (
-                "mlir, llvm, object, header" if args.chip == "cpu" else "mlir, llvm, ptx, cubin"
+            allowed = ", ".join(
+                ("mlir, llvm, report", "object, header" if args.chip == "cpu" else "ptx, cubin")
             )
             raise ValueError(f"--emit {args.emit}: {args.chip} has none; allowed: {allowed}")
     if args.output == "-":

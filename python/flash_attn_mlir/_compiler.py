@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
+import os
 import sys
 
 from . import _arrays, _fa
@@ -80,6 +81,16 @@ class Kernel:
     @property
     def ptxas_log(self):
         return self._text("ptxas_log")
+
+    @property
+    def report(self) -> dict:
+        """What was decided: the plan of each launch and what it uses of the chip (with ptxas:
+        registers, spills, occupancy), and the remarks of all passes."""
+        return json.loads(self._text("report"))
+
+    def explain(self) -> str:
+        """The report for reading: a line per launch and remark."""
+        return self._text("explanation")
 
     @property
     def metadata(self) -> dict:
@@ -235,7 +246,7 @@ def compile(
     cpu: str | None = None,
     ptxas: str | bool | None = None,
     cache: str | bool | None = None,
-    dump: str | None = None,
+    dump: str | os.PathLike | None = None,
     stop_after: str | None = None,
     **specification,
 ) -> Kernel:
@@ -276,8 +287,14 @@ def compile(
     of this machine's device, else "cpu"); `schedule` the text of a
     `#fa.schedule`; `cpu` the processor of chip "cpu" as LLVM names it ("x86-64-v3";
     default: this machine's); `ptxas` its path, or False to leave the PTX to the driver;
-    `cache` a folder, or False for none; `dump` a folder for the IR after each
-    pass; `stop_after` "llvm" or "ptx". No GPU is needed to compile for one.
+    `cache` a folder, or False for none; `stop_after` "llvm" or "ptx". No GPU is needed
+    to compile for one.
+
+    `dump` is a folder for everything on the way: passes/NN-flag.mlir (the module after
+    each pass), program.mlir, .ll, .ptx, .cubin, .sass (with nvdisasm or cuobjdump in
+    PATH) or .o, optimized.ll, ptxas.log, metadata.json and the report. The environment
+    variable FA_DUMP asks for the same of every program that is compiled, in folders of
+    its own below it. A program that is dumped is compiled, whatever the cache has.
     """
     if mlir is None:
         if "head_dim" not in specification:
@@ -293,7 +310,7 @@ def compile(
         "site_packages": folders or None,
         "ptxas": ptxas,
         "cache": cache,
-        "dump": dump,
+        "dump": None if dump is None else os.fspath(dump),
         "stop_after": stop_after,
     }
     options = {name: value for name, value in options.items() if value is not None}

@@ -20,8 +20,9 @@ func.func @constant(%b: memref<2xf32>) {
 
 // -----
 
-func.func @foreign(%b: memref<4xf32>, %c: tensor<2x2xf32>) {
+func.func @foreign(%b: memref<4xf32>, %m: memref<2x2xf32>) {
   %c0 = arith.constant 0 : index
+  %c = tile.load %m[%c0, %c0] : memref<2x2xf32> -> tensor<2x2xf32>
   // expected-error @below {{on tiles is not supported by the CPU lowering}}
   %t = tensor.collapse_shape %c [[0, 1]] : tensor<2x2xf32> into tensor<4xf32>
   tile.store %t, %b[%c0] : tensor<4xf32>, memref<4xf32>

@@ -96,6 +96,12 @@ def test_no_path_of_the_tree(prefix):
         assert str(SOURCE) not in file.read_text(), file
 
 
+def test_licenses(prefix):
+    (llvm,) = prefix.rglob("LLVM.txt")
+    assert "LLVM Exceptions to the Apache 2.0 License" in llvm.read_text()
+    assert any((folder / "LICENSE").is_file() for folder in llvm.parents)
+
+
 def test_tools(prefix, program):
     options = "--fa-lower-to-nvvm=chip=sm_80"
     lowered = run(prefix / "bin" / "fa-opt", options, program).stdout

@@ -100,6 +100,16 @@ def test_contents(wheel):
     required = [x for x in metadata.splitlines() if x.startswith("Requires-Dist")]
     assert all("extra ==" in line for line in required), required
     assert f"\nVersion: {flash_attn_mlir.__version__}\n" in metadata
+    # The terms of what is linked in.
+    assert "Apache-2.0 WITH LLVM-exception" in metadata
+    for name in ("LICENSE", *(f"licenses/{path.name}" for path in (SOURCE / "licenses").iterdir())):
+        assert any(n.endswith(f".dist-info/licenses/{name}") for n in names), name
+
+
+def test_license_of_llvm():
+    text = (SOURCE / "licenses" / "LLVM.txt").read_text()
+    assert "Apache License\n                           Version 2.0" in text
+    assert "LLVM Exceptions to the Apache 2.0 License" in text
 
 
 def test_tag(wheel):

@@ -58,6 +58,8 @@ SAMPLE = random.Random(os.environ["FA_TEST_SEED"]).sample(REST, 8)
 #   in 255 registers; some loop invariants spill. Measured, it is still the fastest
 #   tile (docs/experiments.md).
 # sm_75, above 192: 16 rows of 256 sums and 32 scores are 144 of the registers.
+# sm_90a: the branch that makes scores again, beside a product under way; three warp
+#   groups have 160 registers per thread, wide heads as many sums as others have in all.
 # masked: the cold branch for NaN and infinity under the mask holds
 #   accumulators, probabilities and a row of values at once.
 def allowed_spills(chip, head_dim, mlir):
@@ -67,6 +69,8 @@ def allowed_spills(chip, head_dim, mlir):
         return 512 if crowded else 288
     if crowded:
         return 128
+    if chip == "sm_90a" and head_dim % 8 == 0 and not 64 < head_dim <= 128:
+        return 112
     return 16 if chip == "sm_75" and head_dim > 192 else 0
 
 
@@ -145,9 +149,9 @@ def test_few_queries(chip, head_dim, query_rows, mask, ptxas, tmp_path):
 
 
 # Compile time is a matter of code size: LLVM and ptxas take about 0.1 s for a thousand
-# lines. Largest when written: 8526 (sm_80, D 128, window and soft cap), 5308 (sm_90a).
+# lines. Largest when written: 8526 (sm_80, D 128, window and soft cap), 7061 (sm_90a).
 # A third copy of the loop body, or a few instructions more per score, exceed these.
-LINES = {"sm_75": 9400, "sm_80": 8900, "sm_86": 8900, "sm_89": 8900, "sm_90a": 5600}
+LINES = {"sm_75": 9400, "sm_80": 8900, "sm_86": 8900, "sm_89": 8900, "sm_90a": 7400}
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -16,6 +16,9 @@ static llvm::cl::opt<std::string>
     schedule("schedule", llvm::cl::desc("a #fa.schedule<...> to use"));
 static llvm::cl::opt<std::string>
     ptxas("ptxas", llvm::cl::desc("the ptxas to use; default: search"));
+static llvm::cl::opt<std::string>
+    dump("dump", llvm::cl::desc("a folder for the IR after each pass, LLVM IR, "
+                                "PTX, SASS and the report"));
 
 /// Registers `--flag`: the whole pipeline of libfa, then one part of the
 /// artifact.
@@ -28,6 +31,7 @@ static void registerPart(const char *flag, const char *description,
         fa::CompileOptions options;
         options.schedule = schedule;
         options.ptxas = ptxas;
+        options.dump = dump;
         options.useCache = false;
         options.stopAfter = stopAfter;
         StringRef text =
@@ -59,6 +63,9 @@ int main(int argc, char **argv) {
                fa::StopAfter::Nothing);
   registerPart("fa-to-ptxas-log", "compile a program, print what ptxas says",
                "ptxas_log", fa::StopAfter::Nothing);
+  registerPart("fa-to-report",
+               "compile a program, print its plan, resources and remarks",
+               "explanation", fa::StopAfter::Nothing);
   registerPart("fa-to-metadata", "compile a program, print its launch metadata",
                "metadata", fa::StopAfter::LLVMIR);
   return failed(

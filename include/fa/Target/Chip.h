@@ -25,6 +25,19 @@ struct Chip {
   bool hasCpAsync;
   /// wgmma and tensor maps.
   bool hasWgmma;
+  /// What one multiprocessor has for its blocks; each also takes
+  /// `reservedShared` bytes of shared memory for the system.
+  int64_t sharedPerSM, reservedShared, threadsPerSM, blocksPerSM;
+  /// The device whose speeds follow: dense products of 16-bit factors with sums
+  /// in f32, TFLOP/s, and memory, GB/s, as its data sheet says.
+  llvm::StringLiteral device;
+  double teraflops, gigabytes;
+
+  /// FLOP per byte from which on products limit a kernel, not memory.
+  double getRidge() const { return teraflops * 1000 / gigabytes; }
+  /// How many blocks a multiprocessor holds at once.
+  int64_t getBlocksPerSM(int64_t threads, int64_t registersPerThread,
+                         int64_t sharedBytes) const;
 };
 
 /// The row of `name`, or null.

@@ -4,10 +4,12 @@
 #include "Patterns.h"
 #include "fa/Target/Chip.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Matchers.h"
+#include "mlir/IR/Remarks.h"
 
 using namespace mlir;
 using namespace mlir::tl;
@@ -35,6 +37,22 @@ static std::pair<int64_t, int64_t> warpsOf(FragmentAttr layout) {
   for (const FragmentAttr::Mode &mode : layout.warpModes())
     (mode.dim == 0 ? along : across) *= mode.extent;
   return {along, across};
+}
+
+/// Says which instruction a product becomes.
+static void remarkForm(ContractOp op, const std::string &form) {
+  auto func = op->getParentOfType<func::FuncOp>();
+  auto in = [](Value factor) {
+    return isa<BufferType>(factor.getType()) ? "shared memory" : "registers";
+  };
+  remark::passed(op.getLoc(), remark::RemarkOpts::name("mma")
+                                  .category("convert-tile-to-threads")
+                                  .function(func ? func.getName() : ""))
+      << remark::metric("form", form) << remark::metric("m", op.getExtents()[0])
+      << remark::metric("n", op.getExtents()[1])
+      << remark::metric("k", op.getExtents()[2])
+      << remark::metric("left", in(op.getLhs()))
+      << remark::metric("right", in(op.getRhs()));
 }
 
 namespace {
@@ -197,6 +215,7 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
 
     const fa::Chip *chip = fa::findChip(kernel.plan.getChip());
     int64_t depth = chip ? chip->mmaDepth : 16;
+    remarkForm(op, "mma.sync.m16n8k" + std::to_string(depth));
     SmallVector<Value> acc(adaptor.getAcc());
     for (int64_t kk = 0; kk < k; kk += 16) {
       SmallVector<SmallVector<Value>> a;
@@ -305,6 +324,7 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
                                 constantI32(rewriter, loc, bytes)));
     }
     bool fromZero = matchPattern(op.getAcc(), m_AnyZeroFloat());
+    remarkForm(op, "wgmma.m64n" + std::to_string(n) + "k16");
 
     SmallVector<Value> acc(adaptor.getAcc());
     SmallVector<Value> left(adaptor.getLhs());

@@ -88,7 +88,9 @@ struct ConvertTileToThreads
     : fa::impl::ConvertTileToThreadsBase<ConvertTileToThreads> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    SmallVector<func::FuncOp> functions(module.getOps<func::FuncOp>());
+    auto functions = llvm::to_vector(llvm::make_filter_range(
+        module.getOps<func::FuncOp>(),
+        [](func::FuncOp f) { return !f.isDeclaration(); }));
     if (functions.empty())
       return;
     // All kernels of a module share the symbol.
@@ -103,6 +105,26 @@ struct ConvertTileToThreads
         return signalPassFailure();
   }
 
+  /// Every tile must be in registers that its layout names.
+  static LogicalResult checkLayouts(func::FuncOp func) {
+    auto hasNone = [](Type type) {
+      auto tile = dyn_cast<RankedTensorType>(type);
+      return tile && !isa_and_nonnull<FragmentAttr>(tile.getEncoding());
+    };
+    WalkResult result = func.walk([&](Operation *op) {
+      bool found = llvm::any_of(op->getResultTypes(), hasNone);
+      for (Region &region : op->getRegions())
+        for (Block &block : region)
+          found |= llvm::any_of(block.getArgumentTypes(), hasNone);
+      if (!found)
+        return WalkResult::advance();
+      op->emitOpError("has a tile without a layout: run tile-assign-layouts "
+                      "first");
+      return WalkResult::interrupt();
+    });
+    return failure(result.wasInterrupted());
+  }
+
   LogicalResult distribute(func::FuncOp func) {
     KernelContext kernel;
     kernel.plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
@@ -110,6 +132,8 @@ struct ConvertTileToThreads
       return func.emitError(
           "is not ready to be distributed: run tile-map-grid, "
           "tile-assign-layouts and tile-plan-resources first");
+    if (failed(checkLayouts(func)))
+      return failure();
     prepare(func, kernel);
 
     TypeConverter converter;
@@ -209,11 +233,11 @@ struct ConvertTileToThreads
                                         constantI32(builder, loc, 0));
     auto branch = scf::IfOp::create(builder, loc, first, false);
     OpBuilder inner = branch.getThenBodyBuilder();
+    const int64_t arrivalsOf[] = {1, kernel.plan.getWarps()}; // full, empty
     for (PipeOp pipe : func.getOps<PipeOp>())
       for (int64_t slot = 0; slot < pipe.getPipe().getType().getStages();
            ++slot)
-        for (auto [which, arrivals] :
-             llvm::enumerate(ArrayRef<int64_t>{1, kernel.plan.getWarps()})) {
+        for (auto [which, arrivals] : llvm::enumerate(arrivalsOf)) {
           Value pointer = sharedPointer(
               inner, loc, kernel.shared,
               constantI32(inner, loc,

@@ -111,7 +111,7 @@ void TileLowering::emitNest(ArrayRef<Operation *> ops, Roots roots) {
     }
     if (!isMatrix(result))
       continue;
-    std::set<int64_t> &when = needed[result];
+    std::set<int64_t> when = needed.lookup(result);
     if (when.empty())
       continue;
     bool isRoot = roots.count(result);
@@ -119,6 +119,7 @@ void TileLowering::emitNest(ArrayRef<Operation *> ops, Roots roots) {
       nest.storeStage[result] = *when.begin();
       nest.stored[result] = isRoot ? roots[result] : allocate(result);
       when = {*when.begin()};
+      needed[result] = when;
     }
     for (Value operand : op->getOperands())
       if (isMatrix(operand))

@@ -195,6 +195,13 @@ void TileLowering::limitStack() {
 }
 
 LogicalResult TileLowering::run() {
+  if (func.isDeclaration())
+    return success();
+  for (BlockArgument arg : func.getArguments())
+    if (isTile(arg))
+      return func.emitOpError("argument ")
+             << arg.getArgNumber()
+             << " is a tile; take a memref and load tiles from it";
   WalkResult result = func.walk([&](Operation *op) -> WalkResult {
     if (auto constant = dyn_cast<arith::ConstantOp>(op))
       if (isTile(constant) && !isa<SplatElementsAttr>(constant.getValue()))

@@ -84,3 +84,32 @@ func.func @backward(%q: tensor<2x8x4x16xf16>, %k: tensor<2x9x2x16xf16>, %lse: te
     -> tensor<2x4x8xf32>, tensor<2x9x2x16xf16>
   return %r#0, %r#1 : tensor<2x4x8xf32>, tensor<2x9x2x16xf16>
 }
+
+// The largest lse of a row, the sum of its weights, the weighted sum; a part whose
+// lse is -inf adds nothing, and no part is left out of a division by 0.
+// CHECK-LABEL: func.func @combine(
+// CHECK-SAME: %[[OP:[a-z0-9]*]]: tensor<3x8x4xf32>, %[[LP:[a-z0-9]*]]: tensor<3x8xf32>, %[[O:[a-z0-9]*]]: tensor<8x4xf16>, %[[L:[a-z0-9]*]]: tensor<8xf32>)
+// CHECK: %[[ZERO:.*]] = arith.constant 0.000000e+00 : f32
+// CHECK: %[[MAX:.*]] = linalg.generic {{.*}} iterator_types = ["reduction", "parallel"]} ins(%[[LP]] : {{.*}}) outs({{.*}} : tensor<8xf32>)
+// CHECK: arith.maxnumf
+// CHECK: %[[SUM:.*]] = linalg.generic {{.*}} ins(%[[LP]], %[[MAX]] : {{.*}}) outs({{.*}} : tensor<8xf32>)
+// CHECK: math.exp
+// CHECK: arith.addf
+// CHECK: %[[ACC:.*]] = linalg.generic {{.*}} iterator_types = ["reduction", "parallel", "parallel"]} ins(%[[OP]], %[[LP]], %[[MAX]] : {{.*}}) outs({{.*}} : tensor<8x4xf32>)
+// CHECK: ^bb0(%{{.*}}: f32, %[[W:.*]]: f32, %{{.*}}: f32, %[[SO:.*]]: f32):
+// CHECK: %[[PRODUCT:.*]] = arith.mulf
+// CHECK: %[[NINF:.*]] = arith.constant 0xFF800000 : f32
+// CHECK: %[[DEAD:.*]] = arith.cmpf oeq, %[[W]], %[[NINF]]
+// CHECK: %[[ADDED:.*]] = arith.select %[[DEAD]], %[[ZERO]], %[[PRODUCT]]
+// CHECK: arith.addf %[[SO]], %[[ADDED]]
+// CHECK: %[[NEWO:.*]] = linalg.generic {{.*}} ins(%[[ACC]], %[[SUM]] : {{.*}}) outs(%[[O]] : tensor<8x4xf16>)
+// CHECK: arith.divf
+// CHECK: arith.truncf
+// CHECK: %[[NEWL:.*]] = linalg.generic {{.*}} ins(%[[SUM]], %[[MAX]] : {{.*}}) outs(%[[L]] : tensor<8xf32>)
+// CHECK: return %[[NEWO]], %[[NEWL]]
+func.func @combine(%op: tensor<3x8x4xf32>, %lp: tensor<3x8xf32>, %o: tensor<8x4xf16>, %l: tensor<8xf32>) -> (tensor<8x4xf16>, tensor<8xf32>) {
+  %r:2 = fa.combine ins(%op, %lp : tensor<3x8x4xf32>, tensor<3x8xf32>) outs(%o, %l : tensor<8x4xf16>, tensor<8xf32>)
+    {indexing_maps = [affine_map<(s,m,e) -> (s, m, e)>, affine_map<(s,m,e) -> (s, m)>,
+                      affine_map<(s,m,e) -> (m, e)>, affine_map<(s,m,e) -> (m)>]} -> tensor<8x4xf16>, tensor<8xf32>
+  return %r#0, %r#1 : tensor<8x4xf16>, tensor<8xf32>
+}

@@ -20,8 +20,8 @@
 // CHECK: %[[FIRST:.*]] = arith.cmpi eq, %[[J]], %[[C0]] : index
 // CHECK: %[[REF:.*]] = scf.if %[[FIRST]]
 // CHECK: %[[BLOCK:.*]] = tile.reduce max
-// CHECK: %[[CEIL:.*]] = math.ceil
-// CHECK: arith.maxnumf %[[MAX]], %[[CEIL]]
+// CHECK: %[[BASE2:.*]] = arith.mulf %[[BLOCK]]
+// CHECK: arith.maxnumf %[[MAX]], %[[BASE2]]
 // CHECK: } else {
 // CHECK-NEXT: scf.yield %[[MAX]]
 // CHECK-NOT: tile.reduce max

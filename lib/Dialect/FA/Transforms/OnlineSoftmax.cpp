@@ -30,6 +30,19 @@ static constexpr double kNoReference = -1e30;
 /// What a block's exponentials may sum to: f16 holds each of them.
 static constexpr double kLimit = 32768.0;
 
+/// Whether to emit `score` twice as often is worth it: a tanh of each score is
+/// most of the code, and more of the time than the maximum that it would save.
+static bool isCheap(Region &score) {
+  constexpr int64_t kFewOperations = 8;
+  if (score.empty())
+    return true;
+  auto operations = score.front().without_terminator();
+  return llvm::range_size(operations) <= kFewOperations &&
+         llvm::none_of(operations, [](Operation &op) {
+           return isa<math::MathDialect>(op.getDialect());
+         });
+}
+
 namespace {
 /// Emits the tile program of one attention window.
 class Emitter : WindowEmitter {
@@ -37,7 +50,8 @@ public:
   Emitter(AttentionOp op, ScheduleAttr schedule)
       : WindowEmitter(op, schedule), attention(op),
         // A reference from elsewhere may be too small for the first block.
-        isFixed(schedule.getFixedReference() && !op.getInitLse()) {}
+        isFixed(schedule.getFixedReference() && !op.getInitLse() &&
+                isCheap(op.getScore())) {}
 
   LogicalResult run();
 
@@ -51,7 +65,7 @@ private:
   FailureOr<Value> fixedReference(Softmax &softmax, Value scores, Value max,
                                   Value sum, Value factor, Value isFirst,
                                   function_ref<FailureOr<Value>()> again);
-  Value ceiledMaximum(Value scores, Value factor, Value max);
+  Value largerMaximum(Value scores, Value factor, Value max);
   Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0,
                           Value scores);
 
@@ -256,13 +270,11 @@ Emitter::Softmax Emitter::runningMaximum(Value scores, Value max, Value sum,
   return {p, newMax, newSum, alpha};
 }
 
-/// The larger of `max` and the rows' maxima in base-2 units, rounded up: with
-/// whole numbers, factors between references are powers of two.
-Value Emitter::ceiledMaximum(Value scores, Value factor, Value max) {
+/// The larger of `max` and the rows' maxima, in base-2 units.
+Value Emitter::largerMaximum(Value scores, Value factor, Value max) {
   Value blockMax = tl::ReduceOp::create(builder, loc, vectorType(),
                                         tl::ReduceKind::max, scores, 1);
-  Value ceiled = math::CeilOp::create(builder, loc, scaled(blockMax, factor));
-  return arith::MaxNumFOp::create(builder, loc, max, ceiled);
+  return arith::MaxNumFOp::create(builder, loc, max, scaled(blockMax, factor));
 }
 
 /// Relative to the maximum of the first block, without a maximum of the others:
@@ -297,7 +309,7 @@ Emitter::fixedReference(Softmax &softmax, Value scores, Value max, Value sum,
   auto first = branch(
       isFirst, max.getType(),
       [&] {
-        scf::YieldOp::create(builder, loc, ceiledMaximum(scores, factor, max));
+        scf::YieldOp::create(builder, loc, largerMaximum(scores, factor, max));
         return success();
       },
       max);
@@ -317,7 +329,7 @@ Emitter::fixedReference(Softmax &softmax, Value scores, Value max, Value sum,
         FailureOr<Value> scores = again();
         if (failed(scores))
           return failure();
-        Value larger = ceiledMaximum(*scores, factor, reference);
+        Value larger = largerMaximum(*scores, factor, reference);
         Value p = exponentials(*scores, larger);
         Value alpha = math::Exp2Op::create(
             builder, loc,

@@ -4,6 +4,7 @@
 #include "fa/Target/Chip.h"
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Remarks.h"
 
 namespace mlir::fa {
 #define GEN_PASS_DEF_FASELECTSCHEDULE
@@ -173,6 +174,67 @@ static Work workOf(AttentionOpInterface op) {
   return backward.getDQ() && !hasSum ? Work::Rows : Work::Copies;
 }
 
+/// What reads a remark finds it by.
+static remark::RemarkOpts remarkOf(StringRef name, func::FuncOp func) {
+  return remark::RemarkOpts::name(name)
+      .category("fa-select-schedule")
+      .function(func.getName());
+}
+
+/// FLOPs and bytes of one head without a mask, beside what `chip` can do: for
+/// as many queries as keys, and for one query.
+static void remarkRoofline(AttentionOpInterface op, Work work, int64_t d,
+                           int64_t e, const Chip &chip, func::FuncOp func) {
+  // Matrix products over (query, key): of head size d, and of e.
+  auto [ofD, ofE] = [&]() -> std::pair<int64_t, int64_t> {
+    switch (work) {
+    case Work::Output:
+    case Work::Few:
+      return {1, 1}; // scores; output
+    case Work::Rows:
+      return {2, 1}; // scores, d_q; d_p
+    case Work::Keys:
+      return {2, 2}; // scores, d_k; d_p, d_v
+    case Work::All:
+      return {3, 2};
+    case Work::Blocks:
+    case Work::Sums:
+      return {1, 1}; // scores; d_p
+    case Work::Parts:
+    case Work::Copies:
+      return {0, 0};
+    }
+    llvm_unreachable("unknown work");
+  }();
+  int64_t flops = 2 * (ofD * d + ofE * e), rowBytes = 0, keyBytes = 0;
+  for (auto [operand, name] : op.getShapedOperands()) {
+    auto type = cast<ShapedType>(operand->get().getType());
+    int64_t bytes = type.getElementTypeBitWidth() / 8;
+    if (op.findDim(name, AttentionSpace::D))
+      bytes *= d;
+    else if (op.findDim(name, AttentionSpace::E))
+      bytes *= e;
+    (op.findDim(name, AttentionSpace::N) ? keyBytes : rowBytes) += bytes;
+  }
+  if (!flops || !(rowBytes + keyBytes))
+    return;
+  // With S queries and keys, flops * S^2 and (row + key) * S bytes.
+  double perLength = double(flops) / (rowBytes + keyBytes);
+  double ridge = chip.getRidge(), one = double(flops) / keyBytes;
+  remark::analysis(op.getLoc(), remarkOf("roofline", func))
+      << remark::add(
+             "{0} at {1:f0} TFLOP/s and {2:f0} GB/s is bound by products from "
+             "{3:f0} FLOP/byte on; a head of S queries and S keys has "
+             "{4:f2} * S: bound by {5} at S = 4096, by products from S "
+             "= {6:f0} on; one query has {7:f2}",
+             chip.device, chip.teraflops, chip.gigabytes, ridge, perLength,
+             perLength * 4096 < ridge ? "memory" : "products",
+             std::ceil(ridge / perLength), one)
+      << remark::metric("flops_per_pair", flops)
+      << remark::metric("bytes_per_query", rowBytes)
+      << remark::metric("bytes_per_key", keyBytes);
+}
+
 namespace {
 struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
   using FASelectScheduleBase::FASelectScheduleBase;
@@ -216,6 +278,39 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         });
   }
 
+  /// `origin`: where the schedule comes from.
+  void setSchedule(AttentionOpInterface op, ScheduleAttr schedule,
+                   StringRef origin) {
+    op->setAttr(kScheduleAttrName, schedule);
+    func::FuncOp func = getOperation();
+    tl::PlanAttr plan = schedule.getPlan();
+    auto made = remark::passed(op.getLoc(), remarkOf("schedule", func));
+    if (!made)
+      return;
+    made << remark::metric("tile_m", schedule.getTileM())
+         << remark::metric("tile_n", schedule.getTileN());
+    if (plan)
+      made << remark::metric("mma", plan.getMma().getValue())
+           << remark::metric("copy", plan.getCopy().getValue())
+           << remark::metric("warps", plan.getWarps())
+           << remark::metric("producers", plan.getProducers())
+           << remark::metric("stages", plan.getStages())
+           << remark::metric("overlap", plan.getOverlap())
+           << remark::metric("fixed_reference", schedule.getFixedReference());
+    made << remark::metric("from", origin);
+    const Chip *target = findChip(chip);
+    auto extent = [&](AttentionSpace::Operand operand,
+                      AttentionSpace::Dim dim) {
+      auto position = op.findDim(operand, dim);
+      return position ? op.getShaped(operand).getType().getDimSize(*position)
+                      : ShapedType::kDynamic;
+    };
+    int64_t d = extent(AttentionSpace::Q, AttentionSpace::D);
+    int64_t e = extent(AttentionSpace::V, AttentionSpace::E);
+    if (target && !ShapedType::isDynamic(d) && !ShapedType::isDynamic(e))
+      remarkRoofline(op, workOf(op), d, e, *target, func);
+  }
+
   /// The first row of the table for `work` that `target` (null: the CPU) and
   /// `allowed` admit; null if there is none.
   static const Choice *find(Work work, const Chip *target,
@@ -254,19 +349,45 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
                  : element.isBF16()
                      ? ", or chip cpu or sm_80 and newer, which have bf16"
                      : ", or chip cpu");
+    func::FuncOp func = getOperation();
+    StringRef said; // once for all rows
+    auto miss = [&](const Choice &row, StringRef reason, StringRef remedy) {
+      if (said != reason)
+        remark::missed(op.getLoc(), remarkOf("schedule", func))
+            << remark::reason("tiles of {0} x {1} with {2} and {3} are not "
+                              "used: {4}",
+                              row.tileM, row.tileN, row.mma, row.copy, reason)
+            << remark::suggest("{0}", remedy);
+      said = reason;
+      return false;
+    };
     const Choice *row = find(workOf(op), target, [&](const Choice &row) {
+      if (*size > row.headSize)
+        return false;
+      if (target && target->sharedBytes < row.shared * 1024)
+        return miss(row, "the chip has too little shared memory",
+                    "a chip with more of it");
       // A tensor map bounds whole tensors, not the sequences of a batch.
-      return *size <= row.headSize &&
-             (row.copy != "tma" ||
-              (isAligned(op, 16) && op.getLengths().empty()));
+      if (row.copy == "tma" && !op.getLengths().empty())
+        return miss(row,
+                    "tensor maps bound tensors, not sequences of given lengths",
+                    "sequences of one length");
+      if (row.copy == "tma" && !isAligned(op, 16))
+        return miss(row, "tensor maps need addresses and strides of 16 bytes",
+                    "tile.align = 16 on the function's arguments");
+      return true;
     });
     if (row) {
       // Asynchronous copies are of 16 bytes or, by `tile.align`, of 8 or 4.
       bool async = row->copy != "cp_async" || isAligned(op, 4);
+      if (!async)
+        miss(*row, "asynchronous copies need addresses and strides of 4 bytes",
+             "tile.align = 16, or 4, on the function's arguments");
       auto forward = dyn_cast<AttentionOp>(op.getOperation());
-      op->setAttr(kScheduleAttrName,
+      setSchedule(op,
                   makeSchedule(*row, async ? StringRef(row->copy) : "direct",
-                               forward && isPacked(forward)));
+                               forward && isPacked(forward)),
+                  "table");
       return success();
     }
     return op->emitOpError("has head size ")
@@ -293,7 +414,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
     }
     WalkResult result = getOperation().walk([&](AttentionOpInterface op) {
       if (given) {
-        op->setAttr(kScheduleAttrName, given);
+        setSchedule(op, given, "override");
         return WalkResult::advance();
       }
       if (op->hasAttr(kScheduleAttrName))

@@ -48,7 +48,7 @@ LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   if (!llvm::is_contained({"direct", "cp_async", "tma"}, copy.getValue()))
     return emitError() << "copy is '" << copy.getValue()
                        << "'; use direct, cp_async or tma";
-  if (warps < 1 || producers < 0 || warps + producers > 32)
+  if (warps < 1 || producers < 0 || warps > 32 || producers > 32 - warps)
     return emitError()
            << "warps is " << warps << " and producers " << producers
            << "; use warps >= 1, producers >= 0 and at most 32 in all";
@@ -151,18 +151,25 @@ LogicalResult FragmentAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    ArrayRef<int64_t> reg,
                                    ArrayRef<int64_t> lane,
                                    ArrayRef<int64_t> warp) {
-  for (ArrayRef<int64_t> flat : {reg, lane, warp}) {
+  constexpr int64_t kMost = 1 << 16;
+  int64_t lanes = 1;
+  for (ArrayRef<int64_t> flat : {reg, warp, lane}) {
     if (flat.size() % 3)
       return emitError() << "a mode is a triple extent:dim:stride";
-    for (const Mode &mode : modes(flat))
-      if (mode.extent < 1 || mode.dim < 0 || mode.stride < 0)
+    int64_t product = 1;
+    for (const Mode &mode : modes(flat)) {
+      if (mode.extent < 1 || mode.dim < 0 || mode.stride < 0 ||
+          mode.dim > kMost || mode.stride > kMost)
         return emitError() << "mode " << mode.extent << ":" << mode.dim << ":"
-                           << mode.stride
-                           << " needs extent >= 1, dim >= 0 and stride >= 0";
+                           << mode.stride << " needs extent >= 1, and dim and "
+                           << "stride of 0 to " << kMost;
+      if (mode.extent > kMost / product)
+        return emitError() << "modes span more than " << kMost
+                           << " registers, lanes or warps";
+      product *= mode.extent;
+    }
+    lanes = product;
   }
-  int64_t lanes = 1;
-  for (const Mode &mode : modes(lane))
-    lanes *= mode.extent;
   if (lanes != 32)
     return emitError() << "the lane modes span " << lanes
                        << " lanes; a warp has 32";
@@ -219,15 +226,18 @@ int64_t BufferType::getSizeInBytes() const {
 }
 
 int64_t BufferType::chooseSwizzle(int64_t cols, Type element) {
-  int64_t rowBytes = cols * element.getIntOrFloatBitWidth() / 8;
+  // Of a number that may be any: multiples of 1024 change nothing.
+  int64_t rowBytes = cols % 1024 * element.getIntOrFloatBitWidth() / 8;
   return rowBytes % 128 == 0 ? 128 : rowBytes % 64 == 0 ? 64 : 32;
 }
 
 LogicalResult BufferType::verify(function_ref<InFlightDiagnostic()> emitError,
                                  ArrayRef<int64_t> shape, Type elementType,
                                  int64_t swizzle) {
-  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1)
-    return emitError() << "a buffer is a matrix with positive extents";
+  constexpr int64_t kMost = 1 << 16;
+  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1 || shape[0] > kMost ||
+      shape[1] > kMost)
+    return emitError() << "a buffer is a matrix with extents of 1 to " << kMost;
   if (!elementType.isIntOrFloat())
     return emitError() << "a buffer holds integers or floats, not "
                        << elementType;
@@ -240,6 +250,14 @@ LogicalResult BufferType::verify(function_ref<InFlightDiagnostic()> emitError,
                        << " bytes; it must be a multiple of the swizzle, "
                        << swizzle;
   return success();
+}
+
+BufferType BufferType::getForTile(function_ref<InFlightDiagnostic()> emitError,
+                                  RankedTensorType tile) {
+  int64_t cols = tile.getShape().empty() ? 0 : tile.getShape().back();
+  return getChecked(emitError, tile.getContext(), tile.getShape(),
+                    tile.getElementType(),
+                    chooseSwizzle(cols, tile.getElementType()));
 }
 
 Type BufferType::parse(AsmParser &parser) {

@@ -68,6 +68,31 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
   SmallVector<Value> worklist;
   bool conflicting = false;
 
+  /// Tiles beyond this have no layout: no program fits a chip with them anyway.
+  static LogicalResult checkSizes(func::FuncOp func) {
+    WalkResult result = func.walk([](Operation *op) {
+      for (Type type : op->getResultTypes()) {
+        auto tile = dyn_cast<RankedTensorType>(type);
+        if (!tile)
+          continue;
+        constexpr int64_t kMost = 1 << 18;
+        int64_t elements = 1;
+        for (int64_t extent : tile.getShape()) {
+          if (extent > 0 && elements <= kMost / extent) {
+            elements *= extent;
+            continue;
+          }
+          op->emitOpError("makes the tile ")
+              << tile << "; a tile in registers has 1 to " << kMost
+              << " elements: use smaller tiles";
+          return WalkResult::interrupt();
+        }
+      }
+      return WalkResult::advance();
+    });
+    return failure(result.wasInterrupted());
+  }
+
   void runOnOperation() override {
     func::FuncOp func = getOperation();
     layouts.clear();
@@ -78,6 +103,8 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
       func.emitError("has no 'tile.plan' attribute; run fa-tile or set one");
       return signalPassFailure();
     }
+    if (failed(checkSizes(func)))
+      return signalPassFailure();
     copyFreeValues(func);
 
     func.walk([&](ContractOp contract) {

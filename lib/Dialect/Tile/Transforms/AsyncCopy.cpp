@@ -4,6 +4,7 @@
 #include "fa/Dialect/Tile/Transforms/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Remarks.h"
 
 using namespace mlir;
 using namespace mlir::tl;
@@ -25,16 +26,44 @@ static bool feedsOnlyProducts(LoadOp load) {
          });
 }
 
+static remark::RemarkOpts remarkOf(Operation *op) {
+  return remark::RemarkOpts::name("copy")
+      .category("tile-async-copy")
+      .function(op->getParentOfType<func::FuncOp>().getName());
+}
+
+/// A factor that a product wants and that stays in registers.
+static void remarkMissed(LoadOp load) {
+  auto type = cast<RankedTensorType>(load.getResult().getType());
+  if (llvm::none_of(load->getUses(), [](OpOperand &use) {
+        return isa<ContractOp>(use.getOwner()) && use.getOperandNumber() < 2;
+      }))
+    return;
+  const char *why =
+      type.getElementTypeBitWidth() != 16 ? "its elements are not of 16 bits"
+      : load.getOrder()                   ? "it is transposed"
+                        : "other operations than products read it";
+  remark::missed(load.getLoc(), remarkOf(load))
+      << remark::reason("a factor passes through registers: {0}", why)
+      << remark::metric("tile", Type(type));
+}
+
 namespace {
 struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
   void runOnOperation() override {
     func::FuncOp func = getOperation();
+    if (func.isDeclaration())
+      return;
     auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
     if (!plan) {
       func.emitError("has no 'tile.plan' attribute; run fa-tile or set one");
       return signalPassFailure();
     }
     Block *body = &func.getBody().front();
+    func.walk([&](LoadOp load) {
+      if (!feedsOnlyProducts(load))
+        remarkMissed(load);
+    });
     SmallVector<LoopChain> chains = findLoopChains(body);
     DenseSet<Operation *> chained;
     for (LoopChain &chain : chains) {
@@ -54,6 +83,8 @@ struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
       }
       for (size_t i = 0; i < sites.front().size(); ++i) {
         Value pipe = createPipe(body, sites.front()[i], plan.getStages());
+        if (!pipe)
+          return signalPassFailure();
         for (auto [loop, loads] : llvm::zip(chain.loops, sites)) {
           OpBuilder builder(loads[i]);
           Value ordinal =
@@ -66,18 +97,27 @@ struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
     for (LoadOp load : llvm::make_early_inc_range(body->getOps<LoadOp>()))
       if (feedsOnlyProducts(load)) {
         Value pipe = createPipe(body, load, /*stages=*/1);
+        if (!pipe)
+          return signalPassFailure();
         OpBuilder builder(load);
         Value zero = arith::ConstantIndexOp::create(builder, load.getLoc(), 0);
         replaceLoad(load, pipe, zero);
       }
   }
 
+  /// Null after an error.
   Value createPipe(Block *body, LoadOp load, int64_t stages) {
     auto type = cast<RankedTensorType>(load.getResult().getType());
-    auto slot = BufferType::get(
-        load.getContext(), type.getShape(), type.getElementType(),
-        BufferType::chooseSwizzle(type.getDimSize(1), type.getElementType()));
+    auto slot = BufferType::getForTile([&] { return load.emitError(); }, type);
+    if (!slot)
+      return Value();
     OpBuilder builder = OpBuilder::atBlockBegin(body);
+    auto plan = load->getParentOfType<func::FuncOp>()->getAttrOfType<PlanAttr>(
+        kPlanAttrName);
+    remark::passed(load.getLoc(), remarkOf(load))
+        << remark::metric("form", plan.getCopy().getValue())
+        << remark::metric("tile", Type(type))
+        << remark::metric("stages", stages);
     return PipeOp::create(builder, load.getLoc(),
                           PipeType::get(load.getContext(), stages, slot),
                           IntegerAttr(), IntegerAttr());

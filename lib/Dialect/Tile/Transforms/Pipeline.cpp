@@ -35,7 +35,7 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
   void runOnOperation() override {
     func::FuncOp func = getOperation();
     auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
-    if (!plan || plan.getProducers() > 0)
+    if (!plan || plan.getProducers() > 0 || func.isDeclaration())
       return;
     Block *body = &func.getBody().front();
     for (LoopChain &chain : findLoopChains(body))

@@ -3,6 +3,7 @@
 #include "fa/Dialect/Tile/Transforms/Passes.h"
 #include "fa/Target/Chip.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Remarks.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
@@ -79,6 +80,21 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
         offset += 16 * pipe.getPipe().getType().getStages();
       }
     func->setAttr("tile.shared_bytes", builder.getI64IntegerAttr(offset));
+    remark::analysis(func.getLoc(), remark::RemarkOpts::name("resources")
+                                        .category("tile-plan-resources")
+                                        .function(func.getName()))
+        << remark::metric("chip", plan.getChip().getValue())
+        << remark::metric("mma", plan.getMma().getValue())
+        << remark::metric("copy", plan.getCopy().getValue())
+        << remark::metric("warps", plan.getWarps())
+        << remark::metric("producers", plan.getProducers())
+        << remark::metric("stages", plan.getStages())
+        << remark::metric("square", plan.getSquare())
+        << remark::metric("overlap", plan.getOverlap())
+        << remark::metric("threads",
+                          32 * (plan.getWarps() + plan.getProducers()))
+        << remark::metric("shared_bytes", offset)
+        << remark::metric("shared_limit", chip ? chip->sharedBytes : 0);
     if (chip && offset > chip->sharedBytes) {
       func.emitError("needs ")
           << offset << " bytes of shared memory; " << plan.getChip().getValue()

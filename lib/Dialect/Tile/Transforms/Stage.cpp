@@ -39,9 +39,10 @@ struct TileStage : tl::impl::TileStageBase<TileStage> {
     });
     for (auto &[tile, uses] : staged) {
       auto type = cast<RankedTensorType>(tile.getType());
-      auto bufferType = BufferType::get(
-          type.getContext(), type.getShape(), type.getElementType(),
-          BufferType::chooseSwizzle(type.getDimSize(1), type.getElementType()));
+      auto bufferType = BufferType::getForTile(
+          [&] { return emitError(tile.getLoc()); }, type);
+      if (!bufferType)
+        return signalPassFailure();
       Block *block = tile.getParentBlock();
       Operation *first = nullptr;
       for (OpOperand *use : uses) {

@@ -160,6 +160,10 @@ def Tile_BufferType : Tile_Type<"Buffer", "buffer"> {
     int64_t getSizeInBytes() const;
     /// The widest swizzle whose panels divide a row of `cols` elements.
     static int64_t chooseSwizzle(int64_t cols, ::mlir::Type element);
+    /// The buffer that holds `tile`; null after an error where there is none.
+    static BufferType getForTile(
+        ::llvm::function_ref<::mlir::InFlightDiagnostic()> emitError,
+        ::mlir::RankedTensorType tile);
   }];
 }
 

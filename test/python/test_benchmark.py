@@ -1,0 +1,98 @@
+"""The contestants of benchmarks/attention.py compute what they are said to, on the CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def benchmark(torch):
+    module = load("attention")
+    module.WINDOW = 20  # less than the sequences here
+    return module
+
+
+@pytest.fixture
+def problem(torch):
+    torch.manual_seed(0)
+    shape = (2, 96, 2, 32)
+    inputs = [torch.randn(shape) for _ in range(3)]
+    return inputs, torch.randn(shape), torch.randn(shape[2], shape[1])
+
+
+@pytest.mark.parametrize("variant", ["full", "causal", "window", "softcap", "bias"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_contestants(benchmark, problem, variant, backward):
+    inputs, dout, table = problem
+    dout = dout if backward else None
+
+    def error(call):
+        return benchmark.relative_error(call(), inputs, variant, dout, table)
+
+    if not backward:  # FlexAttention has no gradients on the CPU
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that it is not compiled
+            assert error(benchmark.flex(variant, inputs, dout, table)) < 1e-5
+    if backward and variant == "bias":
+        with pytest.raises(NotImplementedError):
+            benchmark.own("cpu", "float32", variant, inputs, dout, table)
+        return
+    assert error(benchmark.own("cpu", "float32", variant, inputs, dout, table)) < 1e-5
+    # The measure tells the variants apart.
+    other = "full" if variant != "full" else "causal"
+    assert error(benchmark.own("cpu", "float32", other, inputs, dout, table)) > 1e-3
+
+
+def test_programs_compile_for_gpus(benchmark):
+    import flash_attn_mlir as fa
+
+    for chip in ("sm_80", "sm_90a"):
+        for dtype in ("f16", "bf16"):
+            kernel = fa.compile(
+                mlir=benchmark.bias_program(dtype, 64), chip=chip, cache=False, stop_after="ptx"
+            )
+            assert kernel.ptx and len(kernel.metadata["args"]) == 7
+
+
+def test_flops(benchmark):
+    shape = (2, 64, 3, 32)
+    assert benchmark.flop_count(shape, "full") == 4 * 2 * 3 * 32 * 64 * 64
+    assert benchmark.flop_count(shape, "causal") == 2 * 2 * 3 * 32 * 64 * 64
+    live = sum(1 for m in range(64) for n in range(64) if 0 <= m - n <= 20)
+    assert benchmark.flop_count(shape, "window") == 4 * 2 * 3 * 32 * live
+
+
+def test_plot(tmp_path):
+    """From measured JSON to an SVG that parses, the same each time."""
+    import xml.etree.ElementTree as ElementTree
+
+    plot = load("plot")
+    results = sorted((FOLDER / "results").glob("*.json"))
+    assert results
+    for path in results:
+        plot.main([str(path), "--output", str(tmp_path)])
+        image = (tmp_path / path.with_suffix(".svg").name).read_bytes()
+        root = ElementTree.fromstring(image)
+        lines = root.findall(".//{http://www.w3.org/2000/svg}polyline")
+        assert len(lines) >= 4
+        plot.main([str(path), "--output", str(tmp_path)])
+        assert (tmp_path / path.with_suffix(".svg").name).read_bytes() == image
+        # What is in the documentation is made from this file; a bundle has none.
+        committed = FOLDER.parent / "docs" / "images" / path.with_suffix(".svg").name
+        assert not committed.parents[1].exists() or committed.read_bytes() == image, (
+            "run benchmarks/plot.py and commit the image"
+        )

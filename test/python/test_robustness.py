@@ -1,0 +1,150 @@
+"""Processes that share a cache while its files are damaged, and compiling without memory."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+
+import flash_attn_mlir as fa
+import pytest
+from conftest import SEED
+
+SPECS = [
+    {"chip": "cpu", "dtype": "f32", "head_dim": 16},
+    {"chip": "cpu", "dtype": "f32", "head_dim": 16, "causal": True},
+    {"chip": "sm_80", "head_dim": 32, "stop_after": "ptx"},
+    {"chip": "sm_75", "head_dim": 32, "stop_after": "llvm"},
+]
+
+# Compiles all programs in an order of its own, over and over; prints a hash of each.
+WORKER = f"""
+import hashlib, random, sys
+import flash_attn_mlir as fa
+cache, rounds = sys.argv[1], int(sys.argv[2])
+order = random.Random(sys.argv[3])
+specs = {SPECS!r}
+for _ in range(rounds):
+    for index in order.sample(range(len(specs)), len(specs)):
+        kernel = fa.compile(**specs[index], cache=cache)
+        names = ("llvm_ir", "ptx", "object", "metadata", "report")
+        parts = [kernel._artifact.part(name) for name in names]
+        print(index, hashlib.sha256(repr(parts).encode()).hexdigest())
+"""
+
+
+def damage(path, rng):
+    """One way in which a file may be broken; others may remove it meanwhile."""
+    try:
+        data = path.read_bytes()
+        kind = rng.randrange(5)
+        if kind == 0:
+            path.write_bytes(data[: rng.randrange(len(data) + 1)])
+        elif kind == 1:
+            place = rng.randrange(len(data) or 1)
+            path.write_bytes(data[:place] + bytes([rng.randrange(256)]) + data[place + 1 :])
+        elif kind == 2:
+            path.write_bytes(b"")
+        elif kind == 3:
+            path.unlink()
+        else:
+            path.write_bytes(os.urandom(100) + data)
+    except FileNotFoundError:
+        pass
+
+
+def test_processes_share_a_cache(tmp_path):
+    """Same and different programs at once; every process gets what a lone one gets."""
+    cache = tmp_path / "cache"
+    environment = {**os.environ, "FA_CACHE_SIZE_MB": "1"}  # trimmed all the time, too
+    run = [sys.executable, "-c", WORKER]
+    alone = subprocess.run(
+        [*run, str(tmp_path / "alone"), "1", "0"], check=True, capture_output=True, text=True
+    )
+    expected = dict(line.split() for line in alone.stdout.splitlines())
+    assert len(expected) == len(SPECS)
+
+    workers = [
+        subprocess.Popen(
+            [*run, str(cache), "6", str(SEED + i)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+        for i in range(6)
+    ]
+    rng = random.Random(SEED)
+    damaged = 0
+    while any(worker.poll() is None for worker in workers):
+        files = list(cache.glob("*.fa")) if cache.is_dir() else []
+        if files:
+            damage(rng.choice(files), rng)
+            damaged += 1
+        time.sleep(0.005)
+    for worker in workers:
+        output = worker.stdout.read()
+        assert worker.returncode == 0, output
+        lines = [line.split() for line in output.splitlines()]
+        assert len(lines) == 6 * len(SPECS)
+        for index, digest in lines:
+            assert digest == expected[index]
+    assert damaged > 10
+    assert not list(cache.glob("*.tmp")), "temporary files are left"
+    # What is broken at the end is noticed and made again.
+    for path in cache.glob("*.fa"):
+        path.write_bytes(path.read_bytes()[:-1])
+    again = subprocess.run([*run, str(cache), "1", "1"], check=True, capture_output=True, text=True)
+    assert dict(line.split() for line in again.stdout.splitlines()) == expected
+
+
+def test_folder_that_is_no_cache(tmp_path):
+    """A cache that can't be used is no error: nothing is cached."""
+    (tmp_path / "file").write_text("")
+    kernel = fa.compile(**SPECS[0], cache=str(tmp_path / "file"))
+    assert kernel.object
+    folder = tmp_path / "folder"
+    kernel = fa.compile(**SPECS[0], cache=str(folder))
+    (path,) = folder.glob("*.fa")
+    path.unlink()
+    path.mkdir()  # a folder in the place of a file
+    assert fa.compile(**SPECS[0], cache=str(folder)).object == kernel.object
+
+
+# Compiles with `extra` MB of address space more than the process has, then without a limit.
+MEMORY = """
+import resource, sys
+import flash_attn_mlir as fa
+text = fa._compiler.build(head_dim=64)
+if sys.argv[2] == "large":
+    # Too much for any of the limits, and not too much for the machine.
+    text += "".join(f"func.func private @f{i}(memref<{i}xf32>)\\n" for i in range(300000))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+unlimited = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (used + (int(sys.argv[1]) << 20), unlimited[1]))
+try:
+    fa.compile(mlir=text, chip="sm_80", cache=False, ptxas=False)
+    print("compiled")
+except (RuntimeError, MemoryError) as error:
+    print(error if "memory" in str(error) else repr(error))
+resource.setrlimit(resource.RLIMIT_AS, unlimited)
+fa.compile(chip="sm_80", head_dim=64, cache=False, ptxas=False)
+print("compiled")
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    "size, extra", [("small", 0), ("small", 70), ("small", 150), ("large", 240), ("large", 300)]
+)
+def test_no_memory(size, extra):
+    """An error that says so, in a process that goes on and can compile later."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(extra), size], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stdout.splitlines()
+    assert "out of memory" in first
+    assert last == "compiled"
