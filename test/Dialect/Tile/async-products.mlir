@@ -57,6 +57,25 @@ func.func @together(%a: !b, %c: !b) -> (tensor<64x64xf32>, tensor<64x64xf32>) at
 
 // -----
 
+// The second takes from registers what is computed beside the first.
+#plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 2, overlap = true>
+#nt = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]
+!b = !tile.buffer<64x64xf16, swizzle = 128>
+// CHECK-LABEL: func.func @later(
+// CHECK: %[[S0:.*]] = tile.contract async
+// CHECK: %[[L:.*]] = arith.truncf
+// CHECK-NEXT: tile.await %[[S0]] {younger = 0 : i64}
+// CHECK-NEXT: tile.contract async %[[L]]
+func.func @later(%a: !b, %t: tensor<64x64xf32>) -> (tensor<64x64xf32>, tensor<64x64xf32>) attributes {tile.plan = #plan} {
+  %zero = arith.constant dense<0.0> : tensor<64x64xf32>
+  %s = tile.contract %a, %a, %zero {maps = #nt} : !b, !b, tensor<64x64xf32>
+  %l = arith.truncf %t : tensor<64x64xf32> to tensor<64x64xf16>
+  %o = tile.contract %l, %a, %zero {maps = #nt} : tensor<64x64xf16>, !b, tensor<64x64xf32>
+  return %s, %o : tensor<64x64xf32>, tensor<64x64xf32>
+}
+
+// -----
+
 // What each warp makes by itself is made at once.
 #plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 2, overlap = true>
 #nt = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]

@@ -37,6 +37,19 @@ static bool readsSlotOf(ContractOp product, ReleaseOp release) {
   });
 }
 
+/// Whether `product` takes from registers what is computed while `started`
+/// runs: ptxas would put the two in a row (C7513).
+static bool takesLater(ContractOp product, ContractOp started) {
+  return llvm::any_of(
+      ValueRange{product.getLhs(), product.getAcc()}, [&](Value operand) {
+        Operation *def = operand.getDefiningOp();
+        return def && isa<RankedTensorType>(operand.getType()) &&
+               !def->hasTrait<OpTrait::ConstantLike>() &&
+               def->getBlock() == started->getBlock() &&
+               started->isBeforeInBlock(def);
+      });
+}
+
 namespace {
 struct TileAsyncProducts : tl::impl::TileAsyncProductsBase<TileAsyncProducts> {
   void runOnOperation() override {
@@ -64,7 +77,9 @@ struct TileAsyncProducts : tl::impl::TileAsyncProductsBase<TileAsyncProducts> {
       for (auto [number, entry] : llvm::enumerate(started)) {
         bool isOverwritten =
             isa<StageOp>(op) && reads(entry.product, op.getResult(0));
-        if (usesResult(&op, entry.product) || isOverwritten)
+        auto product = dyn_cast<ContractOp>(op);
+        if (usesResult(&op, entry.product) || isOverwritten ||
+            (product && takesLater(product, entry.product)))
           done = number + 1;
       }
       if (op.hasTrait<OpTrait::IsTerminator>())
