@@ -215,6 +215,14 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     blocks that it may cut come first and the full ones after them: then
     `fa-split-mask-loops` makes two loops of it, not three.
 
+    With `fixed_reference` in the schedule, a row's exponentials are relative to the
+    maximum of its first block, and no other maximum is taken. Where those of a
+    later block sum to more than 2^15 (infinity included, and any row that had no
+    live key so far), a branch that each warp takes for itself (`tile.exceeds`)
+    makes the scores of the block again, takes their maximum and scales what came
+    before: exact for every input. Regions with functions (a tanh) or of many
+    operations, and operations with `init_lse`, keep the running maximum.
+
     The running maximum is exact. Without a score region and with a scale that
     is known not to be negative (a constant, or a function argument with the
     attribute `fa.nonnegative`), scale and base change cost one multiply-subtract
