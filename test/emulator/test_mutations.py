@@ -34,24 +34,35 @@ FIRST_FILLS_APART = {"cp.async commit": 1, "cp.async wait": 1}
 TOGETHER = {"mbarrier wait": 1}
 # A pipe that is filled once is empty then, and nobody waits for its release.
 ONCE = {"mbarrier wait": 1, "mbarrier arrive": 1}
+# The fence of a first product that takes nothing from registers, where another follows:
+# which registers its sums share with others only the hardware knows.
+FENCE = {"wgmma fence": 1}
 SPARE = {
     ("matmul", "sm_80"): FIRST_FILLS_APART,
     ("matmul", "sm_90a"): TOGETHER,
+    ("matmul", "sm_90a-overlap"): TOGETHER,
+    ("row-normalised", "sm_90a-overlap"): TOGETHER,
     ("row-normalised", "sm_80"): FIRST_FILLS_APART,
     ("row-normalised", "sm_90a"): TOGETHER,
     ("chain", "sm_80"): FIRST_FILLS,
     ("chain", "sm_80-direct"): {"barrier": 1},
     ("chain", "sm_75"): {"barrier": 1},
     ("chain", "sm_90a"): ONCE,
+    # And the release behind the loop: all copies are under way by then.
+    ("chain", "sm_90a-overlap"): ONCE | FENCE | {"mbarrier arrive": 2},
     ("transposed-chain", "sm_80"): FIRST_FILLS,
     ("transposed-chain", "sm_80-direct"): {"barrier": 1},
     ("transposed-chain", "sm_75"): {"barrier": 1},
     ("transposed-chain", "sm_90a"): ONCE,
+    ("transposed-chain", "sm_90a-overlap"): ONCE | FENCE | {"mbarrier arrive": 2},
     ("attention", "sm_75"): {"barrier": 1},
     # And the commit of the last iteration of the last loop.
     ("attention", "sm_80"): FIRST_FILLS | {"cp.async commit": 2},
-    # And the releases by the last loop, which often has one iteration.
-    ("attention", "sm_90a"): ONCE | {"mbarrier arrive": 3},
+    # And the releases by the last loop, which often has one iteration. A late product's
+    # release says that the next iteration's first product is done, for which the producer
+    # then need not wait. The product behind the loop is waited for by the last loop's, too.
+    ("attention", "sm_90a"): FENCE
+    | {"mbarrier arrive": 4, "mbarrier wait": 2, "wgmma commit": 1, "wgmma wait": 1},
 }
 
 

@@ -5,6 +5,7 @@
 
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "mlir/IR/IntegerSet.h"
+#include "mlir/IR/TypeUtilities.h"
 
 namespace mlir::fa {
 /// The discardable attribute that holds an attention's `#fa.schedule`.
