@@ -9,7 +9,7 @@ import pytest
 from cases import Case, unaligned_numpy
 from emulate import emulate
 from reference import attention, band, check
-from test_kernels import CHIPS, TYPES, scalars, type_for
+from test_kernels import CHIPS, TYPES, compile_case, scalars, type_for
 
 # Groups of 1, 4, 8 and more query heads than a tile has rows.
 CASES = [
@@ -31,21 +31,8 @@ CASES = [
 
 
 def compile_few(case, chip, dtype, **more):
-    left, right = case.window
-    return fa.compile(
-        chip=chip,
-        dtype=TYPES[dtype][0],
-        head_dim=case.head_dim,
-        causal=case.causal,
-        window_left=left >= 0,
-        window_right=right >= 0 and not case.causal,
-        softcap=case.softcap > 0,
-        alignment=1 if case.unaligned or case.head_dim % 8 else 16,
-        negative_scale=(case.scale or 0) < 0,
-        query_rows=1 if case.seqlen_q == 1 else 16,
-        ptxas=False,
-        **more,
-    )
+    rows = 1 if case.seqlen_q == 1 else 16
+    return compile_case(case, chip, dtype, query_rows=rows, **more)
 
 
 def results(case, dtype, parts):
