@@ -4,7 +4,6 @@
 #include "llvm/Support/BLAKE3.h"
 #include "llvm/Support/Endian.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/raw_ostream.h"
 
 using namespace mlir;
@@ -121,13 +120,19 @@ llvm::Error Artifact::save(StringRef path) const {
 }
 
 llvm::Expected<std::unique_ptr<Artifact>> Artifact::load(StringRef path) {
-  // Volatile: read, not mapped. A file that someone truncates meanwhile would
-  // end the process.
-  auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false,
-                                            /*RequiresNullTerminator=*/false,
-                                            /*IsVolatile=*/true);
-  if (!buffer)
+  // Read, never mapped, as a MemoryBuffer may be: a mapped file that another
+  // process truncates meanwhile ends this one (SIGBUS).
+  auto failed = [&](llvm::Error error) {
     return fail(FA_IO_ERROR, "cannot read {0}: {1}", path,
-                buffer.getError().message());
-  return deserialize((*buffer)->getBuffer(), path);
+                llvm::toString(std::move(error)));
+  };
+  auto file = llvm::sys::fs::openNativeFileForRead(path);
+  if (!file)
+    return failed(file.takeError());
+  SmallVector<char, 0> bytes;
+  llvm::Error error = llvm::sys::fs::readNativeFileToEOF(*file, bytes);
+  llvm::sys::fs::closeFile(*file);
+  if (error)
+    return failed(std::move(error));
+  return deserialize({bytes.data(), bytes.size()}, path);
 }

@@ -100,6 +100,33 @@ def test_processes_share_a_cache(tmp_path):
     assert dict(line.split() for line in again.stdout.splitlines()) == expected
 
 
+# Loads one file over and over; whole or damaged, it never ends the process.
+READER = """
+import sys, time
+import flash_attn_mlir as fa
+end, loaded, refused = time.monotonic() + 2, 0, 0
+while time.monotonic() < end or not (loaded and refused):
+    try:
+        loaded += bool(fa.load(sys.argv[1]).ptx)
+    except OSError as error:
+        assert "damaged" in str(error) or "no artifact" in str(error), error
+        refused += 1
+"""
+
+
+def test_file_cut_while_it_is_read(tmp_path):
+    """What another process cuts meanwhile is read, not mapped: no SIGBUS."""
+    path = tmp_path / "program.fa"
+    fa.compile(chip="sm_80", head_dim=64, stop_after="ptx", cache=False).save(str(path))
+    whole = path.read_bytes()
+    assert len(whole) > 50_000
+    reader = subprocess.Popen([sys.executable, "-c", READER, str(path)], stderr=subprocess.PIPE)
+    while reader.poll() is None:
+        os.truncate(path, 0)
+        path.write_bytes(whole)
+    assert reader.returncode == 0, reader.stderr.read()
+
+
 def test_folder_that_is_no_cache(tmp_path):
     """A cache that can't be used is no error: nothing is cached."""
     (tmp_path / "file").write_text("")
