@@ -355,8 +355,9 @@ struct ConvertTileToThreads
     loop.erase();
   }
 
-  /// A loop in a branch of another loop runs rarely. What it computes anew in
-  /// each iteration would, hoisted, take registers from the loop around it.
+  /// A loop in a branch of another loop runs rarely, unless that one only
+  /// counts (tile-persistent). What it computes anew in each iteration would,
+  /// hoisted, take registers from the loop around it.
   void keepInvariantsInColdLoops(func::FuncOp func) {
     auto never = LLVM::LoopLICMAttr::get(
         &getContext(), /*disable=*/BoolAttr::get(&getContext(), true),
@@ -366,7 +367,10 @@ struct ConvertTileToThreads
                                       {}, {}, {}, {}, {}, {}, {}, {}, {});
     func.walk([&](scf::ForOp loop) {
       auto branch = loop->getParentOfType<scf::IfOp>();
-      if (branch && branch->getParentOfType<scf::ForOp>())
+      auto around = branch ? branch->getParentOfType<scf::ForOp>() : nullptr;
+      auto isCount = [](Type type) { return type.isIndex(); };
+      if (around && (around.getNumResults() == 0 ||
+                     !llvm::all_of(around.getResultTypes(), isCount)))
         loop->setAttr("llvm.loop_annotation", annotation);
     });
   }

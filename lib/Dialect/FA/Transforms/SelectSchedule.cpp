@@ -40,6 +40,8 @@ struct Choice {
   int64_t warps, producers, stages;
   int64_t shared = 0; // KiB that a block of the target may use at least.
   bool square = false, overlap = false, fixedReference = false;
+  int64_t section = 1;
+  bool persistent = false;
 };
 } // namespace
 
@@ -327,10 +329,11 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
 
   ScheduleAttr makeSchedule(const Choice &row, StringRef copy, bool packed) {
     MLIRContext *context = &getContext();
-    auto plan = tl::PlanAttr::get(
-        context, StringAttr::get(context, chip),
-        StringAttr::get(context, row.mma), StringAttr::get(context, copy),
-        row.warps, row.producers, row.stages, row.square, row.overlap);
+    auto plan = tl::PlanAttr::get(context, StringAttr::get(context, chip),
+                                  StringAttr::get(context, row.mma),
+                                  StringAttr::get(context, copy), row.warps,
+                                  row.producers, row.stages, row.square,
+                                  row.overlap, row.section, row.persistent);
     return ScheduleAttr::get(context, row.tileM, row.tileN, plan, packed,
                              row.fixedReference);
   }
