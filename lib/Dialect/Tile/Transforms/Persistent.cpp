@@ -151,12 +151,12 @@ static FailureOr<SmallVector<Value>> repeatIn(Region &to, Region &from,
 }
 
 namespace {
-/// The iterations of the grid that this block takes, one per round.
+/// The iterations of the grid that this block takes, one per round; all i32.
 struct Rounds {
-  Value number;        // how many, an index
-  Value block, blocks; // i32, as all below
-  Value items, section,
-      perSection; // iterations in all, of a section; its rounds
+  Value number; // how many
+  Value block, blocks;
+  Value items;               // iterations of the grid
+  Value section, perSection; // iterations and rounds of a section
 };
 } // namespace
 
@@ -210,20 +210,17 @@ static Rounds makeRounds(OpBuilder &builder, func::FuncOp func,
     rounds.perSection = roundsFor(rounds.section, rounds.blocks);
     number = multiply(roundsFor(outer, size), rounds.perSection);
   }
-  rounds.number = arith::IndexCastUIOp::create(builder, loc,
-                                               builder.getIndexType(), number);
+  rounds.number = number;
   return rounds;
 }
 
 /// The grid iteration of this block in `round`, an index, and whether there is
 /// one.
 static std::pair<Value, Value> getItem(OpBuilder &builder, Location loc,
-                                       const Rounds &rounds, Value round) {
+                                       const Rounds &rounds, Value number) {
   auto constant = [&](int64_t value) -> Value {
     return arith::ConstantIntOp::create(builder, loc, value, 32);
   };
-  Value number =
-      arith::IndexCastUIOp::create(builder, loc, builder.getI32Type(), round);
   Value odd =
       arith::TruncIOp::create(builder, loc, builder.getI1Type(), number);
   Value back = arith::SubIOp::create(
@@ -257,9 +254,14 @@ static void shiftOrdinals(Region &body, FillCounts &counts, ValueRange fills) {
       return;
     // All three begin with the pipe and the number of the fill.
     OpBuilder builder(op);
+    Location loc = op->getLoc();
     Value before = fills[counts.kindOf.lookup(op->getOperand(0))];
-    op->setOperand(1, arith::AddIOp::create(builder, op->getLoc(), before,
-                                            op->getOperand(1)));
+    Value number = arith::AddIOp::create(
+        builder, loc, before,
+        arith::IndexCastOp::create(builder, loc, before.getType(),
+                                   op->getOperand(1)));
+    op->setOperand(1, arith::IndexCastUIOp::create(
+                          builder, loc, builder.getIndexType(), number));
   });
 }
 
@@ -273,8 +275,9 @@ static void wrap(func::FuncOp func, Region &body, int64_t section,
     work.push_back(&op);
   OpBuilder builder = OpBuilder::atBlockEnd(block);
   Rounds rounds = makeRounds(builder, func, section);
-  Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
-  Value one = arith::ConstantIndexOp::create(builder, loc, 1);
+  // 32 bits count more fills than there are in days.
+  Value zero = arith::ConstantIntOp::create(builder, loc, 0, 32);
+  Value one = arith::ConstantIntOp::create(builder, loc, 1, 32);
   auto loop = scf::ForOp::create(builder, loc, zero, rounds.number, one,
                                  SmallVector<Value>(counts.size(), zero));
   ValueRange fills = loop.getRegionIterArgs();
@@ -298,7 +301,9 @@ static void wrap(func::FuncOp func, Region &body, int64_t section,
   builder.setInsertionPointToEnd(then);
   SmallVector<Value> next;
   for (auto [before, more] : llvm::zip(fills, filled))
-    next.push_back(arith::AddIOp::create(builder, loc, before, more));
+    next.push_back(arith::AddIOp::create(
+        builder, loc, before,
+        arith::IndexCastOp::create(builder, loc, before.getType(), more)));
   scf::YieldOp::create(builder, loc, next);
 }
 
