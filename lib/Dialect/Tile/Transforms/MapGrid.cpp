@@ -48,7 +48,7 @@ static SmallVector<Value> mapBlock(OpBuilder &builder, Location loc,
     Value count = constant(1);
     for (Value extent : ArrayRef(extents).drop_back())
       count = multiply(count, extent);
-    Value size = constant(section);
+    Value size = arith::MinUIOp::create(builder, loc, constant(section), count);
     auto [number, place] = divide(id, multiply(size, extents.back()));
     Value first = multiply(number, size);
     // The last section may be smaller.

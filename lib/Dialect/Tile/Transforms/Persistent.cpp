@@ -205,7 +205,9 @@ static Rounds makeRounds(OpBuilder &builder, func::FuncOp func,
     rounds.section = rounds.items;
     number = rounds.perSection = roundsFor(rounds.items, rounds.blocks);
   } else {
-    Value size = arith::ConstantIntOp::create(builder, loc, section, 32);
+    Value size = arith::MinUIOp::create(
+        builder, loc, arith::ConstantIntOp::create(builder, loc, section, 32),
+        outer);
     rounds.section = multiply(size, last);
     rounds.perSection = roundsFor(rounds.section, rounds.blocks);
     number = multiply(roundsFor(outer, size), rounds.perSection);
