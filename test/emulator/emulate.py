@@ -196,7 +196,8 @@ class Emulator:
         """One launch: an element of `launches`.
 
         `blocks` are the blocks to run (default: all, in an order that the seed picks; of
-        a persistent kernel as many as a device of 1 to 4 multiprocessors has); `skip` the numbers of sites whose synchronisation is left out.
+        a persistent kernel, as many as a device of 1 to 4 multiprocessors has);
+        `skip` the numbers of sites whose synchronisation is left out.
         """
         entries = launch["args"]
         if len(args) != len(entries):
