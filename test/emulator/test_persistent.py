@@ -12,6 +12,7 @@ from cases import Case
 from emulate import emulate
 from reference import check
 from schedules import forward_schedule
+from test_gradients import check as check_gradients
 from test_kernels import compile_case, scalars
 
 CASES = [
@@ -76,3 +77,29 @@ def test_every_tile_is_computed_once(section, rng):
     assert np.isfinite(outs[0]).all()
     for out in outs[1:]:
         np.testing.assert_array_equal(out, outs[0])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients(causal, rng):
+    """The passes are the forward's; launches without copies stay as they are."""
+    case = Case(1, 300, 260, 2, 1, 64, causal=causal)
+    q, k, v = (x.astype(np.float16) for x in case.draw(rng))
+    dout = rng.standard_normal(q.shape).astype(q.dtype)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        want = case.gradients(q, k, v, dout)
+        out, lse, _ = case.reference(q, k, v)
+    schedule = (
+        "#fa.schedule<tile_m = 128, tile_n = 128, plan = #tile.plan<"
+        'chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 1, '
+        "section = 3, persistent = true>>"
+    )
+    kernel = compile_case(case, "sm_90a", "float16", backward=True, schedule=schedule)
+    delta, rows, keys = kernel.metadata["launches"]
+    assert "per_multiprocessor" not in delta
+    assert rows["per_multiprocessor"] == keys["per_multiprocessor"] == 1
+    inputs = (q, k, v, out.astype(q.dtype), lse.astype(np.float32), dout, *scalars(case))
+    for seed in range(4):
+        results = [np.full(x.shape, np.nan).astype(x.dtype) for x in (q, k, v)]
+        workspace = np.full(lse.shape, np.nan, np.float32)
+        emulate(kernel, *inputs, workspace, *results, seed=seed, optimized=bool(seed % 2))
+        check_gradients("float16", results, *want)

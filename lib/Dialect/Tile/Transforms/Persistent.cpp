@@ -69,6 +69,11 @@ public:
   /// Pipes with the same number of fills share it.
   llvm::MapVector<Value, unsigned> kindOf;
   unsigned size() const { return kinds.size(); }
+  /// Whether no loop is around the copies to `pipe`.
+  bool isOutsideLoops(Value pipe) const {
+    auto found = kindOf.find(pipe);
+    return found != kindOf.end() && kinds[found->second].second.empty();
+  }
 
 private:
   // Constant part and loops.
@@ -309,8 +314,10 @@ static void wrap(func::FuncOp func, Region &body, int64_t section,
   scf::YieldOp::create(builder, loc, next);
 }
 
-/// Second slots for pipes of one, as far as shared memory reaches.
-static void addSlots(func::FuncOp func, const fa::Chip &chip) {
+/// Second slots for what is copied once per grid iteration, as far as shared
+/// memory reaches. Copies in loops have as many as the plan says.
+static void addSlots(func::FuncOp func, const FillCounts &counts,
+                     const fa::Chip &chip) {
   constexpr int64_t kAlignment = 1024, kBarriers = 1024;
   auto bytesOf = [](BufferType buffer) -> int64_t {
     return llvm::alignTo(buffer.getSizeInBytes(), kAlignment);
@@ -325,7 +332,8 @@ static void addSlots(func::FuncOp func, const fa::Chip &chip) {
   for (PipeOp pipe : func.getOps<PipeOp>()) {
     PipeType type = pipe.getPipe().getType();
     int64_t bytes = bytesOf(type.getSlot());
-    if (type.getStages() > 1 || bytes > left)
+    if (type.getStages() > 1 || bytes > left ||
+        !counts.isOutsideLoops(pipe.getPipe()))
       continue;
     left -= bytes;
     pipe.getPipe().setType(PipeType::get(func.getContext(), 2, type.getSlot()));
@@ -371,7 +379,7 @@ struct TilePersistent : tl::impl::TilePersistentBase<TilePersistent> {
     for (auto [body, numbers] : llvm::zip(roles.getBodies(), all))
       wrap(func, body, plan.getSection(), *counts, numbers);
     if (const fa::Chip *chip = fa::findChip(plan.getChip()))
-      addSlots(func, *chip);
+      addSlots(func, *counts, *chip);
     NamedAttrList entries(launch);
     entries.set("per_multiprocessor", Builder(func).getI64IntegerAttr(1));
     func->setAttr(fa::kLaunchAttrName, entries.getDictionary(&getContext()));

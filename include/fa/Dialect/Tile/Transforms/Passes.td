@@ -287,8 +287,9 @@ def TilePersistent : Pass<"tile-persistent", "::mlir::func::FuncOp"> {
     The number of fills of each pipe is carried from one iteration to the next, so
     that slots and phases go on: producers fill slots for the next iteration while
     the last one is still computed and stored. The numbers are the trip
-    counts of the loops around the copies, which all roles compute. A pipe of one slot
-    gets a second where shared memory has room, for producers to be ahead.
+    counts of the loops around the copies, which all roles compute. What is
+    copied once per iteration gets a second slot where shared memory has room, for
+    producers to be ahead.
 
     The iterations go to blocks in rounds, which run back and forth: a block that has
     the first, longest one of a round has the last one of the next, so that sums
