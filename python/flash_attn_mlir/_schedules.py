@@ -150,6 +150,10 @@ def neighbours(row: Row) -> list[Row]:
 # ===-----------------------------------------------------------------------=== #
 
 
+# How the comments begin that stand above rows that were tuned.
+TUNED = "// tuned: "
+
+
 def user_file(chip: str) -> Path:
     """The table that the library consults on this machine; as in lib/Runtime/Cache.cpp."""
     if "FA_CACHE_DIR" in os.environ:
@@ -162,44 +166,62 @@ def user_file(chip: str) -> Path:
     return folder / f"schedules-{chip}.mlir"
 
 
-def read_file(path: Path) -> dict[str, list[str]]:
-    """Condition -> the lines of its row; empty if there is no table of this version."""
+def _lines(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """The lines of a table before its rows, of its rows and comments, and after them.
+
+    An empty table where the file has none of this version.
+    """
+    opening = f'#fa.schedules<"{_fa.version()}", ['
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError):
-        return {}
-    if not any(f'#fa.schedules<"{_fa.version()}", [' in line for line in lines):
-        return {}
-    rows, comments = {}, []
-    for line in lines:
-        line = line.strip()
-        if line.startswith("<work"):
-            line = line.rstrip(",")
-            try:
-                rows[Row.parse(line).condition] = [*comments, line]
-            except ValueError:
-                return {}
-        comments = [*comments, line] if line.startswith("// ") else []
+        lines = []
+    first = [i for i, line in enumerate(lines) if line.endswith(opening)]
+    last = [i for i, line in enumerate(lines) if line.startswith("]>")]
+    if len(first) != 1 or len(last) != 1 or first[0] > last[0]:
+        return [f"module attributes {{fa.schedules = {opening}"], [], ["]>} {}"]
+    return lines[: first[0] + 1], lines[first[0] + 1 : last[0]], lines[last[0] :]
+
+
+def _condition(line: str) -> str | None:
+    """What the row in this line of a table serves."""
+    line = line.strip().rstrip(",")
+    try:
+        return Row.parse(line).condition if line.startswith("<") else None
+    except ValueError:
+        return None
+
+
+def read_file(path: Path) -> dict[str, str]:
+    """Condition -> row of the table in `path`; nothing if there is none of this version."""
+    rows = {_condition(line): line.strip().rstrip(",") for line in _lines(path)[1]}
+    rows.pop(None, None)
     return rows
 
 
 def update_file(path: Path, results: dict[str, list[str] | None]) -> None:
-    """Sets, or where they are None removes, rows of the table in `path`.
+    """Replaces, or where they are None removes, rows of the table in `path`.
 
-    Other processes see the old table or the new one.
+    The results are lines: comments, then the row. They come first, so that they are
+    chosen before rows that serve more. Everything else stays as it is, and other
+    processes see the old table or the new one.
     """
-    rows = read_file(path)
-    for condition, lines in results.items():
-        if lines is None:
-            rows.pop(condition, None)
+    before, body, after = _lines(path)
+    kept = []
+    for line in body:
+        if _condition(line) in results:
+            while kept and kept[-1].strip().startswith(TUNED):
+                kept.pop()
         else:
-            rows[condition] = lines
-    text = f'module attributes {{fa.schedules = #fa.schedules<"{_fa.version()}", [\n'
-    entries = ["\n".join(f"  {line}" for line in lines) for lines in rows.values()]
-    text += ",\n".join(entries) + "\n]>} {}\n"
+            kept.append(line)
+    new = [f"  {line}" for lines in results.values() if lines for line in lines]
+    body = [*new, *kept]
+    rows = [i for i, line in enumerate(body) if line.strip().startswith("<")]
+    for i in rows:
+        body[i] = body[i].rstrip().rstrip(",") + ("," if i != rows[-1] else "")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix=path.name, suffix=".tmp", delete=False
     ) as file:
-        file.write(text)
+        file.write("\n".join([*before, *body, *after]) + "\n")
     os.replace(file.name, path)

@@ -516,8 +516,9 @@ def rows_of_results(results, chip: str) -> dict:
         if result.is_faster:
             ms = statistics.median(result.times[best])
             comment = (
-                f"// {result.group.problem}: {ms:.4g} ms, {result.ratio(best):.2f} times as fast "
-                f"({result.rounds} rounds, {device_name(chip)}, {day})"
+                f"{_schedules.TUNED}{result.group.problem}: {ms:.4g} ms, "
+                f"{result.ratio(best):.2f} times as fast ({result.rounds} rounds, "
+                f"{device_name(chip)}, {day})"
             )
             rows[result.group.condition] = [comment, result.group.candidates[best].row]
     return rows
@@ -596,6 +597,9 @@ def run(args) -> int:
         raise ValueError("--compile-only and -o FOLDER belong together")
     if args.candidates < 1 or args.budget <= 0:
         raise ValueError("--candidates and --budget must be positive")
+    if args.table and os.path.exists(args.table):
+        if "#fa.schedules<" not in Path(args.table).read_text(errors="replace"):
+            raise ValueError(f"--table {args.table} is there and no table of schedules")
     folder = None
     complete = True
     if args.folder is not None:
@@ -612,13 +616,13 @@ def run(args) -> int:
         if not args.compile_only:
             _check_device(chip)
         groups, complete = compile_groups(problems, chip, args.candidates, progress)
+    path = Path(args.table) if args.table else _schedules.user_file(chip)
     if args.compile_only:
         write_folder(Path(args.output), chip, groups, complete)
         count = sum(len(group.candidates) for group in groups)
         progress.say(f"{count} candidates in {args.output}")
         return 0 if complete else 130
     _check_device(chip)
-    path = Path(args.table) if args.table else _schedules.user_file(chip)
     results = []
     end = time.monotonic() + args.budget
     try:

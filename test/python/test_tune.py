@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+from pathlib import Path
 
 import flash_attn_mlir as fa
 import numpy as np
@@ -209,14 +210,18 @@ def test_failure_names_the_table():
 
 def test_file_keeps_other_rows(tmp_path):
     rows = [own_row(**{**SPEC, "head_dim": d}) for d in (32, 64, 96)]
+    conditions = [row.condition for row in rows]
     file = tmp_path / "folder" / "table.mlir"
-    _schedules.update_file(file, {r.condition: [f"// {i}", str(r)] for i, r in enumerate(rows)})
+    comments = [f"// tuned: number {i}" for i in range(3)]
+    _schedules.update_file(file, {c: [t, str(r)] for c, t, r in zip(conditions, comments, rows)})
     other = rows[1].replaced({"tile_n": 16})
-    _schedules.update_file(file, {rows[1].condition: [str(other)], rows[2].condition: None})
+    _schedules.update_file(file, {conditions[1]: [str(other)], conditions[2]: None})
     assert _schedules.read_file(file) == {
-        rows[0].condition: ["// 0", str(rows[0])],
-        rows[1].condition: [str(other)],
+        conditions[1]: str(other),
+        conditions[0]: str(rows[0]),
     }
+    text = file.read_text()
+    assert comments[0] in text and comments[1] not in text and comments[2] not in text
     kernel = fa.compile(**SPEC, schedules=file)
     assert not ignored(kernel) and chosen(kernel)[0][2] == 16
     # What is broken, or of another version, is replaced.
@@ -229,6 +234,24 @@ def test_file_keeps_other_rows(tmp_path):
     kernel = fa.compile(**SPEC, schedules=file)
     assert not ignored(kernel) and chosen(kernel)[0][0] == "table"
     assert [path.name for path in file.parent.iterdir()] == ["table.mlir"]
+
+
+def test_rows_for_the_repository(tmp_path):
+    """The library's own table is a file like others: rows may be written to it."""
+    own = Path(__file__).parents[2] / "lib/Dialect/FA/Transforms/Schedules.mlir"
+    text = own.read_text()
+    file = tmp_path / "Schedules.mlir"
+    file.write_text(text)
+    row = own_row(**SPEC).replaced({"tile_n": 16})
+    _schedules.update_file(file, {row.condition: ["// tuned: here", str(row)]})
+    lines = file.read_text().splitlines()
+    assert [x for x in lines if x not in text.splitlines()] == ["  // tuned: here", f"  {row},"]
+    kernel = fa.compile(**SPEC, schedules=file)
+    assert not ignored(kernel) and chosen(kernel)[0][2] == 16
+    other = fa.compile(**{**SPEC, "causal": False}, schedules=file)
+    assert chosen(other)[0][1:] == chosen(fa.compile(**{**SPEC, "causal": False}))[0][1:]
+    _schedules.update_file(file, {row.condition: None})
+    assert file.read_text() == text
 
 
 # ---------------------------------------------------------------------------
@@ -382,6 +405,14 @@ def test_folders_that_do_not_hold(tmp_path, capsys):
     assert "is no manifest" in capsys.readouterr().err
 
 
+def test_table_that_is_something_else(tmp_path, capsys):
+    file = tmp_path / "text"
+    file.write_text("something dear")
+    assert command("--chip", "cpu", "--table", file) == 1
+    assert "is there and no table of schedules" in capsys.readouterr().err
+    assert file.read_text() == "something dear"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -486,7 +517,9 @@ def test_faster_ones_become_rows(times):
     rows = _tune.rows_of_results(results, "cpu")
     comment, row = rows[group.condition]
     assert row == group.candidates[2].row
-    assert comment.startswith(f"// {group.problem}: 1 ms, 2.00 times as fast (100 rounds, chip cpu")
+    assert comment.startswith(
+        f"// tuned: {group.problem}: 1 ms, 2.00 times as fast (100 rounds, chip cpu"
+    )
     file = _schedules.user_file("cpu")
     _schedules.update_file(file, rows)
     assert chosen(fa.compile(**SPEC))[0] == ("tuned", *chosen(group.candidates[2].kernel)[0][1:])
