@@ -75,19 +75,31 @@ class Data:
             else:
                 array.normal_()
 
+    def arguments(self, kernel) -> list:
+        """Arrays and numbers in the order of the kernel's arguments."""
+        names = [argument["name"] for argument in kernel.metadata["args"]]
+        return [self.arrays[name] if name in self.arrays else self.scalars[name] for name in names]
+
     def call(self, kernel):
         """() -> None: a launch of `kernel` on these arrays with the least work of the host."""
-        values = []
-        for argument in kernel.metadata["args"]:
-            array = self.arrays.get(argument["name"])
-            values.append(self.scalars[argument["name"]] if array is None else self.lib.view(array))
+        views = {name: self.lib.view(array) for name, array in self.arrays.items()}
+        names = [argument["name"] for argument in kernel.metadata["args"]]
+        values = [views[name] if name in views else self.scalars[name] for name in names]
         artifact, kinds = kernel._artifact, kernel._kinds
         stream = self.lib.current_stream(0) if self.device == "cuda" else 0
         return lambda: artifact.launch(values, kinds, 0, stream)
 
-    def wait(self):
-        if self.device == "cuda":
-            self.torch.cuda.synchronize()
+    def wait(self, seconds: float = 20.0):
+        """Until the device has done its work; a kernel that does not end is an error."""
+        if self.device != "cuda":
+            return
+        event = self.torch.cuda.Event()
+        event.record()
+        end = time.monotonic() + seconds
+        while not event.query():
+            if time.monotonic() > end:
+                raise RuntimeError(f"it has not ended after {seconds:.0f} s")
+            time.sleep(0.001)
 
     def poison(self):
         """Results are NaN until a kernel writes them."""
