@@ -13,7 +13,6 @@ from cases import EDGES, Case, random_case
 from flash_attn_mlir import _attention, _fa
 from reference import Sizes, bounds
 from test_gradients import check as check_gradients
-from test_gradients import reference_gradients
 
 pytestmark = pytest.mark.gpu
 
@@ -286,8 +285,8 @@ def test_gradients(torch, generator, head_dim, deterministic):
     dout = draw(torch, generator, "bfloat16", *out.shape)
     gradients = torch.autograd.grad(out, (q, k, v), dout)
     upcast = [x.detach().double().cpu().numpy() for x in (q, k, v, dout)]
-    want = reference_gradients(case, *upcast, None)
-    check_gradients("bfloat16", [x.double().cpu().numpy() for x in gradients], want)
+    want = case.gradients(*upcast)
+    check_gradients("bfloat16", [x.double().cpu().numpy() for x in gradients], *want)
 
 
 @pytest.mark.parametrize("head_dim", [64, 128, 256])
