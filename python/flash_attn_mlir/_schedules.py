@@ -15,6 +15,11 @@ from . import _fa
 # ===-----------------------------------------------------------------------=== #
 
 
+# What belongs to a schedule's plan, and what is supposed where nothing is said.
+_PLAN = ("chip", "mma", "copy", "warps", "producers", "stages", "square", "overlap")
+_DEFAULTS = {"square": False, "overlap": False, "fixed_reference": False}
+
+
 class Row:
     """A `#fa.choice`: what it serves (`condition`), and a schedule as two dictionaries."""
 
@@ -39,13 +44,16 @@ class Row:
     def values(self) -> dict:
         return {**self.fields, **self.plan}
 
+    def value(self, name: str):
+        return self.values.get(name, _DEFAULTS.get(name))
+
     def replaced(self, changes: dict) -> Row:
-        """With other values of the schedule; flags that are false are left out."""
+        """With other values of the schedule; what the compiler supposes is left out."""
         fields, plan = dict(self.fields), dict(self.plan)
         for name, value in changes.items():
-            where = plan if name in plan or name in ("square", "overlap") else fields
+            where = plan if name in _PLAN else fields
             where[name] = value
-            if value is False:
+            if value == _DEFAULTS.get(name):
                 del where[name]
         return Row(self.condition, fields, plan)
 
@@ -119,8 +127,7 @@ _VALUES = {
 
 def neighbours(row: Row) -> list[Row]:
     """Other schedules for what `row` serves, the most similar ones first."""
-    values, found = row.values, []
-    choices = dict(_VALUES.get(values["mma"], {}))
+    choices = dict(_VALUES.get(row.value("mma"), {}))
     if row.work == "few":  # the rows of one warp's products
         for name in ("tile_m", "warps", "square"):
             choices.pop(name, None)
@@ -129,16 +136,18 @@ def neighbours(row: Row) -> list[Row]:
     # Warps split one dimension of a tile: both change together at the price of one.
     split = "tile_n" if row.work in ("keys", "all") else "tile_m"
     names = list(choices)
-    scales = [sorted({*choices[name], values.get(name, False)}) for name in names]
+    scales = [sorted({*choices[name], row.value(name)}) for name in names]
+    found = []
     for combination in itertools.product(*scales):
         other = dict(zip(names, combination))
         costs = {}
         for name, scale in zip(names, scales):
-            steps = abs(scale.index(other[name]) - scale.index(values.get(name, False)))
+            steps = abs(scale.index(other[name]) - scale.index(row.value(name)))
             costs[name] = 1 + (steps - 1) / 4 if steps else 0
         if not any(costs.values()):
             continue
-        if other.get("warps", 0) * values[split] == values["warps"] * other.get(split, 0):
+        warps = other.get("warps", row.value("warps"))
+        if warps * row.value(split) == row.value("warps") * other.get(split, 0):
             costs[split] = 0
         found.append((sum(costs.values()), combination))
     found.sort()

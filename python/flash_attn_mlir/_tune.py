@@ -535,9 +535,13 @@ def print_results(results) -> None:
         timed = [i for i, times in enumerate(result.times) if times]
         timed.sort(key=lambda i: (-len(result.times[i]), -result.ratio(i)))
         for index in [*timed[:3], *([0] if 0 not in timed[:3] else [])]:
-            values = _schedules.Row.parse(result.group.candidates[index].row).values
-            changed = {k: v for k, v in values.items() if index == 0 or v != row.values.get(k)}
-            changed |= {k: False for k in row.values if k not in values}
+            other = _schedules.Row.parse(result.group.candidates[index].row)
+            names = dict.fromkeys([*other.values, *row.values])
+            changed = {
+                name: other.value(name)
+                for name in names
+                if index == 0 or other.value(name) != row.value(name)
+            }
             text = ", ".join(f"{k}={v}" for k, v in changed.items())
             print(f"  x {result.ratio(index):.3f}  {'table: ' if index == 0 else ''}{text}")
 

@@ -255,10 +255,11 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
     MLIRContext *context = &getContext();
     ScheduleAttr schedule = row.getSchedule();
     tl::PlanAttr plan = schedule.getPlan();
-    plan = tl::PlanAttr::get(
-        context, StringAttr::get(context, chip), plan.getMma(),
-        StringAttr::get(context, copy), plan.getWarps(), plan.getProducers(),
-        plan.getStages(), plan.getSquare(), plan.getOverlap());
+    // All but the names stays: chip, mma, copy.
+    plan = cast<tl::PlanAttr>(plan.replaceImmediateSubElements(
+        {StringAttr::get(context, chip), plan.getMma(),
+         StringAttr::get(context, copy)},
+        {}));
     return ScheduleAttr::get(context, schedule.getTileM(), schedule.getTileN(),
                              plan, packed, schedule.getFixedReference());
   }
