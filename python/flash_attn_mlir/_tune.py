@@ -17,6 +17,7 @@ import json
 import os
 import random
 import re
+import signal
 import statistics
 import sys
 import tempfile
@@ -596,6 +597,19 @@ def add_parser(commands) -> None:
 
 
 def run(args) -> int:
+    """The exit status. SIGTERM is as Ctrl-C: what is there is kept."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        return _run(args)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(args) -> int:
     progress = Progress()
     if args.compile_only != (args.output is not None):
         raise ValueError("--compile-only and -o FOLDER belong together")
@@ -633,6 +647,8 @@ def run(args) -> int:
         for index, group in enumerate(groups):
             left = max(0.0, end - time.monotonic()) / (len(groups) - index)
             measure(group, folder, left, progress, results)
+            if results[-1].rounds >= _FEWEST_ROUNDS:  # at once: the process may be killed
+                _schedules.update_file(path, rows_of_results(results[-1:], chip))
     except KeyboardInterrupt:
         complete = False
         progress.say("interrupted: what was measured is kept")

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import flash_attn_mlir as fa
@@ -604,6 +606,23 @@ def test_interrupted_compilation(monkeypatch, tmp_path, capsys):
     _, (group,) = _tune.read_folder(folder)
     assert 1 <= len(group.candidates) <= 3
     assert _tune._load(folder, group.candidates[0].kernel).object
+
+
+def test_terminated(tmp_path):
+    """SIGTERM, to the process of the command, is as Ctrl-C."""
+    folder = tmp_path / "folder"
+    arguments = ["--chip", "cpu", "--candidates", "1000", "--compile-only", "-o", str(folder)]
+    command = [sys.executable, "-m", "flash_attn_mlir", "tune", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "candidates" in line:
+            process.terminate()
+            break
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: what is compiled is kept" in err
+    _, groups = _tune.read_folder(folder)
+    assert groups and groups[0].candidates
 
 
 @pytest.mark.parametrize("way", ["at once", "in two steps"])
