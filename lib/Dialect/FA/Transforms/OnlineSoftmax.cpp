@@ -57,15 +57,27 @@ public:
 
 private:
   /// A row's exponentials, what they are relative to, their sum so far, and
-  /// what the sums before are multiplied by.
+  /// what the sums before are multiplied by where `scales` holds.
   struct Softmax {
-    Value p, max, sum, alpha;
+    Value p, max, sum, alpha, scales;
+
+    SmallVector<Value> values() const { return {p, max, sum, alpha, scales}; }
+    static Softmax of(ValueRange v) { return {v[0], v[1], v[2], v[3], v[4]}; }
   };
   Softmax runningMaximum(Value scores, Value max, Value sum, Value factor);
-  FailureOr<Value> fixedReference(Softmax &softmax, Value scores, Value max,
-                                  Value sum, Value factor, Value isFirst,
-                                  function_ref<FailureOr<Value>()> again);
+  FailureOr<Softmax> fixedReference(Value scores, Value reference, Value sum,
+                                    Value factor, Value isFirst,
+                                    function_ref<FailureOr<Value>()> again);
+  Softmax largerReference(Value scores, Value reference, Value sum,
+                          Value factor);
+  Value exponentials(Value scores, Value reference, Value factor);
   Value largerMaximum(Value scores, Value factor, Value max);
+  Value sumOfRows(Value p);
+  Value flag(bool value);
+  FailureOr<ValueRange>
+  branch(Value condition, TypeRange types,
+         function_ref<FailureOr<SmallVector<Value>>()> yes,
+         function_ref<SmallVector<Value>()> no);
   Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0,
                           Value scores);
 
@@ -258,16 +270,46 @@ Emitter::Softmax Emitter::runningMaximum(Value scores, Value max, Value sum,
       scaled(arith::SelectOp::create(builder, loc, none,
                                      constant(vectorType(), 0.0), newMax),
              factor);
-  Value exponent = fused<arith::SubFOp>(scaled(scores, factor),
-                                        alongColumns(reference, tileN));
-  Value p = math::Exp2Op::create(builder, loc, exponent);
+  Value p = exponentials(scores, reference, factor);
   Value alpha = math::Exp2Op::create(
       builder, loc, fused<arith::SubFOp>(scaled(max, factor), reference));
-  Value blockSum = tl::ReduceOp::create(builder, loc, vectorType(),
-                                        tl::ReduceKind::add, p, 1);
   Value newSum =
-      fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), blockSum);
-  return {p, newMax, newSum, alpha};
+      fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), sumOfRows(p));
+  return {p, newMax, newSum, alpha, flag(true)};
+}
+
+Value Emitter::exponentials(Value scores, Value reference, Value factor) {
+  return math::Exp2Op::create(
+      builder, loc,
+      fused<arith::SubFOp>(scaled(scores, factor),
+                           alongColumns(reference, tileN)));
+}
+
+Value Emitter::sumOfRows(Value p) {
+  return tl::ReduceOp::create(builder, loc, vectorType(), tl::ReduceKind::add,
+                              p, 1);
+}
+
+Value Emitter::flag(bool value) {
+  return arith::ConstantIntOp::create(builder, loc, value, /*width=*/1);
+}
+
+/// What `yes` or `no` makes, each emitted in its branch.
+FailureOr<ValueRange>
+Emitter::branch(Value condition, TypeRange types,
+                function_ref<FailureOr<SmallVector<Value>>()> yes,
+                function_ref<SmallVector<Value>()> no) {
+  auto op = scf::IfOp::create(builder, loc, types, condition, true);
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPointToStart(op.thenBlock());
+  FailureOr<SmallVector<Value>> made = yes();
+  if (failed(made))
+    return failure();
+  scf::YieldOp::create(builder, loc, *made);
+  builder.setInsertionPointToStart(op.elseBlock());
+  SmallVector<Value> others = no();
+  scf::YieldOp::create(builder, loc, others);
+  return ValueRange(op.getResults());
 }
 
 /// The larger of `max` and the rows' maxima, in base-2 units.
@@ -277,76 +319,56 @@ Value Emitter::largerMaximum(Value scores, Value factor, Value max) {
   return arith::MaxNumFOp::create(builder, loc, max, scaled(blockMax, factor));
 }
 
+/// Relative to the rows' maxima if they are larger than `reference`, to which
+/// the sums before are scaled.
+Emitter::Softmax Emitter::largerReference(Value scores, Value reference,
+                                          Value sum, Value factor) {
+  Value larger = largerMaximum(scores, factor, reference);
+  Value p = exponentials(scores, larger, factor);
+  Value alpha = math::Exp2Op::create(
+      builder, loc, arith::SubFOp::create(builder, loc, reference, larger));
+  Value total =
+      fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), sumOfRows(p));
+  return {p, larger, total, alpha, flag(true)};
+}
+
 /// Relative to the maximum of the first block, without a maximum of the others:
 /// the exponentials of a block that has much larger scores sum to more than
 /// kLimit, infinity included. Such a block's scores are made again (`again`; to
-/// keep them would take as many registers as they are), and what came before is
-/// scaled to its maximum. Exact for every input. Returns the condition.
-FailureOr<Value>
-Emitter::fixedReference(Softmax &softmax, Value scores, Value max, Value sum,
-                        Value factor, Value isFirst,
-                        function_ref<FailureOr<Value>()> again) {
-  auto exponentials = [&](Value scores, Value reference) -> Value {
-    return math::Exp2Op::create(
-        builder, loc,
-        fused<arith::SubFOp>(scaled(scores, factor),
-                             alongColumns(reference, tileN)));
-  };
-  auto sumOf = [&](Value p) -> Value {
-    return tl::ReduceOp::create(builder, loc, vectorType(), tl::ReduceKind::add,
-                                p, 1);
-  };
-  auto branch = [&](Value condition, TypeRange types,
-                    function_ref<LogicalResult()> yes, ValueRange no) {
-    auto op = scf::IfOp::create(builder, loc, types, condition, true);
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(op.elseBlock());
-    scf::YieldOp::create(builder, loc, no);
-    builder.setInsertionPointToStart(op.thenBlock());
-    return failed(yes()) ? scf::IfOp() : op;
-  };
-
+/// keep them would take as many registers as they are). Exact for every input.
+FailureOr<Emitter::Softmax>
+Emitter::fixedReference(Value scores, Value reference, Value sum, Value factor,
+                        Value isFirst, function_ref<FailureOr<Value>()> again) {
+  using Values = SmallVector<Value>;
   auto first = branch(
-      isFirst, max.getType(),
-      [&] {
-        scf::YieldOp::create(builder, loc, largerMaximum(scores, factor, max));
-        return success();
-      },
-      max);
-  Value reference = first.getResult(0);
-  Value p = exponentials(scores, reference), blockSum = sumOf(p);
+      isFirst, reference.getType(),
+      [&] { return Values{largerMaximum(scores, factor, reference)}; },
+      [&] { return Values{reference}; });
+  reference = first->front();
+  Value p = exponentials(scores, reference, factor), blockSum = sumOfRows(p);
   Value limit = arith::ConstantOp::create(
       builder, loc, builder.getFloatAttr(accType, kLimit));
-  Value isLater = arith::XOrIOp::create(
-      builder, loc, isFirst,
-      arith::ConstantIntOp::create(builder, loc, /*value=*/1, /*width=*/1));
+  Value isLater = arith::XOrIOp::create(builder, loc, isFirst, flag(true));
   Value over = arith::AndIOp::create(
       builder, loc, isLater,
       tl::ExceedsOp::create(builder, loc, blockSum, limit));
+  Softmax fixed = {p, reference,
+                   arith::AddFOp::create(builder, loc, sum, blockSum),
+                   constant(vectorType(), 1.0), flag(false)};
   auto exact = branch(
-      over, {p.getType(), vectorType(), vectorType(), vectorType()},
-      [&] {
+      over, ValueRange(fixed.values()).getTypes(),
+      [&]() -> FailureOr<Values> {
         FailureOr<Value> scores = again();
         if (failed(scores))
           return failure();
-        Value larger = largerMaximum(*scores, factor, reference);
-        Value p = exponentials(*scores, larger);
-        Value alpha = math::Exp2Op::create(
-            builder, loc,
-            arith::SubFOp::create(builder, loc, reference, larger));
-        Value total =
-            fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), sumOf(p));
-        scf::YieldOp::create(builder, loc, ValueRange{p, larger, total, alpha});
-        return success();
+        return largerReference(*scores, reference, sum, factor).values();
       },
-      ValueRange{p, reference,
-                 arith::AddFOp::create(builder, loc, sum, blockSum),
-                 constant(vectorType(), 1.0)});
-  if (!exact)
+      [&] { return fixed.values(); });
+  if (failed(exact))
     return failure();
-  softmax = {exact.getResult(0), exact.getResult(1), exact.getResult(2),
-             exact.getResult(3)};
-  return over;
+  Softmax result = Softmax::of(*exact);
+  result.scales = over;
+  return result;
 }
 
 LogicalResult Emitter::run() {
@@ -460,21 +482,36 @@ LogicalResult Emitter::run() {
       return failure();
     Value scores = *made;
 
-    Softmax softmax;
-    Value over; // sums before are multiplied only where this holds
-    if (isFixed) {
+    auto fixed = [&] {
       Value isFirst = arith::CmpIOp::create(
           builder, loc, arith::CmpIPredicate::eq, step, blocks.first);
-      FailureOr<Value> exceeded =
-          fixedReference(softmax, scores, max, sum, factor, isFirst,
-                         [&] { return makeScores(/*again=*/true); });
-      if (failed(exceeded))
-        return failure();
-      over = *exceeded;
-    } else {
+      return fixedReference(scores, max, sum, factor, isFirst,
+                            [&] { return makeScores(/*again=*/true); });
+    };
+    FailureOr<Softmax> softmax;
+    if (!isFixed) {
       softmax = runningMaximum(scores, max, sum, factor);
+    } else if (!inFull) {
+      softmax = fixed();
+    } else {
+      // Few blocks are cut: their maxima cost less than a second copy of the
+      // code that makes scores again.
+      Type rows = vectorType();
+      auto chosen = branch(
+          inFull, {scoreType(), rows, rows, rows, builder.getI1Type()},
+          [&]() -> FailureOr<SmallVector<Value>> {
+            FailureOr<Softmax> softmax = fixed();
+            if (failed(softmax))
+              return failure();
+            return softmax->values();
+          },
+          [&] { return largerReference(scores, max, sum, factor).values(); });
+      if (succeeded(chosen))
+        softmax = Softmax::of(*chosen);
     }
-    auto [p, newMax, newSum, alpha] = softmax;
+    if (failed(softmax))
+      return failure();
+    auto [p, newMax, newSum, alpha, scales] = *softmax;
     Value vTile = load(op.getV(), vMap, AttentionOp::N, n0, tileN, e);
     Value factors = p;
     if (element != accType)
@@ -496,7 +533,7 @@ LogicalResult Emitter::run() {
       return arith::MulFOp::create(builder, loc, acc, alongColumns(alpha, e));
     };
     Value scaledAcc =
-        over ? choose(over, scale, [&]() -> Value { return acc; }) : scale();
+        isFixed ? choose(scales, scale, [&] { return acc; }) : scale();
     auto product = [&]() -> Value {
       return contract(factors, vTile, scaledAcc, /*rhsIsTransposed=*/false);
     };

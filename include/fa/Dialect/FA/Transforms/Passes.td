@@ -222,7 +222,8 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     later block sum to more than 2^15 (infinity included, and any row that had no
     live key so far), a branch that each warp takes for itself (`tile.exceeds`)
     makes the scores of the block again, takes their maximum and scales what came
-    before: exact for every input. Regions with functions (a tanh) or of many
+    before: exact for every input. Blocks that the mask or the number of keys cuts,
+    few as they are, take their maximum at once. Regions with functions (a tanh) or of many
     operations, and operations with `init_lse`, keep the running maximum.
 
     The running maximum is exact. Without a score region and with a scale that
