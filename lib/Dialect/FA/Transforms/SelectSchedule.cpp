@@ -179,13 +179,11 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
                    int64_t size) {
     Type element = op.getShaped(AttentionSpace::Q).getType().getElementType();
     Builder builder(&getContext());
-    return ChoiceAttr::get(
-        &getContext(), workOf(op), size, size, /*shared_kib=*/0, element,
-        builder.getStringAttr(maskText(op)),
-        builder.getBoolAttr(!op.getScore().empty()),
-        ScheduleAttr::get(&getContext(), schedule.getTileM(),
-                          schedule.getTileN(), schedule.getPlan(),
-                          /*packed=*/false, schedule.getFixedReference()));
+    return ChoiceAttr::get(&getContext(), workOf(op), size, size,
+                           /*shared_kib=*/0, element,
+                           builder.getStringAttr(maskText(op)),
+                           builder.getBoolAttr(!op.getScore().empty()),
+                           schedule.with(schedule.getPlan(), /*packed=*/false));
   }
 
   /// `origin`: where the schedule comes from.
@@ -260,8 +258,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         {StringAttr::get(context, chip), plan.getMma(),
          StringAttr::get(context, copy)},
         {}));
-    return ScheduleAttr::get(context, schedule.getTileM(), schedule.getTileN(),
-                             plan, packed, schedule.getFixedReference());
+    return schedule.with(plan, packed);
   }
 
   /// `target`: null for the CPU.

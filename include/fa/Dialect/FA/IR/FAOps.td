@@ -98,6 +98,13 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
       DefaultValuedParameter<"bool", "false">:$fixed_reference);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// The same but for these.
+    ScheduleAttr with(::mlir::tl::PlanAttr plan, bool packed) const {
+      return get(getContext(), getTileM(), getTileN(), plan, packed,
+                 getFixedReference());
+    }
+  }];
 }
 
 def FA_Work : I32Enum<"Work", "what one loop nest computes", [
