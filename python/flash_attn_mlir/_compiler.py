@@ -243,6 +243,7 @@ def compile(
     mlir: str | None = None,
     chip: str | None = None,
     schedule: str | None = None,
+    schedules: str | bool | os.PathLike | None = None,
     cpu: str | None = None,
     ptxas: str | bool | None = None,
     cache: str | bool | None = None,
@@ -285,7 +286,9 @@ def compile(
 
     `chip` is "cpu", "sm_75", "sm_80", "sm_86", "sm_89" or "sm_90a" (default: that
     of this machine's device, else "cpu"); `schedule` the text of a
-    `#fa.schedule`; `cpu` the processor of chip "cpu" as LLVM names it ("x86-64-v3";
+    `#fa.schedule`, or of `#fa.schedules`, a table; `schedules` a file with a table
+    (default: what `python3 -m flash_attn_mlir tune` found on this machine), or False
+    for those of the library alone; `cpu` the processor of chip "cpu" as LLVM names it ("x86-64-v3";
     default: this machine's); `ptxas` its path, or False to leave the PTX to the driver;
     `cache` a folder, or False for none; `stop_after` "llvm" or "ptx". No GPU is needed
     to compile for one.
@@ -306,6 +309,7 @@ def compile(
     folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     options = {
         "schedule": schedule,
+        "schedules": os.fspath(schedules) if isinstance(schedules, os.PathLike) else schedules,
         "cpu": cpu,
         "site_packages": folders or None,
         "ptxas": ptxas,
@@ -314,7 +318,7 @@ def compile(
         "stop_after": stop_after,
     }
     options = {name: value for name, value in options.items() if value is not None}
-    for name in ("cache", "ptxas"):
+    for name in ("cache", "ptxas", "schedules"):
         if options.get(name) is True:
             del options[name]
     return Kernel(_fa.compile(mlir, chip or default_chip(), json.dumps(options)))

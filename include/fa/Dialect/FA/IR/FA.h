@@ -14,6 +14,10 @@ inline constexpr llvm::StringLiteral kScheduleAttrName = "fa.schedule";
 /// expected: a hint to fa-select-schedule.
 inline constexpr llvm::StringLiteral kFewRowsAttrName = "fa.few_rows";
 
+/// The discardable attribute of a module that holds `#fa.schedules`: rows
+/// before those of the compiler.
+inline constexpr llvm::StringLiteral kSchedulesAttrName = "fa.schedules";
+
 /// Positions in the iteration space of attention and of its indexing maps.
 struct AttentionSpace {
   enum Dim : unsigned { B = 0, H = 1, M = 2, N = 3, D = 4, E = 5 };
@@ -40,6 +44,7 @@ OpFoldResult getLength(AttentionOpInterface op, OpBuilder &builder,
 } // namespace mlir::fa
 
 #include "fa/Dialect/FA/IR/FADialect.h.inc"
+#include "fa/Dialect/FA/IR/FAEnums.h.inc"
 #define GET_ATTRDEF_CLASSES
 #include "fa/Dialect/FA/IR/FAAttrs.h.inc"
 #include "fa/Dialect/FA/IR/FAInterfaces.h.inc"

@@ -9,12 +9,13 @@ def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
   let summary = "choose tiles and instructions of each attention for a chip";
   let description = [{
     Attaches `fa.schedule` to every `fa.attention` (and backward, and
-    `fa.combine`) that has none, from a fixed table over chip, head sizes and element
-    type. An `fa.attention` with a static number of at most 16 query rows, or with the
+    `fa.combine`) that has none: that of the first row (`#fa.choice`) that serves it,
+    of the table in the module's attribute `fa.schedules` if there is one, then of the
+    compiler's own table (`lib/Dialect/FA/Transforms/Schedules.mlir`). An `fa.attention` with a static number of at most 16 query rows, or with the
     attribute `fa.few_rows`, gets small tiles, one warp each on a GPU; with one query
     row they are `packed`, if query heads share key heads, nothing in the problem but
     a score region depends on the head, and there are no lengths. An attribute that is already
-    there wins over the table; `override` wins over both.
+    there wins over the tables; `override` wins over all.
 
     Input:
     ```mlir
@@ -31,8 +32,9 @@ def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
     Option<"chip", "chip", "std::string", "\"cpu\"",
            "cpu, sm_75, sm_80, sm_86, sm_89 or sm_90a">,
     Option<"overrideSchedule", "override", "std::string", "\"\"",
-           "a #fa.schedule<...> used in place of the table">,
+           "a #fa.schedule<...> used in place of the tables">,
   ];
+  let dependentDialects = ["::mlir::fa::FADialect"];
 }
 
 def FASimplifyMask : Pass<"fa-simplify-mask", "::mlir::func::FuncOp"> {
