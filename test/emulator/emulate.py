@@ -195,7 +195,8 @@ class Emulator:
     def run(self, launch: dict, args, seed=0, blocks=None, skip=()):
         """One launch: an element of `launches`.
 
-        `blocks` are the blocks to run (default: all, in an order that the seed picks);
+        `blocks` are the blocks to run (default: all, in an order that the seed picks; of
+        a persistent kernel, as many as a device of 1 to 4 multiprocessors has);
         `skip` the numbers of sites whose synchronisation is left out.
         """
         entries = launch["args"]
@@ -221,6 +222,8 @@ class Emulator:
         ]
         symbols = [args[a] if d < 0 else args[a].shape[d] for a, d in launch["grid_symbols"]]
         grid = math.prod(evaluate(extent, symbols) for extent in launch["grid"])
+        if each := launch.get("per_multiprocessor"):
+            grid = min(grid, each * (1 + seed % 4))
         if blocks is None:
             blocks = np.random.default_rng(seed).permutation(grid)
         blocks = [int(block) for block in blocks]

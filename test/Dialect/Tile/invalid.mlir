@@ -252,6 +252,16 @@ func.func private @plan_stages() attributes {tile.plan = #tile.plan<chip = "sm_8
 
 // -----
 
+// expected-error @below {{section is 0; use 1 to run the outer iterations of the grid one after the other, up to 65536 to run as many side by side}}
+func.func private @plan_section() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1, section = 0>}
+
+// -----
+
+// expected-error @below {{is persistent and has no producers, which would copy ahead for the next tile; use producers >= 1}}
+func.func private @plan_persistent() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1, persistent = true>}
+
+// -----
+
 func.func @async_use(%a: tensor<16x16xf16>, %c: tensor<16x16xf32>) -> tensor<16x16xf32> {
   // expected-error @+1 {{is async, and 'arith.addf' uses its result; only tile.await may}}
   %r = tile.contract async %a, %a, %c {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]} : tensor<16x16xf16>, tensor<16x16xf16>, tensor<16x16xf32>

@@ -67,6 +67,11 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
       Otherwise warps split the rows, and such factors stay in registers.
     - `overlap`: a product whose sum is carried by a loop runs beside the work of
       the next iteration (`tile-delay-products`).
+    - `section`: how many iterations of the outer grid dimensions run side by side,
+      longest tiles first (`tile-map-grid`); 1 runs them one after the other.
+    - `persistent`: a launch has as many blocks as the device has multiprocessors;
+      each takes one iteration of the grid after another (`tile-persistent`). Needs
+      producers.
 
     ```mlir
     #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8,
@@ -76,7 +81,9 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
   let parameters = (ins "::mlir::StringAttr":$chip, "::mlir::StringAttr":$mma,
       "::mlir::StringAttr":$copy, "int64_t":$warps, "int64_t":$producers,
       "int64_t":$stages, DefaultValuedParameter<"bool", "false">:$square,
-      DefaultValuedParameter<"bool", "false">:$overlap);
+      DefaultValuedParameter<"bool", "false">:$overlap,
+      DefaultValuedParameter<"int64_t", "1">:$section,
+      DefaultValuedParameter<"bool", "false">:$persistent);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
