@@ -809,6 +809,12 @@ static void testFewQueries() {
     Compiled program(text, "cpu", R"({"cache": false, "stop_after": "llvm"})");
     CHECK(program.result.ok());
   }
+  spec.pack_heads = 1;
+  CHECK(buildText(spec, result).find("fa.few_rows, fa.pack_heads") !=
+        std::string::npos);
+  spec.query_rows = 1;
+  buildText(spec, result);
+  CHECK(result.failed(FA_INVALID_ARGUMENT, "pack_heads is 1 and query_rows 1"));
 }
 
 /// Every combination of the flags is a valid program with the documented
