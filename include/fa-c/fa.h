@@ -71,6 +71,11 @@ typedef struct fa_attention_spec {
                              fast for at most 16 */
   int32_t has_partials;   /* workspaces in which parts of the keys are
                              computed at the same time: forward only */
+  int32_t pack_heads;     /* with query_rows 16: a block has all query heads
+                             that read a key head, at as many queries as 16
+                             rows hold (at least one); worth it where that
+                             takes fewer than one block per query head. With
+                             lengths it changes nothing */
 } fa_attention_spec;
 
 /* The MLIR text of a specification: one function `@attention` whose arguments
@@ -82,8 +87,9 @@ typedef struct fa_attention_spec {
  *   any number P > 0 of parts of the keys, of which each block of the launch
  *   computes one; worth it where the heads alone leave a device idle.
  * Where lse is not wanted it may have no rows, (B, H, 0), unless query_rows is
- * 1 or there are parts. The last dimension of q, k, v, o, lse, init_lse and of
- * the lengths (i32) has stride 1, all other strides are dynamic. */
+ * 1, there are parts or heads are packed. The last dimension of q, k, v, o,
+ * lse, init_lse and of the lengths (i32) has stride 1, all other strides are
+ * dynamic. */
 FA_API int fa_build_attention(const fa_attention_spec *spec, char **mlir,
                               char **error);
 

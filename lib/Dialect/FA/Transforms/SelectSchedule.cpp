@@ -31,10 +31,11 @@ static bool hasFewRows(AttentionOpInterface op) {
          (!ShapedType::isDynamic(rows) && rows <= kFewRows);
 }
 
-/// Whether query heads are the rows of a tile: one query row, and heads that
-/// may share a key head.
+/// Whether query heads are the rows of a tile: one query row or the wish to,
+/// and heads that may share a key head.
 static bool isPacked(AttentionOp op) {
-  if (numRows(op) != 1 || !op.canPackHeads())
+  bool wanted = numRows(op) == 1 || op->hasAttr(kPackHeadsAttrName);
+  if (!wanted || !op.canPackHeads())
     return false;
   std::optional<unsigned> pos =
       op.findDim(AttentionSpace::K, AttentionSpace::H);

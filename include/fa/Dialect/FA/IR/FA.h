@@ -13,6 +13,9 @@ inline constexpr llvm::StringLiteral kScheduleAttrName = "fa.schedule";
 /// The discardable attribute of an attention of which few query rows are
 /// expected: a hint to fa-select-schedule.
 inline constexpr llvm::StringLiteral kFewRowsAttrName = "fa.few_rows";
+/// A discardable attribute: its query heads are worth packing (see `packed` of
+/// the schedule) though there are several query rows.
+inline constexpr llvm::StringLiteral kPackHeadsAttrName = "fa.pack_heads";
 
 /// The discardable attribute of a module that holds `#fa.schedules`: rows
 /// before those of the compiler.

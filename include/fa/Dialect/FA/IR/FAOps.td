@@ -82,7 +82,8 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
       parts that are added at once and columns of o.
     - `plan`: what the levels below do with the tiles (`#tile.plan`).
     - `packed`: the rows of a tile are the query heads that read one head of k
-      and v, at one query position, so that keys are read once for all of them.
+      and v, at as many query positions as fit beside them (at least one), so
+      that keys are read once for all of them.
     - `fixed_reference`: what a row's exponentials are relative to. Otherwise its
       maximum so far; with it the maximum of its first block, replaced where it
       turns out to be too small (`fa-online-softmax`).
