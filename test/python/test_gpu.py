@@ -354,6 +354,36 @@ def test_more_than_2_31_elements(torch, generator, chip):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_gradients_of_more_than_2_31_elements(torch, generator, deterministic):
+    if torch.cuda.mem_get_info()[0] < 60e9:
+        pytest.skip("60 GB of GPU memory are needed")
+    shape = (2, 70_000, 128, 128)
+    q = torch.empty(shape, device="cuda", dtype=torch.float16).normal_(generator=generator)
+    if not deterministic:
+        q = q[:, :, :32]  # memory for the sum of d_q; strides are as large
+    q.requires_grad_()
+    out = fa.flash_attn_func(q, q, q, window_size=(0, 0), deterministic=deterministic)
+    # Each row sees itself alone: out is v, and scores have no gradient.
+    assert torch.equal(out[1, -300:, -1], q[1, -300:, -1])
+    dout = out.detach()
+    (gradient,) = torch.autograd.grad(out, q, dout)
+    torch.testing.assert_close(
+        gradient[1, -300:, -1].float(), dout[1, -300:, -1].float(), rtol=2e-3, atol=2e-2
+    )
+
+
+@pytest.mark.parametrize("seqlen_q", [0, 1, 5, 300])
+def test_nothing(torch, seqlen_q, chip):
+    """No query, or no key."""
+    q = torch.ones(2, seqlen_q, 4, 64, dtype=torch.float16, device="cuda")
+    k = torch.ones(2, 0, 2, 64, dtype=torch.float16, device="cuda")
+    out, lse = run(chip, q, k, k, causal=True)
+    assert out.shape == q.shape and lse.shape == (2, 4, seqlen_q)
+    assert (out == 0).all() and (lse == -torch.inf).all()
+
+
 def test_mixed_devices_and_dtypes(torch, generator):
     q = draw(torch, generator, "float16", 1, 16, 2, 64)
     with pytest.raises(ValueError, match="k: on CPU .*q is on CUDA"):

@@ -319,7 +319,7 @@ def test_backward_compiles_beside_forward(torch, rng, monkeypatch, packed, queri
     torch.autograd.grad(out.sum(), x)
     forward = rest[:-3]  # without gradients, d_lse, d_q_sum
     if queries <= 16:  # a program of its own; its keys are one part
-        forward = *forward, 16, False
+        forward = *forward, (16, False, False)
     assert set(_attention._kernels) == {(chip, *forward), (chip, *rest)}
     call(x, causal=True)
     assert len(ahead) == 1

@@ -145,14 +145,15 @@ def test_persistent(dtype, head_dim, mask, section, ptxas, tmp_path):
 
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("head_dim", (64, 128, 256))
-@pytest.mark.parametrize("query_rows", (1, 16))
+@pytest.mark.parametrize(("query_rows", "pack_heads"), ((1, False), (16, False), (16, True)))
 @pytest.mark.parametrize("mask", ("full", "window"))
-def test_few_queries(chip, head_dim, query_rows, mask, ptxas, tmp_path):
+def test_few_queries(chip, head_dim, query_rows, pack_heads, mask, ptxas, tmp_path):
     """One warp per block; as many blocks share a multiprocessor as the library counts on."""
     kernel = fa.compile(
         chip=chip,
         head_dim=head_dim,
         query_rows=query_rows,
+        pack_heads=pack_heads,
         partials=True,
         cache=str(tmp_path),
         **MASKS[mask],

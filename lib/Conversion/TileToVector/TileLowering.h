@@ -14,6 +14,7 @@
 #ifndef FA_CONVERSION_TILETOVECTOR_TILELOWERING_H
 #define FA_CONVERSION_TILETOVECTOR_TILELOWERING_H
 
+#include "fa/Dialect/Tile/IR/MergedView.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -185,15 +186,17 @@ private:
 
   /// Bounds [lower, upper) of tile dimension `dim` that lie inside `memref`.
   struct Access {
+    tl::MergedView view;
     SmallVector<Value> lower, upper, offset; // by tile dimension
     SmallVector<int64_t> order;
     /// Memref indices of the element `coordinates` of the tile.
     SmallVector<Value> indices(TileLowering &l, ArrayRef<Value> coordinates);
   };
   Access access(Value memref, OperandRange offsets,
-                std::optional<ArrayRef<int64_t>> order, RankedTensorType tile);
-  /// True when rows of the tile are contiguous in `memref`.
-  static bool rowsContiguous(MemRefType memref, ArrayRef<int64_t> order);
+                std::optional<ArrayRef<int64_t>> order,
+                std::optional<ArrayRef<int64_t>> merged, RankedTensorType tile);
+  /// True when rows of the tile are contiguous in memory.
+  static bool rowsContiguous(const Access &access);
 
   //===--- Nests ----------------------------------------------------------===//
 

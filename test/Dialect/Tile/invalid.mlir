@@ -294,3 +294,27 @@ func.func @exceeds_limit(%c: tensor<16xf32>, %limit: f64) -> i1 {
   %s = tile.exceeds %c, %limit : tensor<16xf32>
   return %s : i1
 }
+
+// -----
+
+func.func @merged_apart(%m: memref<?x?x?xf16>, %i: index) {
+  // expected-error @+1 {{merged must be two neighbouring dimensions of the memref, which has rank 3}}
+  %t = tile.load %m[%i, %i] merged [0, 2] : memref<?x?x?xf16> -> tensor<16x16xf16>
+  return
+}
+
+// -----
+
+func.func @merged_beyond(%m: memref<?x?xf16>, %t: tensor<16xf16>, %i: index) {
+  // expected-error @+1 {{merged must be two neighbouring dimensions of the memref, which has rank 2}}
+  tile.store %t, %m[%i] merged [1, 2] : tensor<16xf16>, memref<?x?xf16>
+  return
+}
+
+// -----
+
+func.func @merged_rank(%m: memref<?x?xf16>, %i: index) {
+  // expected-error @+1 {{the memref has rank 1 after merging, the tile 2, and there are 1 offsets; all three must agree}}
+  %t = tile.load %m[%i] merged [0, 1] : memref<?x?xf16> -> tensor<16x16xf16>
+  return
+}

@@ -51,7 +51,8 @@ public:
       : WindowEmitter(op, schedule), attention(op),
         // A reference from elsewhere may be too small for the first block.
         isFixed(schedule.getFixedReference() && !op.getInitLse() &&
-                isCheap(op.getScore())) {}
+                isCheap(op.getScore())),
+        isPacked(schedule.getPacked()) {}
 
   LogicalResult run();
 
@@ -82,7 +83,7 @@ private:
                           Value scores);
 
   AttentionOp attention;
-  bool isFixed;
+  bool isFixed, isPacked;
 };
 } // namespace
 
@@ -194,23 +195,29 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
 /// as can be seen. Sums and products are taken not to overflow, and a captured
 /// number that is a factor (a cap, a slope) to be finite; anything else that is
 /// captured can be infinite.
-static bool isFinite(Value value, ValueRange captures) {
+static bool isFinite(Value value, AttentionOp attention) {
   constexpr unsigned kFirstCapture = 5; // after the score and b, h, m, n
-  auto arg = dyn_cast<BlockArgument>(value);
-  if (arg)
-    return arg.getArgNumber() < kFirstCapture;
+  // Arguments of what is around the region are like captures.
+  auto isOwn = [&](BlockArgument arg) {
+    return arg.getOwner() == &attention.getScore().front();
+  };
+  if (auto arg = dyn_cast<BlockArgument>(value))
+    return isOwn(arg) && arg.getArgNumber() < kFirstCapture;
   FloatAttr constant;
   if (matchPattern(value, m_Constant(&constant)))
     return constant.getValue().isFinite();
   auto areFinite = [&](ValueRange values) {
-    return llvm::all_of(values, [&](Value v) { return isFinite(v, captures); });
+    return llvm::all_of(values,
+                        [&](Value v) { return isFinite(v, attention); });
   };
   auto isFactor = [&](Value factor) {
     auto arg = dyn_cast<BlockArgument>(factor);
-    bool isNumber = arg && arg.getArgNumber() >= kFirstCapture &&
-                    !isa<ShapedType>(
-                        captures[arg.getArgNumber() - kFirstCapture].getType());
-    return isNumber || isFinite(factor, captures);
+    if (!arg || (isOwn(arg) && arg.getArgNumber() < kFirstCapture))
+      return isFinite(factor, attention);
+    Value number =
+        isOwn(arg) ? attention.getCaptures()[arg.getArgNumber() - kFirstCapture]
+                   : factor;
+    return !isa<ShapedType>(number.getType());
   };
   Operation *op = value.getDefiningOp();
   if (isa<math::TanhOp, arith::SIToFPOp, arith::UIToFPOp>(op))
@@ -234,8 +241,7 @@ static bool isFinite(Value value, ValueRange captures) {
 /// kept that the mask keeps.
 static bool mayDropKeys(AttentionOp op) {
   return !op.getScore().empty() &&
-         !isFinite(op.getScore().front().getTerminator()->getOperand(0),
-                   op.getCaptures());
+         !isFinite(op.getScore().front().getTerminator()->getOperand(0), op);
 }
 
 //===----------------------------------------------------------------------===//
@@ -372,8 +378,12 @@ Emitter::fixedReference(Value scores, Value reference, Value sum, Value factor,
 }
 
 LogicalResult Emitter::run() {
-  if (failed(verifyWindow(AttentionOp::M)))
+  // Heads in the window are rows of its tile.
+  bool packed = op.findDim(AttentionOp::Q, AttentionOp::H).has_value();
+  if (failed(verifyWindow(AttentionOp::M, packed && isPacked)))
     return failure();
+  if (packed)
+    packRows();
   b = op.getOrigin()[0];
   h = op.getOrigin()[1];
   m0 = op.getOrigin()[2];
@@ -383,9 +393,10 @@ LogicalResult Emitter::run() {
   Value initLse = attention.getInitLse();
 
   AffineMap qMap = op.getMap(AttentionOp::Q), kMap = op.getMap(AttentionOp::K),
-            vMap = op.getMap(AttentionOp::V), oMap = op.getMap(AttentionOp::O);
+            vMap = op.getMap(AttentionOp::V), oMap = op.getMap(AttentionOp::O),
+            lseMap = op.getMap(AttentionOp::LSE);
   Rows q = rowsOf(op.getQ(), qMap), o = rowsOf(attention.getO(), oMap);
-  Rows lse = rowsOf(op.getLse(), op.getMap(AttentionOp::LSE));
+  Rows lse = rowsOf(op.getLse(), lseMap);
   int64_t d =
       paddedExtent(op.getQ(), *op.findDim(AttentionOp::Q, AttentionOp::D));
   int64_t e =
@@ -394,6 +405,7 @@ LogicalResult Emitter::run() {
 
   MaskQuery mask(builder.getContext(), op.getMaskAttr(), b, h,
                  getAsOpFoldResult(lq), getAsOpFoldResult(lk), op.getSymbols());
+  mask.setTileRows(tilePositions);
   KeyBlocks blocks = keyBlocks(mask, q.memref, qMap);
 
   // Values before the loop.
@@ -430,7 +442,7 @@ LogicalResult Emitter::run() {
   Value maxInit = isFixed ? constant(vectorType(), kNoReference) : noRows;
   Value sumInit = zeroRows;
   if (initLse) {
-    Value given = loadVector(rowsOf(initLse, op.getMap(AttentionOp::LSE)));
+    Value given = loadVector(rowsOf(initLse, lseMap));
     Value none = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ,
                                        given, noRows);
     sumInit = arith::SelectOp::create(builder, loc, none, zeroRows,
@@ -605,8 +617,7 @@ LogicalResult Emitter::run() {
       DenseElementsAttr::get(vectorType(),
                              builder.getFloatAttr(accType, deadLse)));
   log = arith::SelectOp::create(builder, loc, dead, deadRows, log);
-  tl::StoreOp::create(builder, loc, log, lse.memref, ValueRange{lse.offset},
-                      DenseI64ArrayAttr());
+  storeVector(log, lse);
   return success();
 }
 
