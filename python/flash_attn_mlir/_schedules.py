@@ -16,8 +16,25 @@ from . import _fa
 
 
 # What belongs to a schedule's plan, and what is supposed where nothing is said.
-_PLAN = ("chip", "mma", "copy", "warps", "producers", "stages", "square", "overlap")
-_DEFAULTS = {"square": False, "overlap": False, "fixed_reference": False}
+_PLAN = (
+    "chip",
+    "mma",
+    "copy",
+    "warps",
+    "producers",
+    "stages",
+    "square",
+    "overlap",
+    "section",
+    "persistent",
+)
+_DEFAULTS = {
+    "square": False,
+    "overlap": False,
+    "section": 1,
+    "persistent": False,
+    "fixed_reference": False,
+}
 
 
 class Row:
@@ -120,6 +137,8 @@ _VALUES = {
         "warps": (4, 8, 12),
         "stages": (1, 2, 3, 4),
         "overlap": (False, True),
+        "section": (1, 16, 64),
+        "persistent": (False, True),
         "fixed_reference": (False, True),
     },
 }
