@@ -16,8 +16,12 @@ from . import _fa
 
 
 # What belongs to a schedule's plan, and what is supposed where nothing is said.
-_PLAN = ("chip", "mma", "copy", "warps", "producers", "stages", "square", "overlap")
+_PLAN = (
+    *("chip", "mma", "copy", "warps", "producers", "stages", "square", "overlap"),
+    *("section", "persistent"),
+)
 _DEFAULTS = {"square": False, "overlap": False, "fixed_reference": False}
+_DEFAULTS |= {"section": 1, "persistent": False}
 
 
 class Row:
@@ -121,6 +125,8 @@ _VALUES = {
         "stages": (1, 2, 3, 4),
         "overlap": (False, True),
         "fixed_reference": (False, True),
+        "section": (1, 8, 16, 32, 65536),
+        "persistent": (False, True),
     },
 }
 
