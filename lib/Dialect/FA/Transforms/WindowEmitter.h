@@ -30,7 +30,7 @@ protected:
   struct Rows {
     Value memref;
     Value offset;
-    DenseI64ArrayAttr merged; // `mergedOf`
+    DenseI64ArrayAttr merged = {}; // `mergedOf`
   };
   Rows rowsOf(Value window, AffineMap map,
               AttentionSpace::Dim dim = AttentionSpace::M);
