@@ -137,9 +137,9 @@ _VALUES = {
         "warps": (4, 8, 12),
         "stages": (1, 2, 3, 4),
         "overlap": (False, True),
-        "section": (1, 16, 64),
-        "persistent": (False, True),
         "fixed_reference": (False, True),
+        "section": (1, 8, 16, 32, 65536),
+        "persistent": (False, True),
     },
 }
 
