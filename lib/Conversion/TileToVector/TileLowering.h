@@ -176,7 +176,10 @@ private:
   LogicalResult lowerRowReduction(tl::ReduceOp op);
   LogicalResult lowerNonfinite(tl::NonfiniteOp op);
   LogicalResult lowerExceeds(tl::ExceedsOp op);
+  /// Emits all pending operations, or those that `tile` needs.
   void flush();
+  void flushFor(Value tile);
+  void emitPending(ArrayRef<Operation *> ops);
   void emitCopy(Value tile, Value dest) {
     Roots roots;
     roots[tile] = dest;

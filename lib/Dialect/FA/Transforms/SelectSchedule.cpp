@@ -40,6 +40,7 @@ struct Choice {
   int64_t warps, producers, stages;
   int64_t shared = 0; // KiB that a block of the target may use at least.
   bool square = false, overlap = false, fixedReference = false;
+  bool sequential = false;
 };
 } // namespace
 
@@ -120,7 +121,8 @@ static constexpr Choice kTable[] = {
     {Work::All, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
     {Work::All, 75, false, 224, 32, 32, "mma_sync", "direct", 4, 0, 1},
     {Work::All, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
-    {Work::All, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
+    {Work::All, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1, 0,
+     false, false, false, true},
 
     {Work::Blocks, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
     {Work::Blocks, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1},
@@ -296,7 +298,8 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
            << remark::metric("producers", plan.getProducers())
            << remark::metric("stages", plan.getStages())
            << remark::metric("overlap", plan.getOverlap())
-           << remark::metric("fixed_reference", schedule.getFixedReference());
+           << remark::metric("fixed_reference", schedule.getFixedReference())
+           << remark::metric("sequential", schedule.getSequential());
     made << remark::metric("from", origin);
     const Chip *target = findChip(chip);
     auto extent = [&](AttentionSpace::Operand operand,
@@ -332,7 +335,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         StringAttr::get(context, row.mma), StringAttr::get(context, copy),
         row.warps, row.producers, row.stages, row.square, row.overlap);
     return ScheduleAttr::get(context, row.tileM, row.tileN, plan, packed,
-                             row.fixedReference);
+                             row.fixedReference, row.sequential);
   }
 
   /// `target`: null for the CPU.
