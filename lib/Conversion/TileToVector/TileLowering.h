@@ -197,6 +197,18 @@ private:
                 std::optional<ArrayRef<int64_t>> order, RankedTensorType tile);
   /// True when rows of the tile are contiguous in `memref`.
   static bool rowsContiguous(MemRefType memref, ArrayRef<int64_t> order);
+  /// Lanes of the square blocks by which a matrix tile whose columns are
+  /// contiguous in `memref` is copied; 0 for any other tile.
+  int64_t turnedBlock(RankedTensorType tile, MemRefType memref,
+                      ArrayRef<int64_t> order);
+  /// i1: all of `tile` is inside.
+  Value isWhole(const Access &access, RankedTensorType tile);
+  /// Block by block of a matrix of this type: `load` gives the rows of a block
+  /// whose first element is at (row, lane), `store` gets its columns.
+  void
+  copyTurned(RankedTensorType type, int64_t block,
+             function_ref<SmallVector<Value>(Value row, Value lane)> load,
+             function_ref<void(Value row, Value lane, ArrayRef<Value>)> store);
 
   //===--- Nests ----------------------------------------------------------===//
 
