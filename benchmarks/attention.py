@@ -542,26 +542,36 @@ def overhead(args):
         torch = None
     import numpy as np
 
+    start = time.perf_counter()
+    results, rows = {}, []
+
+    def note(where, name, measure):
+        """Says what is measured, and the figure as soon as it is there."""
+        seconds = time.perf_counter() - start
+        print(f"[{seconds:4.1f} s] {where}: {name}", end=": ", file=sys.stderr, flush=True)
+        us = measure()
+        print(f"{us:.1f} us", file=sys.stderr, flush=True)
+        results.setdefault(where, {})[name] = us
+        rows.append([where, name, f"{us:.1f}"])
+
     x = np.zeros((1, 1, 1, 8), np.float32)
-    results = {"numpy cpu": {"fa": time_host(lambda: fa.flash_attn_func(x, x, x))}}
+    note("numpy cpu", "fa", lambda: time_host(lambda: fa.flash_attn_func(x, x, x)))
     devices = [] if torch is None else ["cpu"] + ["cuda"] * torch.cuda.is_available()
     for device in devices:
-        results[f"torch {device}"] = {
-            name: time_host(call, torch.cuda.synchronize if device == "cuda" else None)
-            for name, call in host_calls(torch, device).items()
-        }
+        wait = torch.cuda.synchronize if device == "cuda" else None
+        for name, call in host_calls(torch, device):
+            note(f"torch {device}", name, lambda: time_host(call, wait))
+    # It imports neither NumPy nor PyTorch, whose import would take many times as long.
     importing = "import time; start = time.perf_counter(); import flash_attn_mlir; "
     importing += "print(time.perf_counter() - start)"
-    results["import after torch" if torch else "import"] = {
-        "fa": 1e6
-        * median(
-            [float(python(f"import torch; {importing}" if torch else importing)) for _ in range(5)]
-        )
-    }
-    rows = [
-        [where, name, f"{us:.1f}"] for where, calls in results.items() for name, us in calls.items()
-    ]
+    note("import", "fa", lambda: 1e6 * median([float(python(importing)) for _ in range(5)]))
     print_table(rows, ["arrays", "call", "us"])
+    for device in devices:
+        of = results[f"torch {device}"]
+        print(
+            f"three {device.upper()} tensors to output and log-sum-exp: {of[WITH_LSE]:.1f} us, "
+            f"with gradients {of[WITH_LSE_AND_GRADIENTS]:.1f} us (empty queue, median)"
+        )
     return {"microseconds": results, "torch": torch and torch.__version__}
 
 
@@ -572,50 +582,61 @@ def python(code):
 
 
 def time_host(call, wait=None):
-    """Median microseconds of `call`, whose work on a device is waited for outside."""
+    """Median microseconds of single calls, each after the device has done all work before it.
+
+    At most 300, of half a second in all.
+    """
+    call()
     times = []
-    for _ in range(21):
+    end = time.perf_counter() + 0.5
+    while len(times) < 300 and (len(times) < 5 or time.perf_counter() < end):
         if wait:
             wait()
         start = time.perf_counter()
-        for _ in range(100):
-            call()
-        times.append((time.perf_counter() - start) / 100 * 1e6)
+        call()
+        times.append((time.perf_counter() - start) * 1e6)
+    if wait:
+        wait()
     return median(times)
 
 
+WITH_LSE, WITH_LSE_AND_GRADIENTS = "fa, with lse", "fa, with lse and gradients"
+
+
 def host_calls(torch, device):
-    """Name -> call, ours and PyTorch's."""
+    """Yields (name, call): ours, its pieces and PyTorch's, each made when it is its turn."""
     from flash_attn_mlir import _attention
 
     # More rows than programs for few queries take. On the CPU the kernel is part of the call.
     on_gpu = device == "cuda"
     shape, dtype = ((1, 64, 1, 64), torch.float16) if on_gpu else ((1, 17, 1, 8), None)
-    x = torch.zeros(shape, device=device, dtype=dtype)
-    y = x.detach().clone().requires_grad_()
+    plain = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(3)]
+    leaves = [x.detach().clone().requires_grad_() for x in plain]
     attention = fa.flash_attn_func
     sdpa = torch.nn.functional.scaled_dot_product_attention
-    swapped, leaf = x.transpose(1, 2), y.transpose(1, 2)
+    yield "fa", lambda: attention(*plain)
+    yield WITH_LSE, lambda: attention(*plain, return_attn_probs=True)
+    yield "fa, with gradients", lambda: attention(*leaves)
+    yield WITH_LSE_AND_GRADIENTS, lambda: attention(*leaves, return_attn_probs=True)
 
-    def general(x, **options):
+    def general(tensors):
         is_closed = _attention._short_way_is_closed
         _attention._short_way_is_closed = lambda: True
         try:
-            attention(x, x, x, **options)
+            attention(*tensors)
         finally:
             _attention._short_way_is_closed = is_closed
 
-    out = attention(y, y, y)
+    yield "fa, the general way", lambda: general(plain)
+    yield "fa, the general way, with gradients", lambda: general(leaves)
+    x = plain[0]
     keys = torch.zeros((1, 4096, 1, shape[3]), device=device, dtype=dtype)
-    calls = {
-        "fa": lambda: attention(x, x, x),
-        "fa, with lse": lambda: attention(x, x, x, return_attn_probs=True),
-        "fa, with gradients": lambda: attention(y, y, y),
-        "fa, the general way": lambda: general(x),
-        "fa, the general way, with gradients": lambda: general(y),
-        "fa, one query, 4096 keys": lambda: attention(x[:, :1], keys, keys),
-        "backward of fa": lambda: torch.autograd.grad(out, y, out, retain_graph=True),
-    }
+    yield "fa, one query, 4096 keys", lambda: attention(x[:, :1], keys, keys)
+    out = attention(*leaves)
+    yield (
+        "backward of fa",
+        lambda: torch.autograd.grad(out, leaves, x, retain_graph=True),
+    )
     chips = ["cpu"]
     if on_gpu:  # without tensor maps and with them
         chips = ["sm_80"] + ["sm_90a"] * (torch.cuda.get_device_capability() == (9, 0))
@@ -623,21 +644,20 @@ def host_calls(torch, device):
     library = _attention._arrays.library("", x)
     for chip in chips:
         kernel = fa.compile(chip=chip, dtype="f16" if on_gpu else "f32", head_dim=shape[3])
-        views = [library.view(array) for array in (x, x, x, torch.empty_like(x), lse)]
+        views = [library.view(array) for array in (*plain, torch.empty_like(x), lse)]
         arguments = [*views[:3], 1.0, *views[3:]]
         artifact = kernel._artifact
-        calls[f"launch of {chip} alone"] = lambda artifact=artifact, arguments=arguments: (
-            artifact.launch(arguments, "mmmfmm", 0, 0)
+        yield (
+            f"launch of {chip} alone",
+            lambda artifact=artifact, arguments=arguments: artifact.launch(
+                arguments, "mmmfmm", 0, 0
+            ),
         )
-    calls |= {
-        "torch.empty_like": lambda: torch.empty_like(x),
-        "torch.add": lambda: torch.add(x, x),
-        "torch sdpa": lambda: sdpa(swapped, swapped, swapped),
-        "torch sdpa, with gradients": lambda: sdpa(leaf, leaf, leaf),
-    }
-    for call in calls.values():
-        call()
-    return calls
+    yield "torch.empty_like", lambda: torch.empty_like(x)
+    yield "torch.add", lambda: torch.add(x, x)
+    swapped, swapped_leaves = ([x.transpose(1, 2) for x in xs] for xs in (plain, leaves))
+    yield "torch sdpa", lambda: sdpa(*swapped)
+    yield "torch sdpa, with gradients", lambda: sdpa(*swapped_leaves)
 
 
 def long_dtype(text):

@@ -809,6 +809,12 @@ static void testFewQueries() {
     Compiled program(text, "cpu", R"({"cache": false, "stop_after": "llvm"})");
     CHECK(program.result.ok());
   }
+  spec.pack_heads = 1;
+  CHECK(buildText(spec, result).find("fa.few_rows, fa.pack_heads") !=
+        std::string::npos);
+  spec.query_rows = 1;
+  buildText(spec, result);
+  CHECK(result.failed(FA_INVALID_ARGUMENT, "pack_heads is 1 and query_rows 1"));
 }
 
 /// Every combination of the flags is a valid program with the documented
@@ -1050,6 +1056,18 @@ static void testDevices() {
   }
 }
 
+/// One dimension of the grid has all blocks: up to 2^31 - 1, and an error from
+/// there on. Nothing reads the data.
+static void testLargestGrid() {
+  Compiled axpy(axpyGPU(), "sm_80", R"({"cache": false, "ptxas": false})");
+  float data[4] = {};
+  fa_arg a = vectorArg(data, int64_t(128) << 31);
+  CHECK(axpy.launch({a, a, realArg(1), a})
+            .failed(FA_UNSUPPORTED, "the launch of @axpy has 2147483648 "
+                                    "blocks; a device takes at most "
+                                    "2147483647"));
+}
+
 //===----------------------------------------------------------------------===//
 // GPU, where there is one
 //===----------------------------------------------------------------------===//
@@ -1207,6 +1225,7 @@ int main(int argc, char **argv) {
                {"Unsupported", testUnsupported},
                {"ConcurrentCompilation", testConcurrentCompilation},
                {"Devices", testDevices},
+               {"LargestGrid", testLargestGrid},
                {"GPU", testGPU}};
   int ran = 0;
   for (auto &test : tests) {

@@ -71,6 +71,11 @@ typedef struct fa_attention_spec {
                              fast for at most 16 */
   int32_t has_partials;   /* workspaces in which parts of the keys are
                              computed at the same time: forward only */
+  int32_t pack_heads;     /* with query_rows 16: a block has all query heads
+                             that read a key head, at as many queries as 16
+                             rows hold (at least one); worth it where that
+                             takes fewer than one block per query head. With
+                             lengths it changes nothing */
 } fa_attention_spec;
 
 /* The MLIR text of a specification: one function `@attention` whose arguments
@@ -82,8 +87,9 @@ typedef struct fa_attention_spec {
  *   any number P > 0 of parts of the keys, of which each block of the launch
  *   computes one; worth it where the heads alone leave a device idle.
  * Where lse is not wanted it may have no rows, (B, H, 0), unless query_rows is
- * 1 or there are parts. The last dimension of q, k, v, o, lse, init_lse and of
- * the lengths (i32) has stride 1, all other strides are dynamic. */
+ * 1, there are parts or heads are packed. The last dimension of q, k, v, o,
+ * lse, init_lse and of the lengths (i32) has stride 1, all other strides are
+ * dynamic. */
 FA_API int fa_build_attention(const fa_attention_spec *spec, char **mlir,
                               char **error);
 
@@ -124,7 +130,15 @@ typedef struct fa_artifact fa_artifact;
  * "#fa.schedule<...>", "cpu": "x86-64-v3" (chip cpu: the processor, as LLVM
  * names it, in place of this host's), "dump": "folder", "ptxas": "path" |
  * false, "site_packages": ["folder", ...] (Python folders to search for a ptxas
- * wheel), "cache": "folder" | false, "stop_after": "llvm"|"ptx"}.
+ * wheel), "cache": "folder" | false, "schedules": "file" | false,
+ * "stop_after": "llvm"|"ptx"}.
+ *
+ * "schedule" is for all loop nests; it may be a table of schedules, too,
+ * "#fa.schedules<...>", of which those are chosen that serve. Without it,
+ * "schedules" names a file with such a table; by default it is
+ * schedules-<chip>.mlir in the folder of the cache, which `python3 -m
+ * flash_attn_mlir tune` writes, and false leaves it out. A table that is
+ * broken, or of another version, is ignored; the report has a remark then.
  *
  * "dump" writes what each step makes into that folder: passes/NN-flag.mlir (the
  * module after each pass), program.mlir, .ll, .ptx, .cubin, .sass (with
@@ -133,9 +147,9 @@ typedef struct fa_artifact fa_artifact;
  * names a folder in which every program that is compiled gets a folder of its
  * own. What is dumped is compiled, not taken from the cache.
  *
- * Artifacts are kept on disk and found again by program, chip, options, host
- * processor and build of this library: in the folder of the option, else
- * FA_CACHE_DIR, else XDG_CACHE_HOME/fa, else ~/.cache/fa, at most
+ * Artifacts are kept on disk and found again by program, chip, options, table
+ * of schedules, host processor and build of this library: in the folder of the
+ * option, else FA_CACHE_DIR, else XDG_CACHE_HOME/fa, else ~/.cache/fa, at most
  * FA_CACHE_SIZE_MB (512) megabytes. ptxas is the option's, else FA_PTXAS's,
  * else the one of CUDA_HOME, CUDA_PATH, PATH or a wheel; without one, or with
  * one too old for the chip, the artifact has no cubin and the driver compiles

@@ -1,6 +1,7 @@
 //===- ConvertTileToLinalg.cpp - convert-tile-to-linalg -------------------===//
 
 #include "fa/Conversion/Passes.h"
+#include "fa/Dialect/Tile/IR/MergedView.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -62,7 +63,8 @@ private:
   /// The indices of tile element `at` in a memref, and whether it has it.
   std::pair<SmallVector<Value>, Value>
   locate(Value memref, ValueRange offsets,
-         std::optional<ArrayRef<int64_t>> order, ValueRange at);
+         std::optional<ArrayRef<int64_t>> order,
+         std::optional<ArrayRef<int64_t>> merged, ValueRange at);
 
   Value load(tl::LoadOp op);
   /// tile.store and tile.accumulate.
@@ -82,7 +84,9 @@ private:
 
 std::pair<SmallVector<Value>, Value>
 Converter::locate(Value memref, ValueRange offsets,
-                  std::optional<ArrayRef<int64_t>> order, ValueRange at) {
+                  std::optional<ArrayRef<int64_t>> order,
+                  std::optional<ArrayRef<int64_t>> merged, ValueRange at) {
+  tl::MergedView view(memref, merged);
   SmallVector<Value> indices(offsets.size());
   for (auto [dim, coordinate] : llvm::enumerate(at)) {
     unsigned pos = order ? (*order)[dim] : dim;
@@ -91,13 +95,13 @@ Converter::locate(Value memref, ValueRange offsets,
   }
   Value inside = arith::ConstantIntOp::create(builder, loc, 1, 1);
   for (auto [pos, at] : llvm::enumerate(indices)) {
-    Value extent = memref::DimOp::create(builder, loc, memref, pos);
+    Value extent = view.getExtent(builder, loc, pos);
     // Unsigned: a negative index is outside, too.
     Value below = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult,
                                         at, extent);
     inside = arith::AndIOp::create(builder, loc, inside, below);
   }
-  return {indices, inside};
+  return {view.expand(builder, loc, indices), inside};
 }
 
 Value Converter::load(tl::LoadOp op) {
@@ -106,8 +110,8 @@ Value Converter::load(tl::LoadOp op) {
     SmallVector<Value> at;
     for (int64_t dim = 0; dim < type.getRank(); ++dim)
       at.push_back(linalg::IndexOp::create(builder, loc, dim));
-    auto [indices, inside] =
-        locate(op.getSource(), op.getOffsets(), op.getOrder(), at);
+    auto [indices, inside] = locate(op.getSource(), op.getOffsets(),
+                                    op.getOrder(), op.getMerged(), at);
     auto branch = scf::IfOp::create(builder, loc, type.getElementType(), inside,
                                     /*withElse=*/true);
     OpBuilder::InsertionGuard guard(builder);
@@ -135,8 +139,11 @@ template <typename OpT> void Converter::store(OpT op) {
       [&](OpBuilder &inner, Location, ValueRange at) {
         OpBuilder::InsertionGuard guard(builder);
         builder.restoreInsertionPoint(inner.saveInsertionPoint());
+        std::optional<ArrayRef<int64_t>> merged;
+        if constexpr (std::is_same_v<OpT, tl::StoreOp>)
+          merged = op.getMerged();
         auto [indices, inside] =
-            locate(op.getDest(), op.getOffsets(), op.getOrder(), at);
+            locate(op.getDest(), op.getOffsets(), op.getOrder(), merged, at);
         auto branch = scf::IfOp::create(builder, loc, inside,
                                         /*withElseRegion=*/false);
         builder.setInsertionPointToStart(&branch.getThenRegion().front());

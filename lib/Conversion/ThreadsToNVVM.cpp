@@ -151,16 +151,18 @@ struct TanhPattern : OpConversionPattern<math::TanhOp> {
   }
 };
 
-struct BlockIdPattern : OpConversionPattern<gpu::BlockIdOp> {
-  using OpConversionPattern::OpConversionPattern;
+/// Of the one dimension that grids have.
+template <typename OpT, typename RegisterT>
+struct GridPattern : OpConversionPattern<OpT> {
+  using OpConversionPattern<OpT>::OpConversionPattern;
   LogicalResult
-  matchAndRewrite(gpu::BlockIdOp op, OpAdaptor,
+  matchAndRewrite(OpT op, typename OpT::Adaptor,
                   ConversionPatternRewriter &rewriter) const override {
     if (op.getDimension() != gpu::Dimension::x)
       return failure();
     Location loc = op.getLoc();
-    Value id = NVVM::BlockIdXOp::create(rewriter, loc, rewriter.getI32Type());
-    rewriter.replaceOpWithNewOp<LLVM::ZExtOp>(op, rewriter.getI64Type(), id);
+    Value value = RegisterT::create(rewriter, loc, rewriter.getI32Type());
+    rewriter.replaceOpWithNewOp<LLVM::ZExtOp>(op, rewriter.getI64Type(), value);
     return success();
   }
 };
@@ -180,7 +182,9 @@ struct ConvertThreadsToNVVM
                  LogPattern<math::Log2Op>, DivPattern, TanhPattern>(
         converter, context,
         /*benefit=*/2);
-    patterns.add<BlockIdPattern>(converter, context);
+    patterns.add<GridPattern<gpu::BlockIdOp, NVVM::BlockIdXOp>,
+                 GridPattern<gpu::GridDimOp, NVVM::GridDimXOp>>(converter,
+                                                                context);
     populateAffineToStdConversionPatterns(patterns);
     arith::populateArithToLLVMConversionPatterns(converter, patterns);
     cf::populateControlFlowToLLVMConversionPatterns(converter, patterns);

@@ -27,6 +27,7 @@ void fa::buildLowerTileToNVVMPipeline(OpPassManager &manager) {
   addCleanup(func);
   func.addPass(tl::createTileRoles());
   func.addPass(tl::createTileDelayProducts());
+  func.addPass(tl::createTilePersistent());
   func.addPass(tl::createTilePipeline());
   addCleanup(func);
   func.addPass(tl::createTileAssignLayouts());

@@ -73,6 +73,11 @@ static llvm::Error checkSpec(const fa_attention_spec &spec) {
                 "query_rows is {0}; allowed are 0 (any number), 1 and 16 (any "
                 "number, but few)",
                 spec.query_rows);
+  if (spec.pack_heads && spec.query_rows != 16)
+    return fail(FA_INVALID_ARGUMENT,
+                "pack_heads is {0} and query_rows {1}; heads are packed with "
+                "query_rows 16 (with 1 they always are)",
+                spec.pack_heads, spec.query_rows);
   if (std::isnan(spec.dead_lse))
     return fail(FA_INVALID_ARGUMENT,
                 "dead_lse is NaN; allowed are numbers and infinities");
@@ -256,6 +261,8 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
   os << "      {" << builder.attributes();
   if (spec.query_rows == 16)
     os << ", fa.few_rows";
+  if (spec.pack_heads)
+    os << ", fa.pack_heads";
   // -infinity is what the operation has without the attribute.
   if (spec.dead_lse != -INFINITY)
     os << llvm::formatv(", dead_lse = 0x{0} : f64",

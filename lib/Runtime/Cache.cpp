@@ -109,6 +109,10 @@ void Cache::store(StringRef key, const Artifact &artifact) const {
   trim();
 }
 
+std::string Cache::getSchedulesFile(StringRef chip) const {
+  return folder.empty() ? "" : (folder + "/schedules-" + chip + ".mlir").str();
+}
+
 void Cache::trim() const {
   uint64_t limit = 512;
   if (auto text = llvm::sys::Process::GetEnv("FA_CACHE_SIZE_MB"))

@@ -2,6 +2,7 @@
 
 #include "fa/Runtime/Compiler.h"
 #include "fa/Dialect/FA/IR/FA.h"
+#include "fa/Dialect/FA/Transforms/Schedules.h"
 #include "fa/Pipelines/Pipelines.h"
 #include "fa/Runtime/Cache.h"
 #include "fa/Runtime/Dump.h"
@@ -15,6 +16,7 @@
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/Remarks.h"
 #include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassInstrumentation.h"
@@ -26,6 +28,7 @@
 #include "llvm/IR/Module.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/JSON.h"
+#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -62,12 +65,15 @@ llvm::Expected<CompileOptions> CompileOptions::parse(StringRef text) {
       (name == "dump"  ? options.dump
        : name == "cpu" ? options.cpu
                        : options.schedule) = string->str();
-    } else if (name == "ptxas" || name == "cache") {
-      bool isCache = name == "cache";
+    } else if (name == "ptxas" || name == "cache" || name == "schedules") {
+      auto [path, use] =
+          name == "ptxas"   ? std::tie(options.ptxas, options.usePtxas)
+          : name == "cache" ? std::tie(options.cache, options.useCache)
+                            : std::tie(options.schedules, options.useSchedules);
       if (string)
-        (isCache ? options.cache : options.ptxas) = string->str();
+        path = string->str();
       else if (boolean && !*boolean)
-        (isCache ? options.useCache : options.usePtxas) = false;
+        use = false;
       else
         return wrong("a path or false");
     } else if (name == "site_packages") {
@@ -88,8 +94,8 @@ llvm::Expected<CompileOptions> CompileOptions::parse(StringRef text) {
         return wrong("\"llvm\" or \"ptx\"");
     } else {
       return fail(FA_INVALID_ARGUMENT,
-                  "unknown option `{0}`; allowed are schedule, cpu, dump, "
-                  "ptxas, site_packages, cache and stop_after",
+                  "unknown option `{0}`; allowed are schedule, schedules, cpu, "
+                  "dump, ptxas, site_packages, cache and stop_after",
                   name);
     }
   }
@@ -110,12 +116,43 @@ static bool isLowered(ModuleOp module) {
       .wasInterrupted();
 }
 
-static LogicalResult checkSchedule(ModuleOp module, StringRef text) {
-  if (text.empty() ||
-      isa_and_nonnull<ScheduleAttr>(parseAttribute(text, module.getContext())))
+namespace {
+/// A file of schedules, which is not there if `text` is empty.
+struct SchedulesFile {
+  std::string path, text;
+};
+} // namespace
+
+/// The tables that fa-select-schedule shall look in first, as an attribute of
+/// `module`: that of the option `schedule`, else the module's own, else the
+/// file's. A file that does not hold is ignored, with a remark.
+static LogicalResult attachSchedules(ModuleOp module,
+                                     const CompileOptions &options,
+                                     const SchedulesFile &file) {
+  if (!options.schedule.empty()) {
+    Attribute given = parseAttribute(options.schedule, module.getContext());
+    if (auto table = dyn_cast_or_null<SchedulesAttr>(given))
+      module->setAttr(kSchedulesAttrName, table);
+    else if (!isa_and_nonnull<ScheduleAttr>(given))
+      return module.emitError()
+             << "option `schedule` is '" << options.schedule
+             << "'; allowed is a #fa.schedule or #fa.schedules attribute";
     return success();
-  return module.emitError() << "option `schedule` is '" << text
-                            << "'; allowed is a #fa.schedule attribute";
+  }
+  if (file.text.empty() || module->hasAttr(kSchedulesAttrName))
+    return success();
+  std::string problem;
+  if (auto table =
+          parseSchedules(module.getContext(), file.text, file.path, problem))
+    module->setAttr(kSchedulesAttrName, table);
+  else
+    remark::missed(
+        module.getLoc(),
+        remark::RemarkOpts::name("schedules").category("fa-select-schedule"))
+        << remark::reason("{0} is ignored: {1}", file.path, problem)
+        << remark::suggest("`python3 -m flash_attn_mlir tune` makes such a "
+                           "file; or remove it");
+  return success();
 }
 
 namespace {
@@ -137,7 +174,11 @@ static LogicalResult runPipeline(ModuleOp module, StringRef chip,
   PassManager manager(module.getContext());
   dump.attach(manager);
   manager.addInstrumentation(std::make_unique<FailedPass>(failedPass));
-  buildLoweringPipeline(manager, module, chip, options.schedule, options.cpu);
+  // One schedule for all; a table is the module's by now.
+  StringRef schedule = options.schedule;
+  if (schedule.ltrim().starts_with("#fa.schedules"))
+    schedule = "";
+  buildLoweringPipeline(manager, module, chip, schedule, options.cpu);
   // Verified once, not after each of two dozen passes: that would be a tenth of
   // the time to a kernel. fa-opt verifies each.
   manager.enableVerifier(false);
@@ -220,7 +261,8 @@ findEntries(ModuleOp module) {
 
 /// Everything from text to artifact; runs where a crash is survived.
 static llvm::Error compileUnsafely(StringRef text, StringRef chip,
-                                   const CompileOptions &options, Dump &dump,
+                                   const CompileOptions &options,
+                                   const SchedulesFile &schedules, Dump &dump,
                                    Artifact &artifact,
                                    llvm::json::Array &remarks) {
   DialectRegistry registry;
@@ -246,7 +288,7 @@ static llvm::Error compileUnsafely(StringRef text, StringRef chip,
       parseSourceString<ModuleOp>(text, ParserConfig(&context), "program");
   if (!module)
     return failed(FA_INVALID_ARGUMENT, "the program is no valid MLIR");
-  if (mlir::failed(checkSchedule(*module, options.schedule)))
+  if (mlir::failed(attachSchedules(*module, options, schedules)))
     return failed(FA_INVALID_ARGUMENT, "wrong option");
   OwningOpRef<ModuleOp> source = module->clone();
   std::string failedPass;
@@ -338,6 +380,29 @@ static Dump findDump(const CompileOptions &options, StringRef chip,
   return Dump((*folder + "/" + chip + "-" + key.take_front(16)).str());
 }
 
+/// The table that option `schedules` names, or what was tuned on this machine.
+static llvm::Expected<SchedulesFile>
+readSchedules(const CompileOptions &options, const Cache &cache,
+              StringRef chip) {
+  if (!options.useSchedules || !options.schedule.empty())
+    return SchedulesFile();
+  std::string path = options.schedules.empty() ? cache.getSchedulesFile(chip)
+                                               : options.schedules;
+  // Read, not mapped: another process may write it anew meanwhile.
+  auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false,
+                                            /*RequiresNullTerminator=*/true,
+                                            /*IsVolatile=*/true);
+  if (buffer)
+    return SchedulesFile{path, (*buffer)->getBuffer().str()};
+  if (options.schedules.empty())
+    return SchedulesFile();
+  return fail(
+      FA_IO_ERROR,
+      "option `schedules` is \"{0}\", which can't be read: {1}; allowed "
+      "is a file with a #fa.schedules table, or false",
+      path, buffer.getError().message());
+}
+
 llvm::Expected<std::unique_ptr<Artifact>>
 mlir::fa::compile(StringRef text, StringRef chip,
                   const CompileOptions &options) {
@@ -357,16 +422,21 @@ mlir::fa::compile(StringRef text, StringRef chip,
     ptxas = std::move(*found);
   }
 
+  Cache cache(options.cache);
+  auto schedules = readSchedules(options, cache, chip);
+  if (!schedules)
+    return schedules.takeError();
+
   std::string host = isCPU ? getHostDescription(options.cpu) : "";
   std::string stop = std::to_string(static_cast<int>(options.stopAfter));
   std::string key =
-      Cache::getKey({text, chip, options.schedule, ptxas, stop, host});
+      Cache::getKey({text, chip, options.schedule, schedules->path,
+                     schedules->text, ptxas, stop, host});
   Dump dump = findDump(options, chip, key);
   if (llvm::Error error = dump.open())
     return std::move(error);
   // A dump wants the passes to run.
   bool useCache = options.useCache && !dump;
-  Cache cache(options.cache);
   if (useCache)
     if (std::unique_ptr<Artifact> artifact = cache.load(key))
       return std::move(artifact);
@@ -374,7 +444,8 @@ mlir::fa::compile(StringRef text, StringRef chip,
   auto artifact = std::make_unique<Artifact>();
   llvm::json::Array remarks;
   llvm::Error error = runCrashSafely([&] {
-    return compileUnsafely(text, chip, options, dump, *artifact, remarks);
+    return compileUnsafely(text, chip, options, *schedules, dump, *artifact,
+                           remarks);
   });
   if (!error && !ptxas.empty()) {
     auto cubin = assemblePTX(artifact->parts["ptx"], chip, ptxas);
@@ -393,6 +464,10 @@ mlir::fa::compile(StringRef text, StringRef chip,
     return llvm::handleErrors(
         std::move(error), [&](const Failure &failure) -> llvm::Error {
           std::string message = failure.getMessage();
+          if (!schedules->text.empty())
+            message += "\nschedules of " + schedules->path +
+                       " were in use: remove it, or set option `schedules` to "
+                       "false, to do without";
           if (failure.getStatus() == FA_COMPILE_ERROR)
             message += writeReproducer(text, chip, options, dump);
           return fail(failure.getStatus(), message);

@@ -27,6 +27,7 @@ using CUfunction = struct CUfunc_st *;
 using CUstream = struct CUstream_st *;
 
 enum : int {
+  kAttributeMultiprocessors = 16,
   kAttributeMajor = 75,
   kAttributeMinor = 76,
   kAttributeSharedOptin = 97,
@@ -176,7 +177,6 @@ static llvm::Error getCapability(const Driver &driver, CUdevice device,
 }
 
 llvm::Error mlir::fa::getDeviceMultiprocessors(int ordinal, int &count) {
-  constexpr int kAttributeMultiprocessors = 16;
   auto driver = getDriver();
   if (!driver)
     return driver.takeError();
@@ -451,6 +451,22 @@ llvm::Error Launcher::launchOnGPU(ArrayRef<fa_arg> args, int device,
       if (auto error =
               encodeTensorMap(driver, info, map, args[map.arg], object))
         return error;
+  }
+  // Blocks that share a grid among themselves: as many as run at once.
+  for (auto [launch, count] : llvm::zip(info.launches, blocks)) {
+    if (!launch.perMultiprocessor)
+      continue;
+    CUdevice current;
+    int multiprocessors;
+    if (auto error =
+            driver.check(driver.ctxGetDevice(&current), "cuCtxGetDevice"))
+      return error;
+    if (auto error = driver.check(
+            driver.deviceGetAttribute(&multiprocessors,
+                                      kAttributeMultiprocessors, current),
+            "cuDeviceGetAttribute"))
+      return error;
+    count = std::min(count, launch.perMultiprocessor * multiprocessors);
   }
   // One stream: each launch sees what the ones before it wrote.
   for (auto [launch, function, count, objects] :

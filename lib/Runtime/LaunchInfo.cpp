@@ -151,6 +151,7 @@ static llvm::Expected<LaunchInfo::Launch> makeLaunch(Operation *func) {
 
   result.threads = getInteger(launch, "threads");
   result.sharedBytes = getInteger(launch, "shared_bytes");
+  result.perMultiprocessor = getInteger(launch, "per_multiprocessor");
   if (auto maps = launch.getAs<ArrayAttr>("tensor_maps")) {
     for (Attribute attr : maps) {
       auto dict = dyn_cast<DictionaryAttr>(attr);
@@ -236,6 +237,8 @@ static json::Object toObject(const LaunchInfo::Launch &launch, bool isCPU) {
     object["threads"] = launch.threads;
     object["shared_bytes"] = launch.sharedBytes;
     object["tensor_maps"] = std::move(maps);
+    if (launch.perMultiprocessor)
+      object["per_multiprocessor"] = launch.perMultiprocessor;
   }
   return object;
 }
@@ -396,6 +399,10 @@ static llvm::Expected<LaunchInfo::Launch> readLaunch(const json::Object &object,
   launch.sharedBytes = object.getInteger("shared_bytes").value_or(0);
   if (launch.threads < 1 || launch.threads > 1024 || launch.sharedBytes < 0)
     return bad("`threads` must be 1 to 1024 and `shared_bytes` at least 0");
+  launch.perMultiprocessor =
+      object.getInteger("per_multiprocessor").value_or(0);
+  if (launch.perMultiprocessor < 0 || launch.perMultiprocessor > 32)
+    return bad("`per_multiprocessor` must be 0 to 32");
   if (const json::Array *maps = object.getArray("tensor_maps")) {
     for (const json::Value &entry : *maps) {
       const json::Object *fields = entry.getAsObject();

@@ -1,4 +1,4 @@
-"""Command line: ahead-of-time compilation and information, without a GPU."""
+"""Command line: ahead-of-time compilation, tuning, information."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from . import __version__, _arrays, _compiler, _fa, _header
+from . import __version__, _arrays, _compiler, _fa, _header, _tune
 
 _PARTS = ("mlir", "llvm", "ptx", "cubin", "object", "header", "report", "artifact")
 
@@ -47,6 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     aot.add_argument("--schedule", metavar="ATTR", help="'#fa.schedule<...>' to use")
     aot.add_argument(
+        "--schedules",
+        metavar="FILE",
+        help="table of schedules (default: what tune found on this machine; 'none': none)",
+    )
+    aot.add_argument(
         "--cpu", metavar="NAME", help="chip cpu: the processor, like x86-64-v3 (default: this one)"
     )
     aot.add_argument("--ptxas", metavar="PATH", help="ptxas to use")
@@ -55,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     aot.add_argument("--emit", choices=_PARTS, required=True, help="what to write")
     aot.add_argument("-o", "--output", required=True, metavar="FILE", help="'-': standard output")
 
+    _tune.add_parser(commands)
     commands.add_parser("info", help="print versions and devices as JSON")
     return parser
 
@@ -97,6 +103,7 @@ def _aot(args) -> None:
             mlir=text,
             chip=args.chip,
             schedule=args.schedule,
+            schedules=False if args.schedules == "none" else args.schedules,
             cpu=args.cpu,
             ptxas=args.ptxas,
             cache=False if args.no_cache else None,
@@ -148,6 +155,8 @@ def main(argv=None) -> int:
     try:
         if args.command == "aot":
             _aot(args)
+        elif args.command == "tune":
+            return _tune.run(args)
         else:
             _info()
     except (ValueError, TypeError, NotImplementedError, RuntimeError, OSError) as error:

@@ -33,8 +33,8 @@ def _kernel(key: tuple) -> _compiler.Kernel:
         if key not in _kernels:
             chip, dtype, d, dv, causal, left, right, softcap, alignment, negative, *rest = key
             more = {}
-            if len(rest) == 2:
-                more = {"query_rows": rest[0], "partials": rest[1]}
+            if len(rest) == 1:
+                more = dict(zip(("query_rows", "pack_heads", "partials"), rest[0]))
             elif rest:
                 gradients, d_lse, d_q_sum = rest
                 more = {
@@ -222,6 +222,16 @@ _BLOCKS_AT_ONCE = {"sm_90a": 6, "sm_80": 4}
 _PART, _MOST_PARTS = 64, 128
 
 
+def _few_blocks(queries: int, group: int) -> tuple[int, bool]:
+    """Blocks of the few queries of `group` heads that share a key head, and whether to pack.
+
+    A block has one head's queries or, packed, several heads' as well: where that takes
+    fewer blocks. One query's heads are always packed.
+    """
+    packed = -(-queries // max(1, _FEW_QUERIES // group)) * -(-group // _FEW_QUERIES)
+    return min(packed, group), 1 < queries and packed < group
+
+
 def _parts(view, chip: str, blocks: int, keys: int) -> int:
     """In how many parts of `keys` keys `blocks` blocks of few queries are computed.
 
@@ -332,14 +342,14 @@ def _forward(operands, options, causal, chip=None, wanted=(), with_lse=True):
                 unbounded = (*options[:2], -1, *options[3:])
                 extra, extra_kinds, flags = _option_arguments(unbounded, False, real)
                 key = (dtype, head_dim, head_dim, *flags, alignment, scale < 0.0)
-            # One query: the heads that share a key head share a block.
-            blocks = batch * (k.shape[2] if seqlen_q == 1 else heads)
+            blocks, pack = _few_blocks(seqlen_q, heads // k.shape[2])
+            blocks *= batch * k.shape[2]
             parts = _parts(q, chips[0], blocks, k.shape[1])
             if parts > 1:
                 shape = (parts, batch, seqlen_q, heads, head_dim)
                 outputs.append(lib.empty(shape, lse_dtype, like)[1])
                 outputs.append(lib.empty((parts, batch, heads, seqlen_q), lse_dtype, like)[1])
-            key = (*key, 1 if seqlen_q == 1 else _FEW_QUERIES, parts > 1)
+            key = (*key, (1 if seqlen_q == 1 else _FEW_QUERIES, pack, parts > 1))
         if True in wanted and (chips[0], *key) not in _kernels:
             letters = "".join(operand.name for operand, want in zip(operands, wanted) if want)
             has_sum = _has_sum(chips[0], k, letters, options, lib)

@@ -196,6 +196,7 @@ def build(
     d_q_sum: bool = False,
     query_rows: int = 0,
     partials: bool = False,
+    pack_heads: bool = False,
 ) -> str:
     """The MLIR text of one attention program."""
     if dtype not in _arrays.DTYPES:
@@ -214,6 +215,11 @@ def build(
         raise ValueError(
             f"query_rows {query_rows} is not supported; allowed: 0 (any number), 1, or 16 (any "
             "number, but few)"
+        )
+    if pack_heads and query_rows != 16:
+        raise ValueError(
+            f"pack_heads with query_rows {query_rows} is not supported; allowed: with 16 (with 1 "
+            "heads are always packed)"
         )
     if backward and (query_rows or partials):
         raise ValueError("query_rows and partials are no options of backward=True")
@@ -235,6 +241,7 @@ def build(
         d_q_sum,
         query_rows,
         partials,
+        pack_heads,
     )
 
 
@@ -243,6 +250,7 @@ def compile(
     mlir: str | None = None,
     chip: str | None = None,
     schedule: str | None = None,
+    schedules: str | bool | os.PathLike | None = None,
     cpu: str | None = None,
     ptxas: str | bool | None = None,
     cache: str | bool | None = None,
@@ -265,6 +273,8 @@ def compile(
         negative_scale: the scale may be negative (else a launch refuses it)
         query_rows: 1: each sequence has one query (decoding), and the query heads that
             share a key head share a tile; 16: any number, but fast for at most 16
+        pack_heads: with query_rows=16, the query heads that share a key head share
+            tiles, at as many queries as 16 rows hold
         partials: parts of the keys are computed at the same time, in workspaces
 
         backward: the gradients of that program; then also
@@ -274,7 +284,7 @@ def compile(
 
     The kernel then takes: q, k, v (B, S, H, D), scale, [q_lengths, k_lengths],
     [init_lse], [softcap], [window_left], [window_right], o, lse (B, H, Sq), or
-    (B, H, 0) where it is not wanted (query_rows=0, no partials),
+    (B, H, 0) where it is not wanted (no query_rows=1, partials or pack_heads),
     [o_parts (P, B, Sq, H, D), lse_parts (P, B, H, Sq)] (workspaces in the type of lse
     for P parts of the keys; P > 0 is up to the caller);
     with backward: q, k, v, o, lse, d_o, [d_lse], scale, [q_lengths, k_lengths],
@@ -285,7 +295,9 @@ def compile(
 
     `chip` is "cpu", "sm_75", "sm_80", "sm_86", "sm_89" or "sm_90a" (default: that
     of this machine's device, else "cpu"); `schedule` the text of a
-    `#fa.schedule`; `cpu` the processor of chip "cpu" as LLVM names it ("x86-64-v3";
+    `#fa.schedule`, or of `#fa.schedules`, a table; `schedules` a file with a table
+    (default: what `python3 -m flash_attn_mlir tune` found on this machine), or False
+    for those of the library alone; `cpu` the processor of chip "cpu" as LLVM names it ("x86-64-v3";
     default: this machine's); `ptxas` its path, or False to leave the PTX to the driver;
     `cache` a folder, or False for none; `stop_after` "llvm" or "ptx". No GPU is needed
     to compile for one.
@@ -306,6 +318,7 @@ def compile(
     folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     options = {
         "schedule": schedule,
+        "schedules": os.fspath(schedules) if isinstance(schedules, os.PathLike) else schedules,
         "cpu": cpu,
         "site_packages": folders or None,
         "ptxas": ptxas,
@@ -314,7 +327,7 @@ def compile(
         "stop_after": stop_after,
     }
     options = {name: value for name, value in options.items() if value is not None}
-    for name in ("cache", "ptxas"):
+    for name in ("cache", "ptxas", "schedules"):
         if options.get(name) is True:
             del options[name]
     return Kernel(_fa.compile(mlir, chip or default_chip(), json.dumps(options)))

@@ -263,7 +263,7 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
                                   bool initLse, double deadLse, int alignment,
                                   bool negativeScale, int gradients,
                                   bool hasDLse, bool hasDQSum, int queryRows,
-                                  bool hasPartials) {
+                                  bool hasPartials, bool packHeads) {
   fa_attention_spec spec = {};
   spec.dtype = static_cast<fa_dtype>(dtype);
   spec.head_dim_qk = headDimQK;
@@ -279,6 +279,7 @@ static std::string buildAttention(int dtype, int headDimQK, int headDimV,
   spec.negative_scale = negativeScale;
   spec.query_rows = queryRows;
   spec.has_partials = hasPartials;
+  spec.pack_heads = packHeads;
   char *mlir = nullptr, *error = nullptr;
   int status = gradients
                    ? fa_build_attention_backward(&spec, gradients, hasDLse,

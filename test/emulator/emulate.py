@@ -29,6 +29,7 @@ SUPPORTED = sys.platform == "linux" and platform.machine() == "x86_64"
 _SIZES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "i32": 4, "i64": 8, "index": 8, "i8": 1, "i1": 1}
 _GUARD = 1024  # bytes of poison around each array
 _POISON = 0xFF  # NaN in every float type
+_LARGE = 1 << 30  # bytes from the first to the last element
 
 
 class EmulationError(AssertionError):
@@ -125,7 +126,10 @@ def evaluate(expression, symbols):
 
 
 class _Memory:
-    """A copy of an array with the same strides and alignment, poison around and between."""
+    """A copy of an array with the same strides and alignment, poison around and between.
+
+    One of elements far apart is used as it is.
+    """
 
     def __init__(self, array):
         self.array = array
@@ -134,6 +138,9 @@ class _Memory:
             low += min(0, (size - 1) * stride)
             high += max(0, (size - 1) * stride)
         self.bytes = high - low + array.itemsize if array.size else 0
+        if self.bytes > _LARGE:
+            self.begin, self.view, self.gaps = array.ctypes.data + low, array, None
+            return
         self.buffer = np.full(self.bytes + 2 * _GUARD, _POISON, np.uint8)
         # The address modulo 256 stays.
         wanted = (array.ctypes.data + low) % 256
@@ -160,6 +167,8 @@ class _Memory:
         return self.view.ctypes.data
 
     def write_back(self, who):
+        if self.gaps is None:
+            return
         if (self.buffer[self.gaps] != _POISON).any():
             raise EmulationError(f"{who}: memory between or around its elements was written")
         if self.array.flags.writeable:
@@ -195,7 +204,8 @@ class Emulator:
     def run(self, launch: dict, args, seed=0, blocks=None, skip=()):
         """One launch: an element of `launches`.
 
-        `blocks` are the blocks to run (default: all, in an order that the seed picks);
+        `blocks` are the blocks to run (default: all, in an order that the seed picks; of
+        a persistent kernel, as many as a device of 1 to 4 multiprocessors has);
         `skip` the numbers of sites whose synchronisation is left out.
         """
         entries = launch["args"]
@@ -221,6 +231,8 @@ class Emulator:
         ]
         symbols = [args[a] if d < 0 else args[a].shape[d] for a, d in launch["grid_symbols"]]
         grid = math.prod(evaluate(extent, symbols) for extent in launch["grid"])
+        if each := launch.get("per_multiprocessor"):
+            grid = min(grid, each * (1 + seed % 4))
         if blocks is None:
             blocks = np.random.default_rng(seed).permutation(grid)
         blocks = [int(block) for block in blocks]

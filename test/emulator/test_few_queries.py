@@ -35,6 +35,55 @@ def compile_few(case, chip, dtype, **more):
     return compile_case(case, chip, dtype, query_rows=rows, **more)
 
 
+# Positions and heads in one tile: groups that fill it, that leave rows, that are larger.
+PACKED = [
+    Case(1, 2, 300, 8, 1, 64, causal=True),
+    Case(2, 4, 200, 8, 2, 128, causal=True),
+    Case(1, 5, 150, 6, 2, 64, window=(20, 3)),
+    Case(1, 16, 130, 10, 2, 64, causal=True, softcap=3.0),
+    Case(1, 3, 70, 40, 2, 40, causal=True),
+    Case(1, 9, 4, 4, 1, 64, causal=True),  # dead rows
+    Case(1, 20, 100, 4, 1, 64, causal=True),  # more than few
+    Case(1, 7, 90, 4, 4, 72, scale=-0.2),  # no group
+    Case(1, 3, 90, 4, 1, 256, causal=True),
+    Case(1, 6, 0, 4, 2, 64),  # no key at all
+    Case(1, 3, 130, 6, 3, 59, unaligned=True, causal=True),
+]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("index", range(len(PACKED)))
+def test_packed(index, chip, rng):
+    case = PACKED[index]
+    if chip == "sm_90a" and (case.unaligned or case.head_dim % 8):
+        return  # the same as sm_80
+    dtype = type_for(chip, index)
+    arrays = [x.astype(TYPES[dtype][1]) for x in case.draw(rng)]
+    want = case.reference(*arrays)
+    q, k, v = map(unaligned_numpy, arrays) if case.unaligned else arrays
+    for parts in (0, 1, int(rng.integers(2, 9))):
+        kernel = compile_few(case, chip, dtype, partials=parts > 0, pack_heads=True)
+        outputs = results(case, dtype, max(1, parts))[: 4 if parts else 2]
+        emulate(kernel, q, k, v, *scalars(case), *outputs, seed=parts, optimized=parts == 1)
+        check(dtype, *outputs[:2], *want)
+
+
+@pytest.mark.parametrize("chip", ["sm_80", "sm_90a"])
+def test_packed_init_lse(chip, rng):
+    case = Case(2, 3, 130, 8, 2, 64, causal=True)
+    arrays = [x.astype(np.float16) for x in case.draw(rng)]
+    start = rng.standard_normal((2, 8, 3)).astype(np.float32)
+    start[0, ::3] = -np.inf
+    mask = band(3, 130, causal=True)
+    for partials in (False, True):
+        kernel = compile_few(
+            case, chip, "float16", partials=partials, init_lse=True, pack_heads=True
+        )
+        outputs = results(case, "float16", 3)[: 4 if partials else 2]
+        emulate(kernel, *arrays, *scalars(case), start, *outputs)
+        check("float16", *outputs[:2], *attention(*arrays, init_lse=start, mask=mask))
+
+
 def results(case, dtype, parts):
     shape = (case.batch, case.seqlen_q, case.heads, case.head_dim)
     out = np.full(shape, np.nan).astype(TYPES[dtype][1])

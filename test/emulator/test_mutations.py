@@ -24,6 +24,13 @@ SHAPES = {
     "transposed-chain": (600, 130),
     "row-normalised": (77, 0, 520),
 }
+# More tiles than a pipe has slots, for one block.
+PERSISTENT_SHAPES = {
+    "matmul": (260, 136, 136),
+    "chain": (390, 200),
+    "transposed-chain": (200, 390),
+    "row-normalised": (390, 0, 136),
+}
 
 # The first fills of two pipes are waited for one after the other before anything is
 # read: without the first commit, wait or barrier the second one covers both.
@@ -37,6 +44,9 @@ ONCE = {"mbarrier wait": 1, "mbarrier arrive": 1}
 # The fence of a first product that takes nothing from registers, where another follows:
 # which registers its sums share with others only the hardware knows.
 FENCE = {"wgmma fence": 1}
+# What the lanes of a warp agree on at the end of a tile is for ptxas; and a producer that
+# waits for slots of the pipes of the loop is never two tiles ahead.
+PERSISTENT = {"warp barrier": 2, "mbarrier wait": 1}
 SPARE = {
     ("matmul", "sm_80"): FIRST_FILLS_APART,
     ("matmul", "sm_90a"): TOGETHER,
@@ -55,6 +65,10 @@ SPARE = {
     ("transposed-chain", "sm_75"): {"barrier": 1},
     ("transposed-chain", "sm_90a"): ONCE,
     ("transposed-chain", "sm_90a-overlap"): ONCE | FENCE | {"mbarrier arrive": 2},
+    ("matmul", "sm_90a-persistent"): PERSISTENT,
+    ("row-normalised", "sm_90a-persistent"): PERSISTENT,
+    ("chain", "sm_90a-persistent"): PERSISTENT | FENCE,
+    ("transposed-chain", "sm_90a-persistent"): PERSISTENT | FENCE,
     ("attention", "sm_75"): {"barrier": 1},
     # And the commit of the last iteration of the last loop.
     ("attention", "sm_80"): FIRST_FILLS | {"cp.async commit": 2},
@@ -89,15 +103,18 @@ def undetected(kernel, run, seeds=4):
 @pytest.mark.parametrize("target", [target for target in PLANS if target != "cpu"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_program(name, target, rng):
-    inputs, want = program(name, rng, *SHAPES[name])
+    is_persistent = "persistent" in target
+    inputs, want = program(name, rng, *(PERSISTENT_SHAPES if is_persistent else SHAPES)[name])
     kernel = compile_program(name, target)
     first = np.full(want.shape, np.nan, np.float32)
-    emulate(kernel, *inputs, first, blocks=[0])
+    # Of a persistent kernel, the tiles that a block takes depend on how many there are.
+    blocks = None if is_persistent else [0]
+    emulate(kernel, *inputs, first, blocks=blocks)
     part = np.isfinite(first)  # what the first block writes
 
     def run(seed, skip):
         out = np.full(want.shape, np.nan, np.float32)
-        emulate(kernel, *inputs, out, seed=seed, skip=skip, blocks=[0])
+        emulate(kernel, *inputs, out, seed=seed, skip=skip, blocks=blocks)
         return np.linalg.norm((out - want)[part]) < 1e-3 * np.linalg.norm(want[part])
 
     spare = undetected(kernel, run)

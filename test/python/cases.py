@@ -48,6 +48,24 @@ class Case:
             score=softcap(self.softcap) if self.softcap else None,
         )
 
+    def gradients(self, q, k, v, dout, dlse=None):
+        """`Gradients` in float64, and the sizes that independent errors of their terms
+        come to."""
+        from reference import attention_backward, band, softcap, softcap_derivative
+
+        return attention_backward(
+            q,
+            k,
+            v,
+            dout,
+            self.scale,
+            mask=band(self.seqlen_q, self.seqlen_k, self.causal, *self.window),
+            score=softcap(self.softcap) if self.softcap else None,
+            d_score=softcap_derivative(self.softcap) if self.softcap else None,
+            d_lse=dlse,
+            magnitudes=2,
+        )
+
 
 # Sizes around tile edges, and the shapes in which attention kernels go wrong.
 EDGES = [

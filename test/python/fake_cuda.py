@@ -147,6 +147,7 @@ def empty(shape, strides, dtype):
 
 import flash_attn_mlir as fa  # noqa: E402
 from flash_attn_mlir import _fa  # noqa: E402
+from schedules import forward_schedule  # noqa: E402
 
 kernels = {
     (chip, alignment): fa.compile(
@@ -154,6 +155,15 @@ kernels = {
     )
     for chip, alignment in (("sm_90a", 16), ("sm_80", 1))
 }
+kernels["sm_90a", "persistent"] = fa.compile(
+    chip="sm_90a",
+    dtype="f16",
+    head_dim=64,
+    alignment=16,
+    schedule=forward_schedule(64, "persistent = true"),
+    ptxas=False,
+    cache=False,
+)
 calls = _fa.TorchCalls(torch, None, empty)
 function = calls.call
 
@@ -200,6 +210,19 @@ def test_launch():
         before[0] + maps,
         before[1],
     )
+
+
+def test_persistent():
+    """Of a persistent kernel, a block per multiprocessor, where there is work for it."""
+    for device, batch, blocks in ((0, 1, 8), (0, 2, 10), (0, 50, 10), (1, 50, 11)):
+        tensors = [Tensor((batch, 200, 4, 64), device=device) for _ in range(3)]
+        state.device = device
+        driver.set_device(device)
+        remember(*tensors, alignment="persistent")
+        assert call(*tensors) is not None
+        # One tile of 192 rows and another of 8, of four heads.
+        assert last_launch().blocks == blocks, (device, batch)
+    state.device = 0
 
 
 def test_out_alone():

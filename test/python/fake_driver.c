@@ -41,7 +41,11 @@ int cuDeviceGet(int *device, int ordinal) {
   return 0;
 }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
-  *value = attribute == 75 ? major_of_chip : attribute == 76 ? 0 : 232448;
+  /* Multiprocessors; capability; shared memory of a block. */
+  *value = attribute == 16   ? 10 + device
+           : attribute == 75 ? major_of_chip
+           : attribute == 76 ? 0
+                             : 232448;
   return 0;
 }
 int cuDevicePrimaryCtxRetain(void **context, int device) {

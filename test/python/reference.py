@@ -164,14 +164,16 @@ def attention_backward(
     d_lse=None,
     init_lse=None,
     captures=(),
-    magnitudes=False,
+    magnitudes=0,
 ):
     """Gradients of `sum(o * d_o) + sum(lse * d_lse)`, o and lse those of `attention`.
 
     `d_score(raw, b, h, m, n)` is the derivative of `score` by its first argument;
     `captures` are `Capture`s.
-    With `magnitudes`, the second of two results holds what each sum would be if no
-    term cancelled another: rounding errors are proportional to it.
+    With `magnitudes`, the second of two results holds what rounding errors are
+    proportional to. 1: what each sum would be if no term cancelled another; no error
+    is larger. 2: the root of the sum of the terms' squares, which is what independent
+    errors of the terms come to.
     """
     o, lse, _ = attention(q, k, v, scale, mask, score, q_lengths, k_lengths, init_lse)
     q, k, v, d_o = (np.asarray(x).astype(np.float64) for x in (q, k, v, d_o))
@@ -202,7 +204,7 @@ def attention_backward(
             outputs = o[b, :lq, h]
             slope = 1.0 if d_score is None else np.where(live, d_score(raw, b, h, m, n), 0.0)
 
-            def add(to, sign, queries, rows, keys, values, outputs, d_lse_row, slope, scale):
+            def add(to, sign, p, queries, rows, keys, values, outputs, d_lse_row, slope, scale):
                 delta = np.where(alive, (outputs * rows).sum(axis=1) - sign * d_lse_row, 0.0)
                 ds = p * (rows @ values.T - sign * delta[:, None])
                 dr = slope * ds
@@ -214,10 +216,12 @@ def attention_backward(
                     sum_of = capture.gradient if to is result else capture.size
                     capture.add(sum_of, (raw, b, h, m, n), ds, live)
 
-            terms = (queries, rows, keys, values, outputs, d_lse_row, slope, scale)
+            terms = (p, queries, rows, keys, values, outputs, d_lse_row, slope, scale)
             add(result, 1, *terms)
             if magnitudes:
-                add(sizes, -1, *map(np.abs, terms))
+                add(sizes, -1, *(np.abs(x) ** magnitudes for x in terms))
+    if magnitudes == 2:
+        sizes = Gradients(*map(np.sqrt, sizes))
     return (result, sizes) if magnitudes else result
 
 

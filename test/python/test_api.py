@@ -261,5 +261,10 @@ def test_programs_of_few_queries():
     assert "fa.few_rows" in _compiler.build(head_dim=64, query_rows=16)
     with pytest.raises(ValueError, match=r"query_rows 2 is not supported; allowed: 0 .*1, or 16"):
         _compiler.build(head_dim=64, query_rows=2)
+    packed = _compiler.build(head_dim=64, query_rows=16, pack_heads=True)
+    assert "fa.few_rows, fa.pack_heads" in packed
+    for rows in (0, 1):
+        with pytest.raises(ValueError, match=f"pack_heads with query_rows {rows} is not support"):
+            _compiler.build(head_dim=64, query_rows=rows, pack_heads=True)
     with pytest.raises(ValueError, match="query_rows and partials are no options of backward"):
         _compiler.build(head_dim=64, backward=True, partials=True)

@@ -96,3 +96,23 @@ def test_plot(tmp_path):
         assert not committed.parents[1].exists() or committed.read_bytes() == image, (
             "run benchmarks/plot.py and commit the image"
         )
+
+
+def test_overhead(benchmark, capsys):
+    """The host's time of calls: every figure is there, and said when it is measured."""
+    figures = benchmark.overhead(None)["microseconds"]
+    for name in ("fa", benchmark.WITH_LSE, benchmark.WITH_LSE_AND_GRADIENTS, "torch sdpa"):
+        assert 0 < figures["torch cpu"][name] < 1e6
+    out, err = capsys.readouterr()
+    assert "three CPU tensors to output and log-sum-exp: " in out
+    lines = err.splitlines()
+    assert len(lines) == sum(len(calls) for calls in figures.values())
+    assert all(line.startswith("[") and line.endswith(" us") for line in lines)
+
+
+def test_host_times_are_of_an_empty_queue(benchmark):
+    """Each call is alone, and waited for before the next."""
+    events = []
+    benchmark.time_host(lambda: events.append("call"), lambda: events.append("wait"))
+    assert events[0] == "call" and len(events) == 602
+    assert events[1:] == ["wait", "call"] * 300 + ["wait"]

@@ -98,6 +98,28 @@ def test_number_of_parts(chip, blocks, keys, parts, monkeypatch):
     assert _attention._parts(device(_arrays.CUDA), chip, blocks, keys) == parts
 
 
+@pytest.mark.parametrize(
+    ("queries", "group", "blocks", "pack"),
+    [
+        # One query: its heads alone are rows.
+        (1, 1, 1, False),
+        (1, 16, 1, False),
+        (1, 17, 2, False),
+        (2, 1, 1, False),
+        (2, 8, 1, True),
+        (4, 4, 1, True),
+        (5, 4, 2, True),
+        (16, 2, 2, False),
+        (13, 4, 4, False),
+        (16, 7, 7, False),
+        (2, 40, 6, True),
+    ],
+)
+def test_packing(queries, group, blocks, pack):
+    """Where it takes fewer blocks of 16 rows than one for each head."""
+    assert _attention._few_blocks(queries, group) == (blocks, pack)
+
+
 def test_number_of_parts_on_the_cpu(threads):
     on_cpu = device(_arrays.CPU)
     assert _attention._parts(on_cpu, "cpu", 1, 1 << 20) == threads

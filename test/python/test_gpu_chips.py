@@ -12,7 +12,6 @@ from cases import Case
 from flash_attn_mlir import _attention
 from test_gpu import check, draw, generator, inputs, reference64  # noqa: F401
 from test_gradients import check as check_gradients
-from test_gradients import reference_gradients
 
 pytestmark = pytest.mark.gpu
 
@@ -66,8 +65,8 @@ def test_backward(torch, generator, chip, index, deterministic):  # noqa: F811
     dout = draw(torch, generator, dtype, *out.shape)
     gradients = torch.autograd.grad(out, (q, k, v), dout)
     upcast = [x.detach().double().cpu().numpy() for x in (q, k, v, dout)]
-    want = reference_gradients(case, *upcast, None)
-    check_gradients(dtype, [x.double().cpu().numpy() for x in gradients], want)
+    want = case.gradients(*upcast)
+    check_gradients(dtype, [x.double().cpu().numpy() for x in gradients], *want)
 
 
 def test_many_heads(torch, generator, chip):  # noqa: F811

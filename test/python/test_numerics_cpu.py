@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cases import EDGES, JUMPS, Case, jumping_factors, random_case, unaligned_numpy
 from reference import attention, band, check
+from sparse import SUPPORTED, far_apart, spread
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 
@@ -137,6 +138,35 @@ def test_many_heads():
     q = np.ones((700, 1, 100, 1), np.float32)
     out = fa.flash_attn_func(q, q, q)
     np.testing.assert_array_equal(out, q)
+
+
+@pytest.mark.skipif(not SUPPORTED, reason="Linux of 64 bits only")
+@pytest.mark.parametrize("query_rows", [0, 1, 16])
+def test_distant_elements(query_rows, rng):
+    """Offsets of rows, heads and sequences that 32 bits do not hold."""
+    case = Case(2, 40 if query_rows == 0 else min(query_rows, 5), 50, 6, 3, 64, causal=True)
+    arrays = case.draw(rng)
+    kernel = fa.compile(
+        chip="cpu", dtype="f32", head_dim=64, causal=True, query_rows=query_rows, alignment=1
+    )
+    out = far_apart(arrays[0].shape, np.float32)
+    lse = far_apart((2, 6, case.seqlen_q), np.float32)
+    kernel(*map(spread, arrays), 64**-0.5, out, lse)
+    check("float32", out, lse, *case.reference(*arrays))
+
+
+@pytest.mark.parametrize("seqlen_q", [0, 1, 5, 40])
+def test_nothing(seqlen_q):
+    """No query or no key; no sequence is an error, as in FlashAttention-2."""
+    q, k = np.ones((2, seqlen_q, 4, 64), np.float32), np.ones((2, 0, 2, 64), np.float32)
+    out, lse, _ = fa.flash_attn_func(q, k, k, causal=True, return_attn_probs=True)
+    assert out.shape == q.shape and lse.shape == (2, 4, seqlen_q)
+    assert (out == 0).all() and (lse == -np.inf).all()
+    with pytest.raises(ValueError, match="q: batch is 0 .*; allowed: at least 1"):
+        fa.flash_attn_func(q[:0], k[:0], k[:0])
+    # The program itself has no such limit.
+    kernel = fa.compile(chip="cpu", dtype="f32", head_dim=64, alignment=1)
+    kernel(q[:0], k[:0], k[:0], 0.125, out[:0], lse[:0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

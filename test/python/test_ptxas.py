@@ -17,6 +17,7 @@ import flash_attn_mlir as fa
 import pytest
 from flash_attn_mlir import _attention
 from programs import CAUSAL, OFFSET, Program, capture_of, table_of
+from schedules import forward_schedule
 from test_backward_mlir import backward_text
 
 MASKS = {
@@ -119,16 +120,40 @@ def test_matrix(chip, dtype, head_dim, mask, ptxas, tmp_path):
     gate(chip, dtype, head_dim, mask, str(tmp_path))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head_dim", (64, 128, 256))
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("section", (1, 64))
+def test_persistent(dtype, head_dim, mask, section, ptxas, tmp_path):
+    """What is carried from tile to tile spills at most where tiles begin and end."""
+    kernel = fa.compile(
+        chip="sm_90a",
+        dtype=dtype,
+        head_dim=head_dim,
+        alignment=16,
+        schedule=forward_schedule(head_dim, f"section = {section}, persistent = true"),
+        cache=str(tmp_path),
+        **MASKS[mask],
+    )
+    log = kernel.ptxas_log
+    assert not re.search(r"C75\d\d", log), log
+    ((_, stores, loads),) = entries(log)
+    allowed = 48 if head_dim == 128 else allowed_spills("sm_90a", head_dim, kernel.mlir)
+    assert stores <= allowed + 32 and loads <= 2 * allowed, log
+    assert kernel.metadata["launches"][0]["shared_bytes"] <= SHARED["sm_90a"]
+
+
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("head_dim", (64, 128, 256))
-@pytest.mark.parametrize("query_rows", (1, 16))
+@pytest.mark.parametrize(("query_rows", "pack_heads"), ((1, False), (16, False), (16, True)))
 @pytest.mark.parametrize("mask", ("full", "window"))
-def test_few_queries(chip, head_dim, query_rows, mask, ptxas, tmp_path):
+def test_few_queries(chip, head_dim, query_rows, pack_heads, mask, ptxas, tmp_path):
     """One warp per block; as many blocks share a multiprocessor as the library counts on."""
     kernel = fa.compile(
         chip=chip,
         head_dim=head_dim,
         query_rows=query_rows,
+        pack_heads=pack_heads,
         partials=True,
         cache=str(tmp_path),
         **MASKS[mask],

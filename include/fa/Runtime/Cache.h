@@ -23,6 +23,10 @@ public:
   std::unique_ptr<Artifact> load(llvm::StringRef key) const;
   void store(llvm::StringRef key, const Artifact &artifact) const;
 
+  /// The table of schedules that were tuned for `chip` on this machine; empty
+  /// without a folder.
+  std::string getSchedulesFile(llvm::StringRef chip) const;
+
 private:
   /// Removes the least recently used files beyond FA_CACHE_SIZE_MB (512).
   void trim() const;

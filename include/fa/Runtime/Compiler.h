@@ -12,9 +12,10 @@ enum class StopAfter { Nothing, LLVMIR, PTX };
 
 /// The options of fa_compile.
 struct CompileOptions {
-  std::string schedule;
-  std::string cpu; // the processor of chip cpu; empty: this host's // text of a
-                   // #fa.schedule attribute
+  std::string schedule;  // text of a #fa.schedule or #fa.schedules attribute
+  std::string schedules; // file of a table; empty: that in the cache's folder
+  bool useSchedules = true;
+  std::string cpu;   // the processor of chip cpu; empty: this host's
   std::string dump;  // folder for the IR after each pass
   std::string ptxas; // path; empty: search
   bool usePtxas = true;

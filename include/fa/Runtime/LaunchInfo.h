@@ -70,6 +70,9 @@ struct LaunchInfo {
     std::vector<std::pair<int64_t, int64_t>> symbols;
     // GPU only.
     int64_t threads = 0, sharedBytes = 0;
+    /// Blocks that each multiprocessor gets, which share the grid among
+    /// themselves; 0: a block per iteration of the grid.
+    int64_t perMultiprocessor = 0;
     std::vector<TensorMap> tensorMaps;
 
     /// The extents of the grid for checked arguments.

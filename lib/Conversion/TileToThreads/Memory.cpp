@@ -43,7 +43,7 @@ Value tl::globalPointer(OpBuilder &builder, Location loc, Value memref,
 int64_t tl::rowAlignment(Value memref) {
   int64_t element = cast<MemRefType>(memref.getType()).getElementTypeBitWidth();
   element = std::max<int64_t>(element / 8, 1);
-  int64_t within = 0;
+  uint64_t within = 0; // wraps, for offsets that no memory has
   while (Operation *def = memref.getDefiningOp()) {
     if (auto cast = dyn_cast<memref::CastOp>(def)) {
       memref = cast.getSource();
@@ -56,7 +56,7 @@ int64_t tl::rowAlignment(Value memref) {
     auto offset = getConstantIntValue(view.getMixedOffsets().back());
     if (!offset)
       return element;
-    within += *offset * element;
+    within += uint64_t(*offset) * element;
     memref = view.getSource();
   }
   auto arg = dyn_cast<BlockArgument>(memref);
@@ -65,7 +65,9 @@ int64_t tl::rowAlignment(Value memref) {
   auto align = func ? func.getArgAttrOfType<IntegerAttr>(arg.getArgNumber(),
                                                          "tile.align")
                     : IntegerAttr();
-  return align ? std::max(std::gcd(align.getInt(), within), element) : element;
+  return align ? std::max<int64_t>(std::gcd(uint64_t(align.getInt()), within),
+                                   element)
+               : element;
 }
 
 namespace {
@@ -101,11 +103,12 @@ public:
   Access(OpBuilder &builder, Location loc, KernelContext &kernel,
          const Team &team, FragmentAttr layout, RankedTensorType tile,
          Value memref, ValueRange offsets,
-         std::optional<ArrayRef<int64_t>> order, bool isShuffled = false)
-      : builder(builder), loc(loc), layout(layout), memref(memref) {
-    auto type = cast<MemRefType>(memref.getType());
+         std::optional<ArrayRef<int64_t>> order,
+         std::optional<ArrayRef<int64_t>> merged, bool isShuffled = false)
+      : builder(builder), loc(loc), layout(layout), memref(memref),
+        view(memref, merged) {
     if (isShuffled)
-      blockColumns = shuffledColumns(type);
+      blockColumns = shuffledColumns(cast<MemRefType>(memref.getType()));
     SmallVector<Value> places;
     for (int64_t dim = 0; dim < tile.getRank(); ++dim)
       places.push_back(threadOffset(builder, loc, kernel, team, layout, dim));
@@ -119,12 +122,10 @@ public:
       bases.push_back(
           arith::AddIOp::create(builder, loc, offsets[memDim], base));
       // Constant offset and static extent: nothing to check at run time.
-      auto offset = getConstantIntValue(offsets[memDim]);
-      bool inside = offset && !type.isDynamicDim(memDim) &&
-                    *offset + tile.getDimSize(dim) <= type.getDimSize(memDim);
       extents.push_back(
-          inside ? Value()
-                 : memref::DimOp::create(builder, loc, memref, memDim));
+          view.holds(memDim, offsets[memDim], tile.getDimSize(dim))
+              ? Value()
+              : view.getExtent(builder, loc, memDim));
     }
   }
 
@@ -155,7 +156,7 @@ public:
     SmallVector<Value> result(memDims.size());
     for (auto [dim, memDim] : llvm::enumerate(memDims))
       result[memDim] = index(reg, dim);
-    return result;
+    return view.expand(builder, loc, result);
   }
 
   /// Address of register `reg`: a constant away from others, as far as strides
@@ -163,20 +164,20 @@ public:
   /// the builder's place, also for later calls.
   Value pointer(int64_t reg) {
     auto type = cast<MemRefType>(memref.getType());
-    SmallVector<int64_t> strides, key;
-    int64_t start, constant = 0;
-    (void)type.getStridesAndOffset(strides, start);
+    SmallVector<int64_t> key;
+    int64_t constant = 0;
     SmallVector<Value> at(memDims.size());
     for (auto [dim, memDim] : llvm::enumerate(memDims)) {
-      bool isDynamic = ShapedType::isDynamic(strides[memDim]);
+      int64_t stride = view.getStride(memDim);
+      bool isDynamic = ShapedType::isDynamic(stride);
       at[memDim] = isDynamic ? index(reg, dim) : bases[dim];
       key.push_back(isDynamic ? distance(reg, dim) : 0);
       if (!isDynamic)
-        constant += distance(reg, dim) * strides[memDim];
+        constant += distance(reg, dim) * stride;
     }
     Value &base = pointers[key];
     if (!base)
-      base = globalPointer(builder, loc, memref, at);
+      base = globalPointer(builder, loc, memref, view.expand(builder, loc, at));
     if (constant == 0)
       return base;
     return LLVM::GEPOp::create(builder, loc, base.getType(),
@@ -234,6 +235,7 @@ private:
   Location loc;
   FragmentAttr layout;
   Value memref;
+  MergedView view;
   int64_t blockColumns = 0; // of shuffled memory
   std::map<SmallVector<int64_t>, Value> pointers;
   SmallVector<int64_t> memDims;
@@ -310,7 +312,8 @@ struct LoadPattern : OpConversionPattern<LoadOp> {
       return op.emitError("is shuffled, which this layout has no form for: ")
              << layout;
     Access access(rewriter, loc, kernel, kernel.teamOf(op), layout, type,
-                  source, op.getOffsets(), op.getOrder(), op.getShuffled());
+                  source, op.getOffsets(), op.getOrder(), op.getMerged(),
+                  op.getShuffled());
     Value zero = arith::ConstantOp::create(
         rewriter, loc, rewriter.getZeroAttr(type.getElementType()));
     int64_t width =
@@ -404,14 +407,17 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     const Team &team = kernel.teamOf(op);
     int64_t rank = type.getRank();
     bool isShuffled = false;
+    std::optional<ArrayRef<int64_t>> merged;
     if constexpr (add)
       isShuffled = op.getShuffled();
+    else
+      merged = op.getMerged();
     if (isShuffled &&
         !holdsBlocks(layout, shuffledColumns(op.getDest().getType())))
       return op.emitError("is shuffled, which this layout has no form for: ")
              << layout;
     Access access(rewriter, loc, kernel, team, layout, type, dest,
-                  op.getOffsets(), op.getOrder(), isShuffled);
+                  op.getOffsets(), op.getOrder(), merged, isShuffled);
 
     // Threads that hold copies of the same element: one of them stores.
     Value owner = ownsElements(rewriter, loc, kernel, team, layout);

@@ -3,6 +3,7 @@
 #ifndef FA_CONVERSION_TILETOTHREADS_PATTERNS_H
 #define FA_CONVERSION_TILETOTHREADS_PATTERNS_H
 
+#include "fa/Dialect/Tile/IR/MergedView.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Transforms/DialectConversion.h"

@@ -137,7 +137,7 @@ struct ProducePattern : PipePattern<ProduceOp> {
   static bool endsAtMultiple(ProduceOp op, int64_t bytes) {
     auto first = getConstantIntValue(op.getOffsets()[1]);
     MemRefType source = op.getSource().getType();
-    return first && !source.isDynamicDim(1) && *first * 2 % bytes == 0 &&
+    return first && !source.isDynamicDim(1) && *first % (bytes / 2) == 0 &&
            source.getDimSize(1) * 2 % bytes == 0;
   }
 
@@ -268,11 +268,9 @@ struct ProducePattern : PipePattern<ProduceOp> {
 
   /// True when all columns of the tile lie in the source.
   static bool hasAllColumns(ProduceOp op) {
-    auto first = getConstantIntValue(op.getOffsets()[1]);
-    MemRefType source = op.getSource().getType();
-    int64_t cols = op.getPipe().getType().getSlot().getShape()[1];
-    return first && !source.isDynamicDim(1) &&
-           *first + cols <= source.getDimSize(1);
+    return MergedView(op.getSource(), std::nullopt)
+        .holds(1, op.getOffsets()[1],
+               op.getPipe().getType().getSlot().getShape()[1]);
   }
 
   /// Loads 16 bytes by loads of `width` bytes; what lies outside the source

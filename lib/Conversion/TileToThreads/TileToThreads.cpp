@@ -172,12 +172,23 @@ struct ConvertTileToThreads
       return failure();
     SmallVector<scf::ForOp> loops;
     func.walk([&](scf::ForOp loop) { loops.push_back(loop); });
-    for (scf::ForOp loop : loops)
+    for (scf::ForOp loop : loops) {
+      convergeLanes(loop);
       carryInPairs(loop);
+    }
     keepInvariantsInColdLoops(func);
     lowerRoles(func, kernel);
     finish(func, kernel);
     return success();
+  }
+
+  /// `number` of lane 0: tells ptxas that it is uniform in a warp.
+  static NVVM::ShflOp broadcast(OpBuilder &builder, Location loc,
+                                Value number) {
+    return NVVM::ShflOp::create(
+        builder, loc, number.getType(), constantI32(builder, loc, -1), number,
+        constantI32(builder, loc, 0), constantI32(builder, loc, 31),
+        NVVM::ShflKind::idx, UnitAttr());
   }
 
   /// Thread and warp numbers, shared memory, the teams of the roles, and the
@@ -194,11 +205,7 @@ struct ConvertTileToThreads
                                         constantI32(builder, loc, 31));
     Value warp = arith::ShRUIOp::create(builder, loc, thread,
                                         constantI32(builder, loc, 5));
-    // Broadcast from lane 0 so that ptxas knows that it is uniform in a warp.
-    warp = NVVM::ShflOp::create(
-        builder, loc, i32, constantI32(builder, loc, -1), warp,
-        constantI32(builder, loc, 0), constantI32(builder, loc, 31),
-        NVVM::ShflKind::idx, UnitAttr());
+    warp = broadcast(builder, loc, warp);
     // Without copies there are no roles, and no warps for them.
     int64_t warps = kernel.plan.getWarps();
     if (!func.getOps<RolesOp>().empty())
@@ -355,8 +362,37 @@ struct ConvertTileToThreads
     loop.erase();
   }
 
-  /// A loop in a branch of another loop runs rarely. What it computes anew in
-  /// each iteration would, hoisted, take registers from the loop around it.
+  /// Whether `loop` carries nothing but numbers: it goes round others, as those
+  /// of tile-persistent do.
+  static bool onlyCounts(scf::ForOp loop) {
+    return loop.getNumResults() != 0 &&
+           llvm::all_of(loop.getResultTypes(),
+                        [](Type type) { return type.isIntOrIndex(); });
+  }
+
+  /// What a loop that only counts carries is the same in all lanes, and ptxas
+  /// must know it, to keep in uniform registers what depends on it. So lanes
+  /// end an iteration together (where only some of them store last, LLVM would
+  /// make the branch around the store the branch back), and begin it with a
+  /// broadcast.
+  static void convergeLanes(scf::ForOp loop) {
+    if (!onlyCounts(loop))
+      return;
+    Location loc = loop.getLoc();
+    OpBuilder builder(loop.getBody()->getTerminator());
+    NVVM::SyncWarpOp::create(builder, loc, constantI32(builder, loc, -1));
+    builder.setInsertionPointToStart(loop.getBody());
+    for (BlockArgument number : loop.getBody()->getArguments()) {
+      if (!number.getType().isInteger(32))
+        continue;
+      auto same = broadcast(builder, loc, number);
+      number.replaceAllUsesExcept(same, same);
+    }
+  }
+
+  /// A loop in a branch of another loop runs rarely, and so does one that only
+  /// counts around others (tile-persistent). What they compute anew in each
+  /// iteration would, hoisted, take registers from the loop that runs often.
   void keepInvariantsInColdLoops(func::FuncOp func) {
     auto never = LLVM::LoopLICMAttr::get(
         &getContext(), /*disable=*/BoolAttr::get(&getContext(), true),
@@ -366,7 +402,8 @@ struct ConvertTileToThreads
                                       {}, {}, {}, {}, {}, {}, {}, {}, {});
     func.walk([&](scf::ForOp loop) {
       auto branch = loop->getParentOfType<scf::IfOp>();
-      if (branch && branch->getParentOfType<scf::ForOp>())
+      auto around = branch ? branch->getParentOfType<scf::ForOp>() : nullptr;
+      if (onlyCounts(loop) || (around && !onlyCounts(around)))
         loop->setAttr("llvm.loop_annotation", annotation);
     });
   }

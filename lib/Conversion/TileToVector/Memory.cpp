@@ -15,14 +15,13 @@ SmallVector<Value> TileLowering::Access::indices(TileLowering &l,
   SmallVector<Value> result(order.size());
   for (auto [dim, coordinate] : llvm::enumerate(coordinates))
     result[order[dim]] = l.add(offset[dim], coordinate);
-  return result;
+  return view.expand(l.builder, l.loc, result);
 }
 
-TileLowering::Access
-TileLowering::access(Value memref, OperandRange offsets,
-                     std::optional<ArrayRef<int64_t>> order,
-                     RankedTensorType tile) {
-  Access result;
+TileLowering::Access TileLowering::access(
+    Value memref, OperandRange offsets, std::optional<ArrayRef<int64_t>> order,
+    std::optional<ArrayRef<int64_t>> merged, RankedTensorType tile) {
+  Access result = {tl::MergedView(memref, merged), {}, {}, {}, {}};
   int64_t rank = tile.getRank();
   result.order = order ? llvm::to_vector(*order)
                        : llvm::to_vector(llvm::seq<int64_t>(0, rank));
@@ -32,17 +31,13 @@ TileLowering::access(Value memref, OperandRange offsets,
     Value offset = offsets[source];
     Value extent = index(tile.getDimSize(dim));
     result.offset.push_back(offset);
-    int64_t size = cast<MemRefType>(memref.getType()).getDimSize(source);
-    std::optional<int64_t> constant = getConstantIntValue(offset);
-    if (constant && *constant >= 0 && ShapedType::isStatic(size) &&
-        *constant + tile.getDimSize(dim) <= size) {
+    if (result.view.holds(source, offset, tile.getDimSize(dim))) {
       result.lower.push_back(zero);
       result.upper.push_back(extent);
       continue;
     }
     Value left = arith::SubIOp::create(
-        builder, loc, memref::DimOp::create(builder, loc, memref, source),
-        offset);
+        builder, loc, result.view.getExtent(builder, loc, source), offset);
     Value upper = arith::MinSIOp::create(builder, loc, left, extent);
     Value before = arith::SubIOp::create(builder, loc, zero, offset);
     Value lower = arith::MaxSIOp::create(builder, loc, before, zero);
@@ -53,18 +48,15 @@ TileLowering::access(Value memref, OperandRange offsets,
   return result;
 }
 
-bool TileLowering::rowsContiguous(MemRefType memref, ArrayRef<int64_t> order) {
-  SmallVector<int64_t> strides;
-  int64_t offset;
-  return order.back() == memref.getRank() - 1 &&
-         succeeded(memref.getStridesAndOffset(strides, offset)) &&
-         strides.back() == 1;
+bool TileLowering::rowsContiguous(const Access &access) {
+  int64_t last = access.view.getRank() - 1;
+  return access.order.back() == last && access.view.getStride(last) == 1;
 }
 
-int64_t TileLowering::turnedBlock(RankedTensorType tile, MemRefType memref,
-                                  ArrayRef<int64_t> order) {
+int64_t TileLowering::turnedBlock(RankedTensorType tile, const Access &access) {
+  int64_t last = access.view.getRank() - 1;
   if (tile.getRank() != 2 || tile.getElementType().isInteger(1) ||
-      !rowsContiguous(memref, {order[1], order[0]}))
+      access.order.front() != last || access.view.getStride(last) != 1)
     return 0;
   int64_t block = chunkOf(tile.getElementTypeBitWidth()) / 2;
   bool divides = tile.getDimSize(0) % block == 0 && lanesOf(tile) % block == 0;
@@ -122,8 +114,8 @@ void TileLowering::copyTurned(
 LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
   Value tile = op.getResult();
   RankedTensorType type = tileType(tile);
-  MemRefType source = op.getSource().getType();
-  Access in = access(op.getSource(), op.getOffsets(), op.getOrder(), type);
+  Access in = access(op.getSource(), op.getOffsets(), op.getOrder(),
+                     op.getMerged(), type);
   int64_t rank = type.getRank(), lanes = lanesOf(type);
   Value zero = index(0), lanesValue = index(lanes);
   Type element = storageType(tile);
@@ -160,7 +152,7 @@ LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
       });
     };
     // Whole rows, by vectors if they are contiguous; the rest is zero.
-    bool contiguous = lanes % chunk == 0 && rowsContiguous(source, in.order) &&
+    bool contiguous = lanes % chunk == 0 && rowsContiguous(in) &&
                       !type.getElementType().isInteger(1);
     auto copyRows = [&](int64_t step, Value lower, Value upper) {
       if (rank == 1)
@@ -181,7 +173,7 @@ LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
       loop(zero, index(type.getDimSize(0)), 1,
            [&](Value row) { zeroRow({row}); });
     };
-    if (int64_t block = turnedBlock(type, source, in.order)) {
+    if (int64_t block = turnedBlock(type, in)) {
       auto part = VectorType::get({block}, type.getElementType());
       auto branch = scf::IfOp::create(builder, loc, isWhole(in, type),
                                       /*withElse=*/true);
@@ -255,7 +247,11 @@ template <typename OpT> LogicalResult TileLowering::lowerStore(OpT op) {
   RankedTensorType type = tileType(op.getValue());
   MemRefType dest = op.getDest().getType();
   Type element = dest.getElementType();
-  Access out = access(op.getDest(), op.getOffsets(), op.getOrder(), type);
+  std::optional<ArrayRef<int64_t>> merged;
+  if constexpr (!add)
+    merged = op.getMerged();
+  Access out =
+      access(op.getDest(), op.getOffsets(), op.getOrder(), merged, type);
   int64_t lanes = lanesOf(type);
   int64_t chunk = chunkOf(element.getIntOrFloatBitWidth());
 
@@ -299,7 +295,7 @@ template <typename OpT> LogicalResult TileLowering::lowerStore(OpT op) {
     };
     emit(0);
   };
-  if (int64_t block = add ? 0 : turnedBlock(type, dest, out.order)) {
+  if (int64_t block = add ? 0 : turnedBlock(type, out)) {
     auto part = VectorType::get(
         {block}, cast<MemRefType>(buffer.getType()).getElementType());
     auto branch = scf::IfOp::create(builder, loc, isWhole(out, type),
@@ -328,8 +324,7 @@ template <typename OpT> LogicalResult TileLowering::lowerStore(OpT op) {
     storeRange(1, out.lower, out.upper);
     return success();
   }
-  if (add || lanes % chunk || !rowsContiguous(dest, out.order) ||
-      element.isInteger(1)) {
+  if (add || lanes % chunk || !rowsContiguous(out) || element.isInteger(1)) {
     storeRange(1, out.lower, out.upper);
     return success();
   }

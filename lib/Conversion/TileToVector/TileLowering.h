@@ -14,6 +14,7 @@
 #ifndef FA_CONVERSION_TILETOVECTOR_TILELOWERING_H
 #define FA_CONVERSION_TILETOVECTOR_TILELOWERING_H
 
+#include "fa/Dialect/Tile/IR/MergedView.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -188,19 +189,20 @@ private:
 
   /// Bounds [lower, upper) of tile dimension `dim` that lie inside `memref`.
   struct Access {
+    tl::MergedView view;
     SmallVector<Value> lower, upper, offset; // by tile dimension
     SmallVector<int64_t> order;
     /// Memref indices of the element `coordinates` of the tile.
     SmallVector<Value> indices(TileLowering &l, ArrayRef<Value> coordinates);
   };
   Access access(Value memref, OperandRange offsets,
-                std::optional<ArrayRef<int64_t>> order, RankedTensorType tile);
-  /// True when rows of the tile are contiguous in `memref`.
-  static bool rowsContiguous(MemRefType memref, ArrayRef<int64_t> order);
+                std::optional<ArrayRef<int64_t>> order,
+                std::optional<ArrayRef<int64_t>> merged, RankedTensorType tile);
+  /// True when rows of the tile are contiguous in memory.
+  static bool rowsContiguous(const Access &access);
   /// Lanes of the square blocks by which a matrix tile whose columns are
-  /// contiguous in `memref` is copied; 0 for any other tile.
-  int64_t turnedBlock(RankedTensorType tile, MemRefType memref,
-                      ArrayRef<int64_t> order);
+  /// contiguous in memory is copied; 0 for any other tile.
+  int64_t turnedBlock(RankedTensorType tile, const Access &access);
   /// i1: all of `tile` is inside.
   Value isWhole(const Access &access, RankedTensorType tile);
   /// Block by block of a matrix of this type: `load` gives the rows of a block

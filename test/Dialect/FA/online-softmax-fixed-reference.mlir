@@ -9,7 +9,8 @@
 !l = memref<?x?x?xf32, strided<[?,?,1], offset: ?>>
 
 // Only the first block's maximum is taken. Where a later block's exponentials
-// sum to too much, its scores are made again and what came before is scaled.
+// sum to too much, its scores are made again and what came before is scaled. Blocks
+// that end beyond the keys take their maximum at once.
 // CHECK-LABEL: func.func @fixed(
 // CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
 // CHECK-DAG: %[[NONE:.*]] = arith.constant dense<-1.000000e+30> : tensor<128xf32>
@@ -17,6 +18,9 @@
 // CHECK-DAG: %[[LIMIT:.*]] = arith.constant 3.276800e+04 : f32
 // CHECK: %[[LOOP:.*]]:3 = scf.for %[[J:.*]] = %[[C0]] {{.*}} iter_args(%[[ACC:.*]] = %{{.*}}, %[[MAX:.*]] = %[[NONE]], %[[SUM:.*]] = %{{.*}})
 // CHECK: %[[S:.*]] = tile.contract %[[Q:.*]], %[[K:.*]], %{{.*}}
+// CHECK: %[[FULL:.*]] = arith.cmpi slt, %[[J]], %{{.*}} : index
+// CHECK: %[[SCORES:.*]] = arith.select %[[FULL]], %[[S]], %{{.*}}
+// CHECK: %[[SOFTMAX:.*]]:5 = scf.if %[[FULL]]
 // CHECK: %[[FIRST:.*]] = arith.cmpi eq, %[[J]], %[[C0]] : index
 // CHECK: %[[REF:.*]] = scf.if %[[FIRST]]
 // CHECK: %[[BLOCK:.*]] = tile.reduce max
@@ -39,7 +43,17 @@
 // CHECK: scf.yield %{{.*}}, %[[LARGER]], %{{.*}}, %[[ALPHA]]
 // CHECK: } else {
 // CHECK: scf.yield %[[P]], %[[REF]], %[[TOTAL]], %[[ONE]]
-// CHECK: %[[SCALED:.*]] = scf.if %[[COLD]]
+// CHECK: scf.yield %[[R]]#0, %[[R]]#1, %[[R]]#2, %[[R]]#3, %[[COLD]]
+// CHECK: } else {
+// CHECK: %[[CUT:.*]] = tile.reduce max %[[SCORES]]
+// CHECK: %[[CUT2:.*]] = arith.mulf %[[CUT]]
+// CHECK: %[[CUTREF:.*]] = arith.maxnumf %[[MAX]], %[[CUT2]]
+// CHECK: %[[CUTP:.*]] = math.exp2
+// CHECK: %[[CUTSTEP:.*]] = arith.subf %[[MAX]], %[[CUTREF]]
+// CHECK: %[[CUTALPHA:.*]] = math.exp2 %[[CUTSTEP]]
+// CHECK-NOT: tile.contract
+// CHECK: scf.yield %[[CUTP]], %[[CUTREF]], %{{.*}}, %[[CUTALPHA]], %true
+// CHECK: %[[SCALED:.*]] = scf.if %[[SOFTMAX]]#4
 // CHECK: } else {
 // CHECK-NEXT: scf.yield %[[ACC]]
 // CHECK: tile.contract %{{.*}}, %{{.*}}, %[[SCALED]]

@@ -57,6 +57,26 @@ func.func @few(%q: !few, %scale: f32, %l: memref<?x?x?xf32>) {
   return
 }
 
+// Heads are packed where that is wanted, and a key head is shared.
+// CHECK-LABEL: func.func @pack(
+// CHECK: fa.schedule = #fa.schedule<tile_m = 16, tile_n = 64, plan = <{{[^<>]*}}>, packed = true>
+func.func @pack(%q: !few, %scale: f32, %l: memref<?x?x?xf32>) {
+  fa.attention ins(%q, %q, %q : !few, !few, !few) scale(%scale : f32) outs(%q, %l : !few, memref<?x?x?xf32>)
+    {indexing_maps = #maps, fa.few_rows, fa.pack_heads}
+  return
+}
+
+// Rows and heads of o are no neighbours in the memory of a batch.
+// CHECK-LABEL: func.func @apart(
+// CHECK: fa.schedule = #fa.schedule<tile_m = 16, tile_n = 64, plan = <{{[^<>]*}}>>
+func.func @apart(%q: !few, %scale: f32, %o: memref<?x64x?x?xf16>, %l: memref<?x?x?xf32>) {
+  fa.attention ins(%q, %q, %q : !few, !few, !few) scale(%scale : f32) outs(%o, %l : memref<?x64x?x?xf16>, memref<?x?x?xf32>)
+    {indexing_maps = [affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>, affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>,
+                      affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>, affine_map<(b,h,m,n,d,e)[g] -> (m, e, b, h)>,
+                      affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>], fa.few_rows, fa.pack_heads}
+  return
+}
+
 // CHECK-LABEL: func.func @combine(
 // GPU: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 32, {{.*}} mma = "mma_sync", copy = "direct", warps = 1
 // CPU: fa.schedule = #fa.schedule<tile_m = 16, tile_n = 64, {{.*}} mma = "vector", copy = "direct", warps = 1

@@ -114,3 +114,60 @@ func.func @looked_at(%a: !b, %n: index, %init: tensor<64x64xf32>) -> tensor<64x6
   }
   return %r : tensor<64x64xf32>
 }
+
+// -----
+
+// Of two pieces of one range, the one that does less runs most, whatever the code
+// in its branches.
+// FORM-LABEL: func.func @pieces
+// FORM-SAME: %[[N:[a-z0-9]+]]: index, %[[MIDDLE:[a-z0-9]+]]: index
+// FORM: scf.if
+// FORM: scf.for %{{.*}} = %c1 to %[[MIDDLE]]
+// FORM: tile.contract
+// FORM: tile.contract
+// FORM: "test.rare"
+// FORM: scf.for %[[J:.*]] = %[[MIDDLE]] to %[[N]]
+// FORM: tile.consume %{{.*}}[%[[J]]]
+// FORM: arith.addf
+// FORM: tile.consume %{{.*}}[%[[J]]]
+#plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 2, overlap = true>
+#nt = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]
+#nn = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, affine_map<(m, n, k) -> (m, n)>]
+!b = !tile.buffer<64x64xf16, swizzle = 128>
+func.func @pieces(%a: !b, %n: index, %middle: index, %rare: i1, %init: tensor<64x64xf32>) -> tensor<64x64xf32>
+    attributes {tile.plan = #plan} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant dense<0.0> : tensor<64x64xf32>
+  %pb = tile.pipe : <2, <64x64xf16, swizzle = 128>>
+  %pc = tile.pipe : <2, <64x64xf16, swizzle = 128>>
+  %r = scf.for %i = %c0 to %middle step %c1 iter_args(%acc = %init) -> (tensor<64x64xf32>) {
+    %bt = tile.consume %pb[%i] : <2, <64x64xf16, swizzle = 128>> -> <64x64xf16, swizzle = 128>
+    %s = tile.contract %a, %bt, %zero {maps = #nt} : !b, !b, tensor<64x64xf32>
+    tile.release %pb[%i] : <2, <64x64xf16, swizzle = 128>>
+    scf.if %rare {
+      "test.rare"() : () -> ()
+      "test.rare"() : () -> ()
+      "test.rare"() : () -> ()
+      "test.rare"() : () -> ()
+    }
+    %h = arith.truncf %s : tensor<64x64xf32> to tensor<64x64xf16>
+    %ct = tile.consume %pc[%i] : <2, <64x64xf16, swizzle = 128>> -> <64x64xf16, swizzle = 128>
+    %next = tile.contract %h, %ct, %acc {maps = #nn} : tensor<64x64xf16>, !b, tensor<64x64xf32>
+    tile.release %pc[%i] : <2, <64x64xf16, swizzle = 128>>
+    scf.yield %next : tensor<64x64xf32>
+  }
+  %t = scf.for %j = %middle to %n step %c1 iter_args(%acc = %r) -> (tensor<64x64xf32>) {
+    %bt = tile.consume %pb[%j] : <2, <64x64xf16, swizzle = 128>> -> <64x64xf16, swizzle = 128>
+    %s = tile.contract %a, %bt, %zero {maps = #nt} : !b, !b, tensor<64x64xf32>
+    tile.release %pb[%j] : <2, <64x64xf16, swizzle = 128>>
+    %twice = arith.addf %s, %s : tensor<64x64xf32>
+    %four = arith.addf %twice, %twice : tensor<64x64xf32>
+    %h = arith.truncf %four : tensor<64x64xf32> to tensor<64x64xf16>
+    %ct = tile.consume %pc[%j] : <2, <64x64xf16, swizzle = 128>> -> <64x64xf16, swizzle = 128>
+    %next = tile.contract %h, %ct, %acc {maps = #nn} : tensor<64x64xf16>, !b, tensor<64x64xf32>
+    tile.release %pc[%j] : <2, <64x64xf16, swizzle = 128>>
+    scf.yield %next : tensor<64x64xf32>
+  }
+  return %t : tensor<64x64xf32>
+}

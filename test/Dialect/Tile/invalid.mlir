@@ -252,6 +252,16 @@ func.func private @plan_stages() attributes {tile.plan = #tile.plan<chip = "sm_8
 
 // -----
 
+// expected-error @below {{section is 0; use 1 to run the outer iterations of the grid one after the other, up to 65536 to run as many side by side}}
+func.func private @plan_section() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1, section = 0>}
+
+// -----
+
+// expected-error @below {{is persistent and has no producers, which would copy ahead for the next tile; use producers >= 1}}
+func.func private @plan_persistent() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1, persistent = true>}
+
+// -----
+
 func.func @async_use(%a: tensor<16x16xf16>, %c: tensor<16x16xf32>) -> tensor<16x16xf32> {
   // expected-error @+1 {{is async, and 'arith.addf' uses its result; only tile.await may}}
   %r = tile.contract async %a, %a, %c {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]} : tensor<16x16xf16>, tensor<16x16xf16>, tensor<16x16xf32>
@@ -283,4 +293,28 @@ func.func @exceeds_limit(%c: tensor<16xf32>, %limit: f64) -> i1 {
   // expected-error @+1 {{use of value '%limit' expects different type than prior uses: 'f32' vs 'f64'}}
   %s = tile.exceeds %c, %limit : tensor<16xf32>
   return %s : i1
+}
+
+// -----
+
+func.func @merged_apart(%m: memref<?x?x?xf16>, %i: index) {
+  // expected-error @+1 {{merged must be two neighbouring dimensions of the memref, which has rank 3}}
+  %t = tile.load %m[%i, %i] merged [0, 2] : memref<?x?x?xf16> -> tensor<16x16xf16>
+  return
+}
+
+// -----
+
+func.func @merged_beyond(%m: memref<?x?xf16>, %t: tensor<16xf16>, %i: index) {
+  // expected-error @+1 {{merged must be two neighbouring dimensions of the memref, which has rank 2}}
+  tile.store %t, %m[%i] merged [1, 2] : tensor<16xf16>, memref<?x?xf16>
+  return
+}
+
+// -----
+
+func.func @merged_rank(%m: memref<?x?xf16>, %i: index) {
+  // expected-error @+1 {{the memref has rank 1 after merging, the tile 2, and there are 1 offsets; all three must agree}}
+  %t = tile.load %m[%i] merged [0, 1] : memref<?x?xf16> -> tensor<16x16xf16>
+  return
 }

@@ -153,9 +153,20 @@ APFloat AttentionOp::getDeadLseValue() { return deadLseOr(getDeadLse()); }
 bool AttentionOp::canPackHeads() {
   if (!getLengths().empty() || !getOrigin().empty())
     return false;
-  for (Operand operand : {Q, O, LSE})
-    if (!findDim(operand, H))
+  for (Operand operand : {Q, O, LSE}) {
+    std::optional<unsigned> head = findDim(operand, H),
+                            row = findDim(operand, M);
+    if (!head || !row)
       return false;
+    // Their views are of one batch: heads and rows are neighbours there.
+    int64_t distance = int64_t(*head) - int64_t(*row);
+    if (std::optional<unsigned> batch = findDim(operand, B))
+      if ((*batch > *head) != (*batch > *row))
+        distance += distance < 0 ? 1 : -1;
+    if (getShaped(Q).getType().getDimSize(*findDim(Q, M)) != 1 &&
+        std::abs(distance) != 1)
+      return false;
+  }
   if (getMask())
     for (IntegerSet set : getMask()->getSets())
       for (AffineExpr constraint : set.getConstraints())

@@ -242,6 +242,15 @@ static Value coordinates(OpBuilder &builder, Location loc, Value start,
   return arith::AddIOp::create(builder, loc, first, iota);
 }
 
+/// The rows of a tile, from its first one on.
+Value MaskQuery::rowsOfTile(OpBuilder &builder, Location loc,
+                            int64_t tileM) const {
+  if (tileRows)
+    return tileRows;
+  auto type = RankedTensorType::get({tileM}, builder.getI32Type());
+  return tl::IotaOp::create(builder, loc, type, 0);
+}
+
 Value MaskQuery::emitExpr(OpBuilder &builder, Location loc, AffineExpr expr,
                           int64_t tileM, int64_t tileN, Value m0,
                           Value n0) const {
@@ -257,9 +266,13 @@ Value MaskQuery::emitExpr(OpBuilder &builder, Location loc, AffineExpr expr,
                                builder.getI32IntegerAttr(constant.getValue())));
   if (auto dim = dyn_cast<AffineDimExpr>(expr)) {
     unsigned pos = dim.getPosition();
-    if (pos == kM)
-      return tl::BroadcastOp::create(
-          builder, loc, type, coordinates(builder, loc, m0, {tileM}, 0), 1);
+    if (pos == kM) {
+      Value first =
+          splat(builder, loc, toI32(builder, loc, m0, false), {tileM});
+      Value rows = arith::AddIOp::create(builder, loc, first,
+                                         rowsOfTile(builder, loc, tileM));
+      return tl::BroadcastOp::create(builder, loc, type, rows, 1);
+    }
     if (pos == kN)
       return coordinates(builder, loc, n0, shape, 1);
     OpFoldResult value = operands(m0, n0)[pos];
@@ -317,9 +330,8 @@ Value MaskQuery::emitConstraint(OpBuilder &builder, Location loc,
   if (c.m == 0) {
     bound = splat(builder, loc, start32, shape);
   } else {
-    auto rowType = RankedTensorType::get({tileM}, builder.getI32Type());
-    Value rows = scaleTile(
-        builder, loc, tl::IotaOp::create(builder, loc, rowType, 0), c.m * sign);
+    Value rows =
+        scaleTile(builder, loc, rowsOfTile(builder, loc, tileM), c.m * sign);
     Value bounds = arith::AddIOp::create(
         builder, loc, splat(builder, loc, start32, {tileM}), rows);
     bound = tl::BroadcastOp::create(builder, loc, tileType, bounds, 1);

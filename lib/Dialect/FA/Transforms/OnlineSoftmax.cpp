@@ -51,26 +51,39 @@ public:
       : WindowEmitter(op, schedule), attention(op),
         // A reference from elsewhere may be too small for the first block.
         isFixed(schedule.getFixedReference() && !op.getInitLse() &&
-                isCheap(op.getScore())) {}
+                isCheap(op.getScore())),
+        isPacked(schedule.getPacked()) {}
 
   LogicalResult run();
 
 private:
   /// A row's exponentials, what they are relative to, their sum so far, and
-  /// what the sums before are multiplied by.
+  /// what the sums before are multiplied by where `scales` holds.
   struct Softmax {
-    Value p, max, sum, alpha;
+    Value p, max, sum, alpha, scales;
+
+    SmallVector<Value> values() const { return {p, max, sum, alpha, scales}; }
+    static Softmax of(ValueRange v) { return {v[0], v[1], v[2], v[3], v[4]}; }
   };
   Softmax runningMaximum(Value scores, Value max, Value sum, Value factor);
-  FailureOr<Value> fixedReference(Softmax &softmax, Value scores, Value max,
-                                  Value sum, Value factor, Value isFirst,
-                                  function_ref<FailureOr<Value>()> again);
+  FailureOr<Softmax> fixedReference(Value scores, Value reference, Value sum,
+                                    Value factor, Value isFirst,
+                                    function_ref<FailureOr<Value>()> again);
+  Softmax largerReference(Value scores, Value reference, Value sum,
+                          Value factor);
+  Value exponentials(Value scores, Value reference, Value factor);
   Value largerMaximum(Value scores, Value factor, Value max);
+  Value sumOfRows(Value p);
+  Value flag(bool value);
+  FailureOr<ValueRange>
+  branch(Value condition, TypeRange types,
+         function_ref<FailureOr<SmallVector<Value>>()> yes,
+         function_ref<SmallVector<Value>()> no);
   Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0,
                           Value scores);
 
   AttentionOp attention;
-  bool isFixed;
+  bool isFixed, isPacked;
 };
 } // namespace
 
@@ -182,23 +195,29 @@ Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
 /// as can be seen. Sums and products are taken not to overflow, and a captured
 /// number that is a factor (a cap, a slope) to be finite; anything else that is
 /// captured can be infinite.
-static bool isFinite(Value value, ValueRange captures) {
+static bool isFinite(Value value, AttentionOp attention) {
   constexpr unsigned kFirstCapture = 5; // after the score and b, h, m, n
-  auto arg = dyn_cast<BlockArgument>(value);
-  if (arg)
-    return arg.getArgNumber() < kFirstCapture;
+  // Arguments of what is around the region are like captures.
+  auto isOwn = [&](BlockArgument arg) {
+    return arg.getOwner() == &attention.getScore().front();
+  };
+  if (auto arg = dyn_cast<BlockArgument>(value))
+    return isOwn(arg) && arg.getArgNumber() < kFirstCapture;
   FloatAttr constant;
   if (matchPattern(value, m_Constant(&constant)))
     return constant.getValue().isFinite();
   auto areFinite = [&](ValueRange values) {
-    return llvm::all_of(values, [&](Value v) { return isFinite(v, captures); });
+    return llvm::all_of(values,
+                        [&](Value v) { return isFinite(v, attention); });
   };
   auto isFactor = [&](Value factor) {
     auto arg = dyn_cast<BlockArgument>(factor);
-    bool isNumber = arg && arg.getArgNumber() >= kFirstCapture &&
-                    !isa<ShapedType>(
-                        captures[arg.getArgNumber() - kFirstCapture].getType());
-    return isNumber || isFinite(factor, captures);
+    if (!arg || (isOwn(arg) && arg.getArgNumber() < kFirstCapture))
+      return isFinite(factor, attention);
+    Value number =
+        isOwn(arg) ? attention.getCaptures()[arg.getArgNumber() - kFirstCapture]
+                   : factor;
+    return !isa<ShapedType>(number.getType());
   };
   Operation *op = value.getDefiningOp();
   if (isa<math::TanhOp, arith::SIToFPOp, arith::UIToFPOp>(op))
@@ -222,8 +241,7 @@ static bool isFinite(Value value, ValueRange captures) {
 /// kept that the mask keeps.
 static bool mayDropKeys(AttentionOp op) {
   return !op.getScore().empty() &&
-         !isFinite(op.getScore().front().getTerminator()->getOperand(0),
-                   op.getCaptures());
+         !isFinite(op.getScore().front().getTerminator()->getOperand(0), op);
 }
 
 //===----------------------------------------------------------------------===//
@@ -258,16 +276,46 @@ Emitter::Softmax Emitter::runningMaximum(Value scores, Value max, Value sum,
       scaled(arith::SelectOp::create(builder, loc, none,
                                      constant(vectorType(), 0.0), newMax),
              factor);
-  Value exponent = fused<arith::SubFOp>(scaled(scores, factor),
-                                        alongColumns(reference, tileN));
-  Value p = math::Exp2Op::create(builder, loc, exponent);
+  Value p = exponentials(scores, reference, factor);
   Value alpha = math::Exp2Op::create(
       builder, loc, fused<arith::SubFOp>(scaled(max, factor), reference));
-  Value blockSum = tl::ReduceOp::create(builder, loc, vectorType(),
-                                        tl::ReduceKind::add, p, 1);
   Value newSum =
-      fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), blockSum);
-  return {p, newMax, newSum, alpha};
+      fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), sumOfRows(p));
+  return {p, newMax, newSum, alpha, flag(true)};
+}
+
+Value Emitter::exponentials(Value scores, Value reference, Value factor) {
+  return math::Exp2Op::create(
+      builder, loc,
+      fused<arith::SubFOp>(scaled(scores, factor),
+                           alongColumns(reference, tileN)));
+}
+
+Value Emitter::sumOfRows(Value p) {
+  return tl::ReduceOp::create(builder, loc, vectorType(), tl::ReduceKind::add,
+                              p, 1);
+}
+
+Value Emitter::flag(bool value) {
+  return arith::ConstantIntOp::create(builder, loc, value, /*width=*/1);
+}
+
+/// What `yes` or `no` makes, each emitted in its branch.
+FailureOr<ValueRange>
+Emitter::branch(Value condition, TypeRange types,
+                function_ref<FailureOr<SmallVector<Value>>()> yes,
+                function_ref<SmallVector<Value>()> no) {
+  auto op = scf::IfOp::create(builder, loc, types, condition, true);
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPointToStart(op.thenBlock());
+  FailureOr<SmallVector<Value>> made = yes();
+  if (failed(made))
+    return failure();
+  scf::YieldOp::create(builder, loc, *made);
+  builder.setInsertionPointToStart(op.elseBlock());
+  SmallVector<Value> others = no();
+  scf::YieldOp::create(builder, loc, others);
+  return ValueRange(op.getResults());
 }
 
 /// The larger of `max` and the rows' maxima, in base-2 units.
@@ -277,81 +325,65 @@ Value Emitter::largerMaximum(Value scores, Value factor, Value max) {
   return arith::MaxNumFOp::create(builder, loc, max, scaled(blockMax, factor));
 }
 
+/// Relative to the rows' maxima if they are larger than `reference`, to which
+/// the sums before are scaled.
+Emitter::Softmax Emitter::largerReference(Value scores, Value reference,
+                                          Value sum, Value factor) {
+  Value larger = largerMaximum(scores, factor, reference);
+  Value p = exponentials(scores, larger, factor);
+  Value alpha = math::Exp2Op::create(
+      builder, loc, arith::SubFOp::create(builder, loc, reference, larger));
+  Value total =
+      fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), sumOfRows(p));
+  return {p, larger, total, alpha, flag(true)};
+}
+
 /// Relative to the maximum of the first block, without a maximum of the others:
 /// the exponentials of a block that has much larger scores sum to more than
 /// kLimit, infinity included. Such a block's scores are made again (`again`; to
-/// keep them would take as many registers as they are), and what came before is
-/// scaled to its maximum. Exact for every input. Returns the condition.
-FailureOr<Value>
-Emitter::fixedReference(Softmax &softmax, Value scores, Value max, Value sum,
-                        Value factor, Value isFirst,
-                        function_ref<FailureOr<Value>()> again) {
-  auto exponentials = [&](Value scores, Value reference) -> Value {
-    return math::Exp2Op::create(
-        builder, loc,
-        fused<arith::SubFOp>(scaled(scores, factor),
-                             alongColumns(reference, tileN)));
-  };
-  auto sumOf = [&](Value p) -> Value {
-    return tl::ReduceOp::create(builder, loc, vectorType(), tl::ReduceKind::add,
-                                p, 1);
-  };
-  auto branch = [&](Value condition, TypeRange types,
-                    function_ref<LogicalResult()> yes, ValueRange no) {
-    auto op = scf::IfOp::create(builder, loc, types, condition, true);
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(op.elseBlock());
-    scf::YieldOp::create(builder, loc, no);
-    builder.setInsertionPointToStart(op.thenBlock());
-    return failed(yes()) ? scf::IfOp() : op;
-  };
-
+/// keep them would take as many registers as they are). Exact for every input.
+FailureOr<Emitter::Softmax>
+Emitter::fixedReference(Value scores, Value reference, Value sum, Value factor,
+                        Value isFirst, function_ref<FailureOr<Value>()> again) {
+  using Values = SmallVector<Value>;
   auto first = branch(
-      isFirst, max.getType(),
-      [&] {
-        scf::YieldOp::create(builder, loc, largerMaximum(scores, factor, max));
-        return success();
-      },
-      max);
-  Value reference = first.getResult(0);
-  Value p = exponentials(scores, reference), blockSum = sumOf(p);
+      isFirst, reference.getType(),
+      [&] { return Values{largerMaximum(scores, factor, reference)}; },
+      [&] { return Values{reference}; });
+  reference = first->front();
+  Value p = exponentials(scores, reference, factor), blockSum = sumOfRows(p);
   Value limit = arith::ConstantOp::create(
       builder, loc, builder.getFloatAttr(accType, kLimit));
-  Value isLater = arith::XOrIOp::create(
-      builder, loc, isFirst,
-      arith::ConstantIntOp::create(builder, loc, /*value=*/1, /*width=*/1));
+  Value isLater = arith::XOrIOp::create(builder, loc, isFirst, flag(true));
   Value over = arith::AndIOp::create(
       builder, loc, isLater,
       tl::ExceedsOp::create(builder, loc, blockSum, limit));
+  Softmax fixed = {p, reference,
+                   arith::AddFOp::create(builder, loc, sum, blockSum),
+                   constant(vectorType(), 1.0), flag(false)};
   auto exact = branch(
-      over, {p.getType(), vectorType(), vectorType(), vectorType()},
-      [&] {
+      over, ValueRange(fixed.values()).getTypes(),
+      [&]() -> FailureOr<Values> {
         FailureOr<Value> scores = again();
         if (failed(scores))
           return failure();
-        Value larger = largerMaximum(*scores, factor, reference);
-        Value p = exponentials(*scores, larger);
-        Value alpha = math::Exp2Op::create(
-            builder, loc,
-            arith::SubFOp::create(builder, loc, reference, larger));
-        Value total =
-            fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), sumOf(p));
-        scf::YieldOp::create(builder, loc, ValueRange{p, larger, total, alpha});
-        return success();
+        return largerReference(*scores, reference, sum, factor).values();
       },
-      ValueRange{p, reference,
-                 arith::AddFOp::create(builder, loc, sum, blockSum),
-                 constant(vectorType(), 1.0)});
-  if (!exact)
+      [&] { return fixed.values(); });
+  if (failed(exact))
     return failure();
-  softmax = {exact.getResult(0), exact.getResult(1), exact.getResult(2),
-             exact.getResult(3)};
-  return over;
+  Softmax result = Softmax::of(*exact);
+  result.scales = over;
+  return result;
 }
 
 LogicalResult Emitter::run() {
-  if (failed(verifyWindow(AttentionOp::M)))
+  // Heads in the window are rows of its tile.
+  bool packed = op.findDim(AttentionOp::Q, AttentionOp::H).has_value();
+  if (failed(verifyWindow(AttentionOp::M, packed && isPacked)))
     return failure();
+  if (packed)
+    packRows();
   b = op.getOrigin()[0];
   h = op.getOrigin()[1];
   m0 = op.getOrigin()[2];
@@ -361,9 +393,10 @@ LogicalResult Emitter::run() {
   Value initLse = attention.getInitLse();
 
   AffineMap qMap = op.getMap(AttentionOp::Q), kMap = op.getMap(AttentionOp::K),
-            vMap = op.getMap(AttentionOp::V), oMap = op.getMap(AttentionOp::O);
+            vMap = op.getMap(AttentionOp::V), oMap = op.getMap(AttentionOp::O),
+            lseMap = op.getMap(AttentionOp::LSE);
   Rows q = rowsOf(op.getQ(), qMap), o = rowsOf(attention.getO(), oMap);
-  Rows lse = rowsOf(op.getLse(), op.getMap(AttentionOp::LSE));
+  Rows lse = rowsOf(op.getLse(), lseMap);
   int64_t d =
       paddedExtent(op.getQ(), *op.findDim(AttentionOp::Q, AttentionOp::D));
   int64_t e =
@@ -372,6 +405,7 @@ LogicalResult Emitter::run() {
 
   MaskQuery mask(builder.getContext(), op.getMaskAttr(), b, h,
                  getAsOpFoldResult(lq), getAsOpFoldResult(lk), op.getSymbols());
+  mask.setTileRows(tilePositions);
   KeyBlocks blocks = keyBlocks(mask, q.memref, qMap);
 
   // Values before the loop.
@@ -408,7 +442,7 @@ LogicalResult Emitter::run() {
   Value maxInit = isFixed ? constant(vectorType(), kNoReference) : noRows;
   Value sumInit = zeroRows;
   if (initLse) {
-    Value given = loadVector(rowsOf(initLse, op.getMap(AttentionOp::LSE)));
+    Value given = loadVector(rowsOf(initLse, lseMap));
     Value none = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ,
                                        given, noRows);
     sumInit = arith::SelectOp::create(builder, loc, none, zeroRows,
@@ -460,21 +494,36 @@ LogicalResult Emitter::run() {
       return failure();
     Value scores = *made;
 
-    Softmax softmax;
-    Value over; // sums before are multiplied only where this holds
-    if (isFixed) {
+    auto fixed = [&] {
       Value isFirst = arith::CmpIOp::create(
           builder, loc, arith::CmpIPredicate::eq, step, blocks.first);
-      FailureOr<Value> exceeded =
-          fixedReference(softmax, scores, max, sum, factor, isFirst,
-                         [&] { return makeScores(/*again=*/true); });
-      if (failed(exceeded))
-        return failure();
-      over = *exceeded;
-    } else {
+      return fixedReference(scores, max, sum, factor, isFirst,
+                            [&] { return makeScores(/*again=*/true); });
+    };
+    FailureOr<Softmax> softmax;
+    if (!isFixed) {
       softmax = runningMaximum(scores, max, sum, factor);
+    } else if (!inFull) {
+      softmax = fixed();
+    } else {
+      // Few blocks are cut: their maxima cost less than a second copy of the
+      // code that makes scores again.
+      Type rows = vectorType();
+      auto chosen = branch(
+          inFull, {scoreType(), rows, rows, rows, builder.getI1Type()},
+          [&]() -> FailureOr<SmallVector<Value>> {
+            FailureOr<Softmax> softmax = fixed();
+            if (failed(softmax))
+              return failure();
+            return softmax->values();
+          },
+          [&] { return largerReference(scores, max, sum, factor).values(); });
+      if (succeeded(chosen))
+        softmax = Softmax::of(*chosen);
     }
-    auto [p, newMax, newSum, alpha] = softmax;
+    if (failed(softmax))
+      return failure();
+    auto [p, newMax, newSum, alpha, scales] = *softmax;
     Value vTile = load(op.getV(), vMap, AttentionOp::N, n0, tileN, e);
     Value factors = p;
     if (element != accType)
@@ -496,7 +545,7 @@ LogicalResult Emitter::run() {
       return arith::MulFOp::create(builder, loc, acc, alongColumns(alpha, e));
     };
     Value scaledAcc =
-        over ? choose(over, scale, [&]() -> Value { return acc; }) : scale();
+        isFixed ? choose(scales, scale, [&] { return acc; }) : scale();
     auto product = [&]() -> Value {
       return contract(factors, vTile, scaledAcc, /*rhsIsTransposed=*/false);
     };
@@ -568,8 +617,7 @@ LogicalResult Emitter::run() {
       DenseElementsAttr::get(vectorType(),
                              builder.getFloatAttr(accType, deadLse)));
   log = arith::SelectOp::create(builder, loc, dead, deadRows, log);
-  tl::StoreOp::create(builder, loc, log, lse.memref, ValueRange{lse.offset},
-                      DenseI64ArrayAttr());
+  storeVector(log, lse);
   return success();
 }
 

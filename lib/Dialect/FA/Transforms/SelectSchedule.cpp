@@ -1,9 +1,11 @@
 //===- SelectSchedule.cpp - fa-select-schedule ----------------------------===//
 
 #include "fa/Dialect/FA/Transforms/Passes.h"
+#include "fa/Dialect/FA/Transforms/Schedules.h"
 #include "fa/Target/Chip.h"
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Remarks.h"
 
 namespace mlir::fa {
@@ -14,126 +16,8 @@ namespace mlir::fa {
 using namespace mlir;
 using namespace mlir::fa;
 
-namespace {
-/// What a loop nest accumulates.
-enum class Work {
-  Output, // fa.attention
-  Few,    // fa.attention of at most kFewRows query rows, or packed
-  Parts,  // fa.combine: no products
-  Copies, // no products: delta, a sum of d_q set or converted
-  Rows,   // gradients of query rows
-  Keys,   // gradients of keys
-  All,    // gradients of keys, and d_q added to memory
-  Blocks, // a capture's gradient by row and key
-  Sums    // a capture's gradient summed over rows or keys
-};
-
-/// One row of the table: the first applies whose chip is not newer than the
-/// target, whose head size is not exceeded and whose shared memory is there.
-struct Choice {
-  Work work;
-  int chip;         // Compute capability times 10; 0: cpu.
-  bool exact;       // No newer chip has the instructions.
-  int64_t headSize; // Largest of d and e.
-  int64_t tileM, tileN;
-  StringLiteral mma, copy;
-  int64_t warps, producers, stages;
-  int64_t shared = 0; // KiB that a block of the target may use at least.
-  bool square = false, overlap = false, fixedReference = false;
-  bool sequential = false;
-};
-} // namespace
-
 /// A tile of rows that one warp's products have.
 static constexpr int64_t kFewRows = 16;
-
-static constexpr Choice kTable[] = {
-    {Work::Output, 90, true, 64, 192, 128, "wgmma", "tma", 12, 4, 2, 0, false,
-     true, true},
-    {Work::Output, 90, true, 128, 128, 128, "wgmma", "tma", 8, 4, 2, 0, false,
-     true, true},
-    {Work::Output, 90, true, 192, 128, 96, "wgmma", "tma", 8, 4, 2, 0, false,
-     true, true},
-    {Work::Output, 90, true, 256, 128, 64, "wgmma", "tma", 8, 4, 2, 0, false,
-     true, true},
-    {Work::Output, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 2},
-    {Work::Output, 80, false, 128, 128, 64, "mma_sync", "cp_async", 4, 0, 1,
-     128},
-    {Work::Output, 80, false, 128, 128, 32, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Output, 80, false, 256, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Output, 75, false, 64, 128, 64, "mma_sync", "direct", 4, 0, 1},
-    {Work::Output, 75, false, 128, 64, 32, "mma_sync", "direct", 4, 0, 1},
-    {Work::Output, 75, false, 256, 64, 32, "mma_sync", "direct", 4, 0, 1},
-    {Work::Output, 0, false, 64, 64, 128, "vector", "direct", 1, 0, 1},
-    {Work::Output, 0, false, 128, 128, 64, "vector", "direct", 1, 0, 1},
-    {Work::Output, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
-
-    // As many blocks as fit share an SM: a warp each, whose copies overlap the
-    // products of others.
-    {Work::Few, 80, false, 128, kFewRows, 64, "mma_sync", "cp_async", 1, 0, 1},
-    {Work::Few, 80, false, 256, kFewRows, 32, "mma_sync", "cp_async", 1, 0, 1},
-    {Work::Few, 75, false, 128, kFewRows, 32, "mma_sync", "direct", 1, 0, 1},
-    {Work::Few, 75, false, 256, kFewRows, 16, "mma_sync", "direct", 1, 0, 1},
-    {Work::Few, 0, false, INT64_MAX, kFewRows, 64, "vector", "direct", 1, 0, 1},
-
-    {Work::Parts, 75, false, INT64_MAX, 64, 32, "mma_sync", "direct", 1, 0, 1},
-    {Work::Parts, 0, false, INT64_MAX, 16, 64, "vector", "direct", 1, 0, 1},
-
-    {Work::Copies, 75, false, 256, 64, 64, "mma_sync", "direct", 4, 0, 1},
-    {Work::Copies, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
-
-    {Work::Rows, 90, true, 128, 128, 64, "wgmma", "tma", 8, 4, 2, 0, false,
-     true},
-    {Work::Rows, 90, true, 256, 128, 32, "wgmma", "tma", 8, 4, 2},
-    {Work::Rows, 80, false, 64, 128, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Rows, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Rows, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1, 100},
-    {Work::Rows, 80, false, 256, 64, 16, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Rows, 75, false, 128, 64, 32, "mma_sync", "direct", 4, 0, 1},
-    {Work::Rows, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
-    {Work::Rows, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
-
-    {Work::Keys, 90, true, 128, 64, 128, "wgmma", "tma", 8, 4, 2, 0, false,
-     true},
-    {Work::Keys, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
-    {Work::Keys, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Keys, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1, 0,
-     true},
-    {Work::Keys, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, 160,
-     true},
-    {Work::Keys, 80, false, 256, 32, 32, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Keys, 75, false, 64, 64, 64, "mma_sync", "direct", 4, 0, 1},
-    {Work::Keys, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
-    {Work::Keys, 75, false, 224, 32, 32, "mma_sync", "direct", 4, 0, 1},
-    {Work::Keys, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
-    {Work::Keys, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
-
-    {Work::All, 90, true, 64, 128, 128, "wgmma", "tma", 8, 4, 1},
-    {Work::All, 90, true, 256, 64, 128, "wgmma", "tma", 8, 4, 1},
-    {Work::All, 80, false, 64, 32, 128, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::All, 80, false, 128, 64, 128, "mma_sync", "cp_async", 8, 0, 1, 160,
-     true},
-    {Work::All, 80, false, 128, 32, 128, "mma_sync", "cp_async", 8, 0, 1},
-    {Work::All, 80, false, 256, 64, 64, "mma_sync", "cp_async", 8, 0, 1, 160,
-     true},
-    {Work::All, 80, false, 256, 32, 32, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::All, 75, false, 64, 64, 64, "mma_sync", "direct", 4, 0, 1},
-    {Work::All, 75, false, 128, 32, 64, "mma_sync", "direct", 4, 0, 1},
-    {Work::All, 75, false, 224, 32, 32, "mma_sync", "direct", 4, 0, 1},
-    {Work::All, 75, false, 256, 32, 16, "mma_sync", "direct", 2, 0, 1},
-    {Work::All, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1, 0,
-     false, false, false, true},
-
-    {Work::Blocks, 80, false, 128, 64, 64, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Blocks, 80, false, 256, 64, 32, "mma_sync", "cp_async", 4, 0, 1},
-    {Work::Blocks, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
-
-    // One warp, as rows and columns are reduced; keys pass through its
-    // registers.
-    {Work::Sums, 80, false, 64, 16, 32, "mma_sync", "direct", 1, 0, 1},
-    {Work::Sums, 80, false, 256, 16, 16, "mma_sync", "direct", 1, 0, 1},
-    {Work::Sums, 0, false, INT64_MAX, 64, 64, "vector", "direct", 1, 0, 1},
-};
 
 static int64_t numRows(AttentionOpInterface op) {
   return op.getShaped(AttentionSpace::Q)
@@ -147,15 +31,21 @@ static bool hasFewRows(AttentionOpInterface op) {
          (!ShapedType::isDynamic(rows) && rows <= kFewRows);
 }
 
-/// Whether query heads are the rows of a tile: one query row, and heads that
-/// may share a key head.
+/// Whether query heads are the rows of a tile: one query row or the wish to,
+/// and heads that may share a key head.
 static bool isPacked(AttentionOp op) {
-  if (numRows(op) != 1 || !op.canPackHeads())
+  bool wanted = numRows(op) == 1 || op->hasAttr(kPackHeadsAttrName);
+  if (!wanted || !op.canPackHeads())
     return false;
   std::optional<unsigned> pos =
       op.findDim(AttentionSpace::K, AttentionSpace::H);
   return !pos ||
          !isa<AffineDimExpr>(op.getMap(AttentionSpace::K).getResult(*pos));
+}
+
+/// The condition `mask` of a row.
+static std::string maskText(AttentionOpInterface op) {
+  return op.getMaskAttr() ? op.getMaskAttr().getText() : "none";
 }
 
 static Work workOf(AttentionOpInterface op) {
@@ -241,6 +131,11 @@ namespace {
 struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
   using FASelectScheduleBase::FASelectScheduleBase;
 
+  LogicalResult initialize(MLIRContext *context) override {
+    defaults = getDefaultSchedules(context);
+    return success(bool(defaults));
+  }
+
   /// The largest of the head sizes of q and v; failure when not static.
   FailureOr<int64_t> headSize(AttentionOpInterface op) {
     int64_t size = 0;
@@ -280,6 +175,18 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         });
   }
 
+  /// The row that would choose `schedule` for operations like this one.
+  ChoiceAttr rowOf(AttentionOpInterface op, ScheduleAttr schedule,
+                   int64_t size) {
+    Type element = op.getShaped(AttentionSpace::Q).getType().getElementType();
+    Builder builder(&getContext());
+    return ChoiceAttr::get(&getContext(), workOf(op), size, size,
+                           /*shared_kib=*/0, element,
+                           builder.getStringAttr(maskText(op)),
+                           builder.getBoolAttr(!op.getScore().empty()),
+                           schedule.with(schedule.getPlan(), /*packed=*/false));
+  }
+
   /// `origin`: where the schedule comes from.
   void setSchedule(AttentionOpInterface op, ScheduleAttr schedule,
                    StringRef origin) {
@@ -310,32 +217,50 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
     };
     int64_t d = extent(AttentionSpace::Q, AttentionSpace::D);
     int64_t e = extent(AttentionSpace::V, AttentionSpace::E);
-    if (target && !ShapedType::isDynamic(d) && !ShapedType::isDynamic(e))
+    if (ShapedType::isDynamic(d) || ShapedType::isDynamic(e))
+      return;
+    remark::analysis(op.getLoc(), remarkOf("row", func))
+        << remark::metric("row", rowOf(op, schedule, std::max(d, e)));
+    if (target)
       remarkRoofline(op, workOf(op), d, e, *target, func);
   }
 
-  /// The first row of the table for `work` that `target` (null: the CPU) and
-  /// `allowed` admit; null if there is none.
-  static const Choice *find(Work work, const Chip *target,
-                            function_ref<bool(const Choice &)> allowed) {
-    int number = target ? target->capability : 0;
-    const Choice *found = llvm::find_if(kTable, [&](const Choice &row) {
-      bool sameChip =
-          row.exact || !row.chip ? number == row.chip : number >= row.chip;
-      return row.work == work && sameChip && allowed(row) &&
-             (!target || target->sharedBytes >= row.shared * 1024);
-    });
-    return found == std::end(kTable) ? nullptr : found;
+  /// The first row for `work` that `target` (null: the CPU) and `allowed`
+  /// admit, and which table it is from; null if there is none.
+  std::pair<ChoiceAttr, StringRef>
+  find(Work work, const Chip *target, function_ref<bool(ChoiceAttr)> allowed) {
+    auto serves = [&](ChoiceAttr row) {
+      tl::PlanAttr plan = row.getSchedule().getPlan();
+      const Chip *rowChip = findChip(plan.getChip().getValue());
+      // No newer chip has these products.
+      bool sameOnly = !rowChip || !target || plan.getMma() == "wgmma";
+      bool sameChip = sameOnly ? rowChip == target
+                               : target->capability >= rowChip->capability;
+      return row.getWork() == work && sameChip && allowed(row) &&
+             (!target || target->sharedBytes >= row.getSharedKib() * 1024);
+    };
+    auto given = getOperation()
+                     ->getParentOfType<ModuleOp>()
+                     ->getAttrOfType<SchedulesAttr>(kSchedulesAttrName);
+    for (auto [table, origin] :
+         {std::pair(given, "tuned"), {defaults, "table"}})
+      if (table)
+        for (ChoiceAttr row : table.getChoices())
+          if (serves(row))
+            return {row, origin};
+    return {};
   }
 
-  ScheduleAttr makeSchedule(const Choice &row, StringRef copy, bool packed) {
+  ScheduleAttr makeSchedule(ChoiceAttr row, StringRef copy, bool packed) {
     MLIRContext *context = &getContext();
-    auto plan = tl::PlanAttr::get(
-        context, StringAttr::get(context, chip),
-        StringAttr::get(context, row.mma), StringAttr::get(context, copy),
-        row.warps, row.producers, row.stages, row.square, row.overlap);
-    return ScheduleAttr::get(context, row.tileM, row.tileN, plan, packed,
-                             row.fixedReference, row.sequential);
+    ScheduleAttr schedule = row.getSchedule();
+    tl::PlanAttr plan = schedule.getPlan();
+    // All but the names stays: chip, mma, copy.
+    plan = cast<tl::PlanAttr>(plan.replaceImmediateSubElements(
+        {StringAttr::get(context, chip), plan.getMma(),
+         StringAttr::get(context, copy)},
+        {}));
+    return schedule.with(plan, packed);
   }
 
   /// `target`: null for the CPU.
@@ -354,43 +279,51 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
                      : ", or chip cpu");
     func::FuncOp func = getOperation();
     StringRef said; // once for all rows
-    auto miss = [&](const Choice &row, StringRef reason, StringRef remedy) {
+    auto miss = [&](ChoiceAttr row, StringRef reason, StringRef remedy) {
+      ScheduleAttr schedule = row.getSchedule();
       if (said != reason)
         remark::missed(op.getLoc(), remarkOf("schedule", func))
             << remark::reason("tiles of {0} x {1} with {2} and {3} are not "
                               "used: {4}",
-                              row.tileM, row.tileN, row.mma, row.copy, reason)
+                              schedule.getTileM(), schedule.getTileN(),
+                              schedule.getPlan().getMma().getValue(),
+                              schedule.getPlan().getCopy().getValue(), reason)
             << remark::suggest("{0}", remedy);
       said = reason;
       return false;
     };
-    const Choice *row = find(workOf(op), target, [&](const Choice &row) {
-      if (*size > row.headSize)
+    auto allowed = [&](ChoiceAttr row) {
+      if (*size < row.getMinHeadSize() || *size > row.getMaxHeadSize() ||
+          (row.getElement() && row.getElement() != element) ||
+          (row.getMask() && row.getMask() != maskText(op)) ||
+          (row.getScored() &&
+           row.getScored().getValue() == op.getScore().empty()))
         return false;
-      if (target && target->sharedBytes < row.shared * 1024)
+      if (target && target->sharedBytes < row.getSharedKib() * 1024)
         return miss(row, "the chip has too little shared memory",
                     "a chip with more of it");
+      bool isTMA = row.getSchedule().getPlan().getCopy() == "tma";
       // A tensor map bounds whole tensors, not the sequences of a batch.
-      if (row.copy == "tma" && !op.getLengths().empty())
+      if (isTMA && !op.getLengths().empty())
         return miss(row,
                     "tensor maps bound tensors, not sequences of given lengths",
                     "sequences of one length");
-      if (row.copy == "tma" && !isAligned(op, 16))
+      if (isTMA && !isAligned(op, 16))
         return miss(row, "tensor maps need addresses and strides of 16 bytes",
                     "tile.align = 16 on the function's arguments");
       return true;
-    });
-    if (row) {
+    };
+    if (auto [row, origin] = find(workOf(op), target, allowed); row) {
       // Asynchronous copies are of 16 bytes or, by `tile.align`, of 8 or 4.
-      bool async = row->copy != "cp_async" || isAligned(op, 4);
-      if (!async)
-        miss(*row, "asynchronous copies need addresses and strides of 4 bytes",
+      StringRef copy = row.getSchedule().getPlan().getCopy().getValue();
+      if (copy == "cp_async" && !isAligned(op, 4)) {
+        miss(row, "asynchronous copies need addresses and strides of 4 bytes",
              "tile.align = 16, or 4, on the function's arguments");
+        copy = "direct";
+      }
       auto forward = dyn_cast<AttentionOp>(op.getOperation());
-      setSchedule(op,
-                  makeSchedule(*row, async ? StringRef(row->copy) : "direct",
-                               forward && isPacked(forward)),
-                  "table");
+      setSchedule(op, makeSchedule(row, copy, forward && isPacked(forward)),
+                  origin);
       return success();
     }
     return op->emitOpError("has head size ")
@@ -428,12 +361,17 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
     if (result.wasInterrupted())
       return signalPassFailure();
     getOperation().walk([&](CombineOp op) {
-      if (!op->hasAttr(kScheduleAttrName))
-        if (const Choice *row =
-                find(Work::Parts, target, [](const Choice &) { return true; }))
-          op->setAttr(kScheduleAttrName,
-                      makeSchedule(*row, row->copy, /*packed=*/false));
+      if (op->hasAttr(kScheduleAttrName))
+        return;
+      if (ChoiceAttr row =
+              find(Work::Parts, target, [](ChoiceAttr) { return true; }).first)
+        op->setAttr(
+            kScheduleAttrName,
+            makeSchedule(row, row.getSchedule().getPlan().getCopy().getValue(),
+                         /*packed=*/false));
     });
   }
+
+  SchedulesAttr defaults;
 };
 } // namespace

@@ -51,6 +51,8 @@ private:
   /// The window of a block of the query heads that read one key head, at one
   /// query position: heads are its rows.
   void emitHeads(ValueRange ivs);
+  /// The window of such a block at several query positions.
+  void emitGroups(ValueRange ivs);
   /// The window of a block of keys, with all query heads that read them.
   void emitKeys(ValueRange ivs);
   AttentionOpInterface emitWindow(const Parts &rows, const Parts &keys,
@@ -59,7 +61,10 @@ private:
   Value multiple(Value index, int64_t tile);
   Value addOrigin(unsigned position, Value coordinate);
   /// `tile` elements from `first` on, at most up to `extent`.
-  Part block(Value first, int64_t tile, OpFoldResult extent);
+  Part block(Value first, OpFoldResult tile, OpFoldResult extent);
+  /// How many positions a tile has whose rows are those of all heads of a
+  /// group: as many as fit, at least one.
+  Value positionsOfTile();
   Value slice(Value source, AffineMap map, const Parts &parts,
               AffineMap &windowMap);
 
@@ -68,6 +73,7 @@ private:
   OpBuilder builder;
   Location loc;
   OpFoldResult numRows, numKeys, group;
+  Value positions; // of a tile
 };
 } // namespace
 
@@ -86,14 +92,32 @@ Value Tiler::addOrigin(unsigned position, Value coordinate) {
                      {op.getOrigin()[position], coordinate}));
 }
 
-Tiler::Part Tiler::block(Value first, int64_t tile, OpFoldResult extent) {
+Tiler::Part Tiler::block(Value first, OpFoldResult tile, OpFoldResult extent) {
   AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
-  AffineExpr whole = builder.getAffineConstantExpr(tile);
+  AffineExpr whole = builder.getAffineDimExpr(2);
   OpFoldResult size = affine::makeComposedFoldedAffineMin(
       builder, loc,
-      AffineMap::get(2, 0, {whole, d1 - d0}, builder.getContext()),
-      {OpFoldResult(first), extent});
+      AffineMap::get(3, 0, {whole, d1 - d0}, builder.getContext()),
+      {OpFoldResult(first), extent, tile});
   return {Part::Window, first, size, {}, {}};
+}
+
+/// max(1, tile floordiv group), of what grids are computed from.
+Value Tiler::positionsOfTile() {
+  Value tile =
+      arith::ConstantIndexOp::create(builder, loc, schedule.getTileM());
+  Value one = arith::ConstantIndexOp::create(builder, loc, 1);
+  auto divideUp = [&](Value a, Value b) -> Value {
+    Value sum = arith::AddIOp::create(builder, loc, a, b);
+    return arith::DivUIOp::create(
+        builder, loc, arith::SubIOp::create(builder, loc, sum, one), b);
+  };
+  Value fit =
+      arith::DivUIOp::create(builder, loc, tile, asValue(builder, loc, group));
+  // 1 if any fits.
+  Value any = divideUp(fit, tile);
+  return arith::SubIOp::create(
+      builder, loc, arith::AddIOp::create(builder, loc, fit, one), any);
 }
 
 /// The parts of `source`. Windows are taken in a second step, so that the first
@@ -186,7 +210,8 @@ void Tiler::emitRows(ValueRange ivs) {
   rows[AttentionSpace::B] = keys[AttentionSpace::B] = Part::point(b);
   rows[AttentionSpace::H] = Part::point(h);
   keys[AttentionSpace::H] = Part::point(keyHead);
-  rows[AttentionSpace::M] = block(m0, schedule.getTileM(), numRows);
+  rows[AttentionSpace::M] =
+      block(m0, builder.getIndexAttr(schedule.getTileM()), numRows);
 
   Value bOrigin = addOrigin(0, b), hOrigin = addOrigin(1, h);
   Value mOrigin = addOrigin(2, m0);
@@ -206,7 +231,7 @@ void Tiler::emitHeads(ValueRange ivs) {
   keys[AttentionSpace::H] = Part::point(keyHead);
   Value groupSize = asValue(builder, loc, group);
   Part &heads = rows[AttentionSpace::H];
-  heads = block(first, schedule.getTileM(), group);
+  heads = block(first, builder.getIndexAttr(schedule.getTileM()), group);
   heads.base =
       arith::MulIOp::create(builder, loc, keyHead, groupSize).getResult();
   heads.extent = group;
@@ -245,13 +270,31 @@ void Tiler::emitHeads(ValueRange ivs) {
   head.replaceAllUsesExcept(sum, firstHead);
 }
 
+void Tiler::emitGroups(ValueRange ivs) {
+  Value b = ivs[0], keyHead = ivs[1];
+  Value m0 = arith::MulIOp::create(builder, loc, ivs[2], positions);
+  Value groupSize = asValue(builder, loc, group);
+  Value head = arith::MulIOp::create(builder, loc, keyHead, groupSize);
+  Value inGroup = multiple(ivs[3], schedule.getTileM());
+  Parts rows, keys;
+  rows[AttentionSpace::B] = keys[AttentionSpace::B] = Part::point(b);
+  keys[AttentionSpace::H] = Part::point(keyHead);
+  rows[AttentionSpace::M] = block(m0, OpFoldResult(positions), numRows);
+  Part &heads = rows[AttentionSpace::H];
+  heads = block(inGroup, builder.getIndexAttr(schedule.getTileM()), group);
+  Value first = arith::AddIOp::create(builder, loc, head, inGroup);
+  heads.offset = first;
+  emitWindow(rows, keys, {b, first, m0}, numRows, numKeys);
+}
+
 void Tiler::emitKeys(ValueRange ivs) {
   Value b = ivs[0], keyHead = ivs[1];
   Value n0 = multiple(ivs[2], schedule.getTileN());
   Parts rows, keys;
   rows[AttentionSpace::B] = keys[AttentionSpace::B] = Part::point(b);
   keys[AttentionSpace::H] = Part::point(keyHead);
-  keys[AttentionSpace::N] = block(n0, schedule.getTileN(), numKeys);
+  keys[AttentionSpace::N] =
+      block(n0, builder.getIndexAttr(schedule.getTileN()), numKeys);
   // The query heads of the group; one is no window.
   OpFoldResult group = op.getGroup(builder);
   Value h = keyHead;
@@ -307,7 +350,8 @@ LogicalResult Tiler::run(bool isOnly) {
   if (packed && (!forward || !forward.canPackHeads()))
     return op->emitOpError(
         "has a packed schedule, but the head decides what is kept or captured, "
-        "or lengths say which rows exist; drop `packed` from the schedule");
+        "lengths say which rows exist, or rows and heads are no neighbours in "
+        "memory; drop `packed` from the schedule");
   auto outer = dyn_cast<scf::ForallOp>(op->getParentOp());
   if (outer) {
     if (outer->getNumResults() || !outer.isNormalized() ||
@@ -334,6 +378,8 @@ LogicalResult Tiler::run(bool isOnly) {
                                : count(numRows, schedule.getTileM());
   OpFoldResult batch = op.getExtent(builder, AttentionSpace::B);
   OpFoldResult heads = op.getExtent(builder, AttentionSpace::H);
+  // Of one query, heads alone are the rows.
+  bool hasOneRow = isConstantIntValue(numRows, 1);
   if (packed)
     group = op.getGroup(builder);
   if (byKeys || packed) {
@@ -348,6 +394,15 @@ LogicalResult Tiler::run(bool isOnly) {
     bounds.pop_back();
   if (packed) {
     bounds[2] = numRows;
+    if (!hasOneRow) {
+      positions = positionsOfTile();
+      Value one = arith::ConstantIndexOp::create(builder, loc, 1);
+      Value last = arith::SubIOp::create(builder, loc, positions, one);
+      Value end = arith::AddIOp::create(builder, loc,
+                                        asValue(builder, loc, numRows), last);
+      bounds[2] =
+          arith::DivUIOp::create(builder, loc, end, positions).getResult();
+    }
     bounds.push_back(count(group, schedule.getTileM()));
   }
   scf::ForallOp forall = createGrid(outer, bounds);
@@ -374,7 +429,7 @@ LogicalResult Tiler::run(bool isOnly) {
                          {OpFoldResult(ivs[2]), blocks}));
     emitKeys(ivs);
   } else if (packed) {
-    emitHeads(ivs);
+    hasOneRow ? emitHeads(ivs) : emitGroups(ivs);
   } else {
     emitRows(ivs);
   }

@@ -53,7 +53,10 @@ WindowEmitter::PartOf WindowEmitter::partOf(Value window, AffineMap map,
 /// window is used as it is. All operands have one extent along `dim` (C5).
 WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
                                           AttentionSpace::Dim dim) {
-  Rows whole = {window, index(0)};
+  Rows whole = {window, index(0), mergedOf(map)};
+  // Heads and positions of the window are counted as rows from 0.
+  if (tilePositions)
+    return whole;
   PartOf part = partOf(window, map, dim);
   if (!part.source)
     return whole;
@@ -98,7 +101,34 @@ WindowEmitter::Rows WindowEmitter::rowsOf(Value window, AffineMap map,
   if (!matches)
     return whole;
   return {part.source,
-          getValueOrCreateConstantIndexOp(builder, loc, part.offset)};
+          getValueOrCreateConstantIndexOp(builder, loc, part.offset),
+          {}};
+}
+
+void WindowEmitter::packRows() {
+  unsigned pos = *op.findDim(AttentionSpace::Q, AttentionSpace::H);
+  Value heads = memref::DimOp::create(builder, loc, op.getQ(), pos);
+  auto type = RankedTensorType::get({tileM}, builder.getI32Type());
+  Value row = tl::IotaOp::create(builder, loc, type, 0);
+  Value count = splat(
+      arith::IndexCastOp::create(builder, loc, builder.getI32Type(), heads),
+      type);
+  tilePositions = arith::DivUIOp::create(builder, loc, row, count);
+  tileHeads = arith::RemUIOp::create(builder, loc, row, count);
+}
+
+DenseI64ArrayAttr WindowEmitter::mergedOf(AffineMap map) {
+  if (!tilePositions)
+    return {};
+  SmallVector<int64_t> merged(2, -1);
+  for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
+    if (expr.isFunctionOfDim(AttentionSpace::M))
+      merged[0] = pos;
+    if (expr.isFunctionOfDim(AttentionSpace::H))
+      merged[1] = pos;
+  }
+  return merged[1] < 0 ? DenseI64ArrayAttr()
+                       : builder.getDenseI64ArrayAttr(merged);
 }
 
 Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
@@ -170,10 +200,16 @@ WindowEmitter::KeyBlocks
 WindowEmitter::keyBlocks(const MaskQuery &mask, Value rows, AffineMap rowsMap) {
   // Rows that do not exist have no say in them.
   AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
+  OpFoldResult numRows = builder.getIndexAttr(tileM);
+  if (tilePositions)
+    numRows =
+        memref::getMixedSize(builder, loc, op.getQ(),
+                             *op.findDim(AttentionSpace::Q, AttentionSpace::M));
   OpFoldResult rowEnd = affine::makeComposedFoldedAffineMin(
       builder, loc,
-      AffineMap::get(2, 0, {d0 + tileM, d1}, builder.getContext()),
-      {OpFoldResult(m0), OpFoldResult(lq)});
+      AffineMap::get(3, 0, {d0 + builder.getAffineDimExpr(2), d1},
+                     builder.getContext()),
+      {OpFoldResult(m0), OpFoldResult(lq), numRows});
   MaskQuery::Range range = {getAsOpFoldResult(m0), rowEnd};
   MaskQuery::Range live = mask.liveColumns(builder, loc, range);
   MaskQuery::Range full = mask.fullColumns(builder, loc, range);
@@ -189,9 +225,11 @@ WindowEmitter::keyBlocks(const MaskQuery &mask, Value rows, AffineMap rowsMap) {
   blocks.fullFirst = divide(full.lo, true);
   blocks.fullEnd = divide(full.hi, false);
 
-  // Rows from lq on are dead; a block of them has no key block.
+  // Rows from lq on are dead; a block of them has no key block. Packed rows
+  // have no lengths of their own: all rows of the window are below lq.
   blocks.rowsEndEarly =
-      rows == op.getQ() || mayExceed(rows, rowsMap, AttentionSpace::M, lq);
+      !tilePositions &&
+      (rows == op.getQ() || mayExceed(rows, rowsMap, AttentionSpace::M, lq));
   if (blocks.rowsEndEarly) {
     Value dead =
         arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, m0, lq);
@@ -244,53 +282,60 @@ Value WindowEmitter::isFullBlock(const KeyBlocks &blocks, Value step) {
       getValueOrCreateConstantIndexOp(builder, loc, blocks.fullEnd));
 }
 
+std::pair<SmallVector<Value>, DenseI64ArrayAttr>
+WindowEmitter::place(AffineMap map, unsigned rowDim, Value rowOffset) {
+  // Heads that are rows take no place of their own.
+  unsigned rowPos = map.getResult(0).isFunctionOfDim(rowDim) ||
+                            map.getResult(0).isFunctionOfDim(AttentionSpace::H)
+                        ? 0
+                        : 1;
+  SmallVector<Value> offsets(2, index(0));
+  offsets[rowPos] = rowOffset;
+  DenseI64ArrayAttr order;
+  if (rowPos == 1)
+    order = builder.getDenseI64ArrayAttr({1, 0});
+  return {offsets, order};
+}
+
 /// A matrix tile whose rows run along `rowDim` of the iteration space.
 Value WindowEmitter::load(Value memref, AffineMap map, unsigned rowDim,
                           Value rowOffset, int64_t rows, int64_t columns) {
-  unsigned rowPos = map.getResult(0).isFunctionOfDim(rowDim) ? 0 : 1;
-  Value zero = index(0);
-  SmallVector<Value> offsets(2, zero);
-  offsets[rowPos] = rowOffset;
-  DenseI64ArrayAttr order;
-  if (rowPos == 1)
-    order = builder.getDenseI64ArrayAttr({1, 0});
+  auto [offsets, order] = place(map, rowDim, rowOffset);
   Type element = cast<MemRefType>(memref.getType()).getElementType();
   return tl::LoadOp::create(builder, loc, matrix(rows, columns, element),
-                            memref, offsets, order);
-}
-
-template <typename OpTy>
-OpTy WindowEmitter::write(Value tile, Value memref, AffineMap map,
-                          unsigned rowDim, Value rowOffset) {
-  unsigned rowPos = map.getResult(0).isFunctionOfDim(rowDim) ? 0 : 1;
-  Value zero = index(0);
-  SmallVector<Value> offsets(2, zero);
-  offsets[rowPos] = rowOffset;
-  DenseI64ArrayAttr order;
-  if (rowPos == 1)
-    order = builder.getDenseI64ArrayAttr({1, 0});
-  return OpTy::create(builder, loc, tile, memref, offsets, order);
+                            memref, offsets, order, /*shuffled=*/UnitAttr(),
+                            mergedOf(map));
 }
 
 void WindowEmitter::store(Value tile, Value memref, AffineMap map,
                           unsigned rowDim, Value rowOffset) {
-  write<tl::StoreOp>(tile, memref, map, rowDim, rowOffset);
+  auto [offsets, order] = place(map, rowDim, rowOffset);
+  tl::StoreOp::create(builder, loc, tile, memref, offsets, order,
+                      mergedOf(map));
+}
+
+void WindowEmitter::storeVector(Value tile, const Rows &rows) {
+  tl::StoreOp::create(builder, loc, tile, rows.memref, ValueRange{rows.offset},
+                      DenseI64ArrayAttr(), rows.merged);
 }
 
 void WindowEmitter::accumulate(Value tile, Value memref, AffineMap map,
                                unsigned rowDim, Value rowOffset) {
-  write<tl::AccumulateOp>(tile, memref, map, rowDim, rowOffset)
-      .setShuffled(true);
+  auto [offsets, order] = place(map, rowDim, rowOffset);
+  tl::AccumulateOp::create(builder, loc, tile, memref, offsets, order,
+                           /*shuffled=*/true);
 }
 
 Value WindowEmitter::loadVector(const Rows &rows) {
   Type element = cast<MemRefType>(rows.memref.getType()).getElementType();
   return tl::LoadOp::create(
       builder, loc, RankedTensorType::get({tileM}, element), rows.memref,
-      ValueRange{rows.offset}, DenseI64ArrayAttr());
+      ValueRange{rows.offset}, DenseI64ArrayAttr(), /*shuffled=*/UnitAttr(),
+      rows.merged);
 }
 
-LogicalResult WindowEmitter::verifyWindow(AttentionSpace::Dim dim) {
+LogicalResult WindowEmitter::verifyWindow(AttentionSpace::Dim dim,
+                                          bool packed) {
   if (op.hasTensorSemantics())
     return op->emitOpError("is on tensors; run one-shot-bufferize and fa-tile");
   for (auto operand : {AttentionSpace::Q, AttentionSpace::K, AttentionSpace::V,
@@ -298,7 +343,7 @@ LogicalResult WindowEmitter::verifyWindow(AttentionSpace::Dim dim) {
     bool isKey = operand == AttentionSpace::K || operand == AttentionSpace::V;
     if (op.findDim(operand, AttentionSpace::B) ||
         (op.findDim(operand, AttentionSpace::H) &&
-         (isKey || dim == AttentionSpace::M)))
+         (isKey || (dim == AttentionSpace::M && !packed))))
       return op->emitOpError("is not a window of one batch and head; run "
                              "fa-tile first");
   }
@@ -309,11 +354,13 @@ LogicalResult WindowEmitter::verifyWindow(AttentionSpace::Dim dim) {
   bool isRows = dim == AttentionSpace::M;
   auto blocked = isRows ? AttentionSpace::Q : AttentionSpace::K;
   int64_t tile = isRows ? tileM : tileN;
-  if (!ValueBoundsConstraintSet::compare(
-          ValueBoundsConstraintSet::Variable(op.getShaped(blocked),
-                                             *op.findDim(blocked, dim)),
-          ValueBoundsConstraintSet::LE,
-          OpFoldResult(builder.getIndexAttr(tile))))
+  // How many heads packed rows have, and so how many positions, is known at run
+  // time alone.
+  if (!packed && !ValueBoundsConstraintSet::compare(
+                     ValueBoundsConstraintSet::Variable(
+                         op.getShaped(blocked), *op.findDim(blocked, dim)),
+                     ValueBoundsConstraintSet::LE,
+                     OpFoldResult(builder.getIndexAttr(tile))))
     return op->emitOpError("has a window that may exceed the schedule's ")
            << (isRows ? "tile_m, " : "tile_n, ") << tile
            << "; run fa-tile first";
@@ -444,12 +491,14 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
                                        DenseElementsAttr::get(type, constant));
     return splat(value, type);
   };
-  auto coordinate = [&](Value start, int64_t extent, unsigned dim) -> Value {
+  // `steps` null: 0, 1, 2, ...
+  auto coordinate = [&](Value start, int64_t extent, unsigned dim,
+                        Value steps = {}) -> Value {
     auto type = RankedTensorType::get({extent}, i32);
     Value first = arith::IndexCastOp::create(builder, loc, i32, start);
-    Value line =
-        arith::AddIOp::create(builder, loc, splat(first, type),
-                              tl::IotaOp::create(builder, loc, type, 0));
+    if (!steps)
+      steps = tl::IotaOp::create(builder, loc, type, 0);
+    Value line = arith::AddIOp::create(builder, loc, splat(first, type), steps);
     return tl::BroadcastOp::create(builder, loc, matrix(tileM, tileN, i32),
                                    line, 1 - dim);
   };
@@ -461,8 +510,10 @@ LogicalResult WindowEmitter::inlineRegion(Region &region, Value scores,
       mapping.map(body.getArgument(number), make());
   };
   bind(1, [&] { return toScalar(b); });
-  bind(2, [&] { return toScalar(h); });
-  bind(3, [&] { return coordinate(m0, tileM, 0); });
+  bind(2, [&] {
+    return tileHeads ? coordinate(h, tileM, 0, tileHeads) : toScalar(h);
+  });
+  bind(3, [&] { return coordinate(m0, tileM, 0, tilePositions); });
   bind(4, [&] { return coordinate(n0, tileN, 1); });
   for (unsigned i = 0; i < op.getCaptures().size(); ++i) {
     if (body.getArgument(5 + i).use_empty())

@@ -30,9 +30,15 @@ protected:
   struct Rows {
     Value memref;
     Value offset;
+    DenseI64ArrayAttr merged; // `mergedOf`
   };
   Rows rowsOf(Value window, AffineMap map,
               AttentionSpace::Dim dim = AttentionSpace::M);
+  /// Rows are those of all heads of the window: row r of a tile is head r mod
+  /// heads at position r floordiv heads. `mergedOf` is what memory of `map` is
+  /// accessed with.
+  void packRows();
+  DenseI64ArrayAttr mergedOf(AffineMap map);
   /// `window` (of `map`) at `head`, counted from its first one; `viewMap` is
   /// `map` without the head. A window without heads is itself.
   Value headOf(Value window, AffineMap map, Value head, AffineMap &viewMap);
@@ -44,7 +50,8 @@ protected:
                  Value length);
   int64_t paddedExtent(Value shaped, unsigned pos);
   /// Checks that the operation is a window along `dim` of one block.
-  LogicalResult verifyWindow(AttentionSpace::Dim dim);
+  /// `packed`: with all its heads.
+  LogicalResult verifyWindow(AttentionSpace::Dim dim, bool packed = false);
   /// Coordinate of the window's first element along B, H, M or N.
   Value origin(AttentionSpace::Dim dim) {
     return dim < op.getOrigin().size() ? op.getOrigin()[dim] : index(0);
@@ -75,6 +82,7 @@ protected:
   void accumulate(Value tile, Value memref, AffineMap map, unsigned rowDim,
                   Value rowOffset);
   Value loadVector(const Rows &rows);
+  void storeVector(Value tile, const Rows &rows);
 
   /// Appends the tiles that `region` yields for the tile `scores` of the block
   /// at (m0, n0); `trailing` are the tiles of the arguments after the captures.
@@ -147,9 +155,9 @@ private:
     OpFoldResult offset, size;
     unsigned pos = 0;
   };
-  template <typename OpTy>
-  OpTy write(Value tile, Value memref, AffineMap map, unsigned rowDim,
-             Value rowOffset);
+  /// Where a matrix is whose rows run along `rowDim`: its offsets and order.
+  std::pair<SmallVector<Value>, DenseI64ArrayAttr>
+  place(AffineMap map, unsigned rowDim, Value rowOffset);
   PartOf partOf(Value window, AffineMap map, AttentionSpace::Dim dim);
 
 protected:
@@ -159,6 +167,9 @@ protected:
   Location loc;
   FloatType accType;
   Value b, h, m0, lq, lk;
+  /// Of packed rows, i32: position and head of each row of a tile, from the
+  /// first ones of the window on. Null otherwise.
+  Value tilePositions, tileHeads;
 };
 
 /// Replaces each `OpT` of `func`, windows of `fa-tile`, by its tile program.

@@ -14,11 +14,24 @@ using namespace mlir::tl;
 /// Checks that `offsets` and a tile of `tileRank` address `memref`.
 static LogicalResult verifyAccess(Operation *op, MemRefType memref,
                                   int64_t tileRank, size_t offsets,
-                                  std::optional<ArrayRef<int64_t>> order) {
-  if (memref.getRank() != tileRank || offsets != size_t(tileRank))
+                                  std::optional<ArrayRef<int64_t>> order,
+                                  std::optional<ArrayRef<int64_t>> merged) {
+  int64_t rank = memref.getRank();
+  if (merged) {
+    auto isDim = [&](int64_t dim) { return dim >= 0 && dim < rank; };
+    if (merged->size() != 2 || !llvm::all_of(*merged, isDim) ||
+        std::abs((*merged)[0] - (*merged)[1]) != 1)
+      return op->emitOpError(
+                 "merged must be two neighbouring dimensions of the "
+                 "memref, which has rank ")
+             << rank;
+    --rank;
+  }
+  if (rank != tileRank || offsets != size_t(tileRank))
     return op->emitOpError("the memref has rank ")
-           << memref.getRank() << ", the tile " << tileRank
-           << ", and there are " << offsets << " offsets; all three must agree";
+           << rank << (merged ? " after merging" : "") << ", the tile "
+           << tileRank << ", and there are " << offsets
+           << " offsets; all three must agree";
   if (!order)
     return success();
   SmallVector<int64_t> sorted(*order);
@@ -52,7 +65,7 @@ LogicalResult LoadOp::verify() {
           verifyShuffled(*this, getShuffled(), source, getOrder().has_value())))
     return failure();
   if (failed(verifyAccess(*this, source, tile.getRank(), getOffsets().size(),
-                          getOrder())))
+                          getOrder(), getMerged())))
     return failure();
   return verifySameElement(*this, source.getElementType(),
                            tile.getElementType());
@@ -62,7 +75,7 @@ LogicalResult StoreOp::verify() {
   MemRefType dest = getDest().getType();
   auto tile = cast<RankedTensorType>(getValue().getType());
   if (failed(verifyAccess(*this, dest, tile.getRank(), getOffsets().size(),
-                          getOrder())))
+                          getOrder(), getMerged())))
     return failure();
   return verifySameElement(*this, dest.getElementType(), tile.getElementType());
 }
@@ -74,7 +87,7 @@ LogicalResult AccumulateOp::verify() {
           verifyShuffled(*this, getShuffled(), dest, getOrder().has_value())))
     return failure();
   if (failed(verifyAccess(*this, dest, tile.getRank(), getOffsets().size(),
-                          getOrder())))
+                          getOrder(), /*merged=*/std::nullopt)))
     return failure();
   return verifySameElement(*this, dest.getElementType(), tile.getElementType());
 }

@@ -18,7 +18,7 @@ namespace mlir::tl {
 static bool feedsOnlyProducts(LoadOp load) {
   auto type = cast<RankedTensorType>(load.getResult().getType());
   return type.getRank() == 2 && type.getElementTypeBitWidth() == 16 &&
-         !load.getOrder() && !load->use_empty() &&
+         !load.getOrder() && !load.getMerged() && !load->use_empty() &&
          llvm::all_of(load->getUses(), [](OpOperand &use) {
            return isa<NonfiniteOp>(use.getOwner()) ||
                   (isa<ContractOp>(use.getOwner()) &&
@@ -42,7 +42,8 @@ static void remarkMissed(LoadOp load) {
   const char *why =
       type.getElementTypeBitWidth() != 16 ? "its elements are not of 16 bits"
       : load.getOrder()                   ? "it is transposed"
-                        : "other operations than products read it";
+      : load.getMerged()                  ? "its rows have no single stride"
+                         : "other operations than products read it";
   remark::missed(load.getLoc(), remarkOf(load))
       << remark::reason("a factor passes through registers: {0}", why)
       << remark::metric("tile", Type(type));

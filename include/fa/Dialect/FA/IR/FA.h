@@ -13,6 +13,13 @@ inline constexpr llvm::StringLiteral kScheduleAttrName = "fa.schedule";
 /// The discardable attribute of an attention of which few query rows are
 /// expected: a hint to fa-select-schedule.
 inline constexpr llvm::StringLiteral kFewRowsAttrName = "fa.few_rows";
+/// A discardable attribute: its query heads are worth packing (see `packed` of
+/// the schedule) though there are several query rows.
+inline constexpr llvm::StringLiteral kPackHeadsAttrName = "fa.pack_heads";
+
+/// The discardable attribute of a module that holds `#fa.schedules`: rows
+/// before those of the compiler.
+inline constexpr llvm::StringLiteral kSchedulesAttrName = "fa.schedules";
 
 /// Positions in the iteration space of attention and of its indexing maps.
 struct AttentionSpace {
@@ -40,6 +47,7 @@ OpFoldResult getLength(AttentionOpInterface op, OpBuilder &builder,
 } // namespace mlir::fa
 
 #include "fa/Dialect/FA/IR/FADialect.h.inc"
+#include "fa/Dialect/FA/IR/FAEnums.h.inc"
 #define GET_ATTRDEF_CLASSES
 #include "fa/Dialect/FA/IR/FAAttrs.h.inc"
 #include "fa/Dialect/FA/IR/FAInterfaces.h.inc"

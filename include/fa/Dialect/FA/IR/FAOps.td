@@ -11,6 +11,7 @@ include "fa/Dialect/FA/IR/FAInterfaces.td"
 include "mlir/IR/OpBase.td"
 include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/BuiltinAttributes.td"
+include "mlir/IR/EnumAttr.td"
 include "mlir/Interfaces/ControlFlowInterfaces.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
@@ -65,6 +66,10 @@ def FA_MaskAttr : FA_Attr<"Mask", "mask"> {
   let parameters = (ins ArrayRefParameter<"::mlir::IntegerSet", "sets">:$sets);
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// The sets alone: "(d0, d1, d2, d3)[s0, s1] : (d2 + s1 - s0 - d3 >= 0)".
+    std::string getText() const;
+  }];
 }
 
 def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
@@ -77,7 +82,8 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
       parts that are added at once and columns of o.
     - `plan`: what the levels below do with the tiles (`#tile.plan`).
     - `packed`: the rows of a tile are the query heads that read one head of k
-      and v, at one query position, so that keys are read once for all of them.
+      and v, at as many query positions as fit beside them (at least one), so
+      that keys are read once for all of them.
     - `fixed_reference`: what a row's exponentials are relative to. Otherwise its
       maximum so far; with it the maximum of its first block, replaced where it
       turns out to be too small (`fa-online-softmax`).
@@ -96,6 +102,86 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
       DefaultValuedParameter<"bool", "false">:$fixed_reference,
       DefaultValuedParameter<"bool", "false">:$sequential);
   let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// The same but for these.
+    ScheduleAttr with(::mlir::tl::PlanAttr plan, bool packed) const {
+      return get(getContext(), getTileM(), getTileN(), plan, packed,
+                 getFixedReference(), getSequential());
+    }
+  }];
+}
+
+def FA_Work : I32Enum<"Work", "what one loop nest computes", [
+    // fa.attention; the same for few query rows, or packed
+    I32EnumCase<"Output", 0, "output">, I32EnumCase<"Few", 1, "few">,
+    // fa.combine; delta, and a sum of d_q set or converted: no products
+    I32EnumCase<"Parts", 2, "parts">, I32EnumCase<"Copies", 3, "copies">,
+    // gradients: of query rows; of keys; of keys, and d_q added to memory
+    I32EnumCase<"Rows", 4, "rows">, I32EnumCase<"Keys", 5, "keys">,
+    I32EnumCase<"All", 6, "all">,
+    // gradients of a capture: by row and key; summed over rows or keys
+    I32EnumCase<"Blocks", 7, "blocks">, I32EnumCase<"Sums", 8, "sums">]> {
+  let cppNamespace = "::mlir::fa";
+}
+
+def FA_ChoiceAttr : FA_Attr<"Choice", "choice"> {
+  let summary = "a schedule, and the loop nests that it is for";
+  let description = [{
+    A row of a table of schedules. It serves a loop nest if all of this holds:
+
+    - `work` is what the loop nest computes: `output` (`fa.attention`), `few` (the
+      same of at most 16 query rows), `parts` (`fa.combine`), `copies` (delta; a sum
+      of d_q set or converted), `rows` (gradients of query rows), `keys` (gradients
+      of keys), `all` (gradients of keys, and d_q added to memory), `blocks` and
+      `sums` (a capture's gradient by row and key; summed over one of them).
+    - `min_head_size`, `max_head_size`: bounds of the larger of d and e.
+    - `shared_kib`: shared memory that a thread block of the chip may use at least.
+    - `element`, if given: the element type of q.
+    - `mask`, if given: the mask after `fa-simplify-mask`, as sets print (in a string,
+      as `>=` ends the text of an attribute); "none": it has none.
+    - `scored`, if given: whether there is a score region.
+    - The chip is that of `plan`, or a newer one if `mma` is not `wgmma`; the
+      schedule that is chosen has the name of the chip that it is chosen for, and is
+      `packed` where the problem allows it.
+
+    ```mlir
+    #fa.choice<work = output, max_head_size = 128, schedule = <tile_m = 128,
+      tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async",
+      warps = 4, producers = 0, stages = 1>>>
+    ```
+  }];
+  let parameters = (ins EnumParameter<FA_Work>:$work,
+      DefaultValuedParameter<"int64_t", "0">:$min_head_size,
+      DefaultValuedParameter<"int64_t", "INT64_MAX">:$max_head_size,
+      DefaultValuedParameter<"int64_t", "0">:$shared_kib,
+      OptionalParameter<"::mlir::Type">:$element,
+      OptionalParameter<"::mlir::StringAttr">:$mask,
+      OptionalParameter<"::mlir::BoolAttr">:$scored,
+      "::mlir::fa::ScheduleAttr":$schedule);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+def FA_SchedulesAttr : FA_Attr<"Schedules", "schedules"> {
+  let summary = "a table of schedules: the first row that serves is chosen";
+  let description = [{
+    A table for `fa-select-schedule`, for one version of this project. As the
+    attribute `fa.schedules` of a module, its rows come before those that the
+    compiler has (`lib/Dialect/FA/Transforms/Schedules.mlir`, which is such a table,
+    too). Files of it are what `python3 -m flash_attn_mlir tune` writes.
+
+    ```mlir
+    module attributes {fa.schedules = #fa.schedules<"0.1.0", [
+      <work = few, schedule = <tile_m = 16, tile_n = 32, plan = <chip = "cpu",
+       mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>>
+    ]>} { ... }
+    ```
+  }];
+  let parameters = (ins StringRefParameter<"version of the project">:$version,
+      OptionalArrayRefParameter<"::mlir::fa::ChoiceAttr">:$choices);
+  let assemblyFormat =
+      "`<` $version `,` `[` (`]`) : ($choices^ `]`)? `>`";
   let genVerifyDecl = 1;
 }
 

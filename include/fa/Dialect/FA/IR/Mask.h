@@ -45,6 +45,9 @@ public:
   Value emitPredicate(OpBuilder &builder, Location loc, int64_t tileM,
                       int64_t tileN, Value m0, Value n0) const;
 
+  /// Row r of a tile is row m0 + rows[r], an i32 tile, not m0 + r.
+  void setTileRows(Value rows) { tileRows = rows; }
+
   /// True when no set can drop anything but the columns from lk on.
   bool keepsAll() const { return all; }
 
@@ -67,6 +70,7 @@ private:
                  bool freeIsColumn, Range fixed) const;
   Value emitConstraint(OpBuilder &builder, Location loc, const Constraint &c,
                        int64_t tileM, int64_t tileN, Value m0, Value n0) const;
+  Value rowsOfTile(OpBuilder &builder, Location loc, int64_t tileM) const;
   Value emitExpr(OpBuilder &builder, Location loc, AffineExpr expr,
                  int64_t tileM, int64_t tileN, Value m0, Value n0) const;
   /// Operands of an expression over the mask's dimensions and symbols with row
@@ -78,6 +82,7 @@ private:
   SmallVector<Set> sets;
   OpFoldResult b, h, lq, lk;
   SmallVector<Value> symbols;
+  Value tileRows; // null: 0, 1, 2, ...
 };
 
 } // namespace mlir::fa

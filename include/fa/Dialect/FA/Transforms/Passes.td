@@ -9,12 +9,15 @@ def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
   let summary = "choose tiles and instructions of each attention for a chip";
   let description = [{
     Attaches `fa.schedule` to every `fa.attention` (and backward, and
-    `fa.combine`) that has none, from a fixed table over chip, head sizes and element
-    type. An `fa.attention` with a static number of at most 16 query rows, or with the
+    `fa.combine`) that has none: that of the first row (`#fa.choice`) that serves it,
+    of the table in the module's attribute `fa.schedules` if there is one, then of the
+    compiler's own table (`lib/Dialect/FA/Transforms/Schedules.mlir`). An `fa.attention` with a static number of at most 16 query rows, or with the
     attribute `fa.few_rows`, gets small tiles, one warp each on a GPU; with one query
-    row they are `packed`, if query heads share key heads, nothing in the problem but
-    a score region depends on the head, and there are no lengths. An attribute that is already
-    there wins over the table; `override` wins over both.
+    row, or the attribute `fa.pack_heads`, they are `packed`, if query heads share key
+    heads, nothing in the problem but a score region depends on the head, there are no
+    lengths, and rows and heads of q, o and lse are neighbouring dimensions (or there is
+    one row). An attribute that is already there
+    wins over the tables; `override` wins over all.
 
     Input:
     ```mlir
@@ -31,8 +34,9 @@ def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
     Option<"chip", "chip", "std::string", "\"cpu\"",
            "cpu, sm_75, sm_80, sm_86, sm_89 or sm_90a">,
     Option<"overrideSchedule", "override", "std::string", "\"\"",
-           "a #fa.schedule<...> used in place of the table">,
+           "a #fa.schedule<...> used in place of the tables">,
   ];
+  let dependentDialects = ["::mlir::fa::FADialect"];
 }
 
 def FASimplifyMask : Pass<"fa-simplify-mask", "::mlir::func::FuncOp"> {
@@ -178,10 +182,12 @@ def FATile : Pass<"fa-tile", "::mlir::func::FuncOp"> {
     Per-batch lengths are read here and clamped to the extents. A loop around the
     operation (`fa-split-keys`) becomes the outermost dimension of the grid.
 
-    With a schedule that is `packed`, the grid is over (batch, key head, query
-    position, block of the query heads that read the key head), and the rows of a
-    window are these heads: a mask and a score region that ask for the query
-    position get it as a value of the grid point, and the head from the row.
+    With a schedule that is `packed`, the grid is over (batch, key head, block of
+    query positions, block of the query heads that read the key head): `tile_m`
+    heads, and as many positions as then fit in `tile_m` rows, at least one. A window
+    has both dimensions, and `fa-online-softmax` makes them the rows of a tile. Where
+    the problem has one query row, the rows of a window are the heads: a mask that asks
+    for the query position gets it as a value, a score region the head from the row.
 
     Input:
     ```mlir
@@ -213,6 +219,10 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     something; blocks in which it keeps everything are recognised by a scalar
     comparison that `fa-split-mask-loops` turns into loop bounds.
 
+    A window of positions and heads (`packed` in the schedule) has rows r of a tile at
+    position r floordiv heads and head r mod heads: `merged` loads and stores, and mask
+    and score region get positions and heads of the rows.
+
     Where a mask may cut blocks on both sides of the full ones (a window), the
     blocks that it may cut come first and the full ones after them: then
     `fa-split-mask-loops` makes two loops of it, not three.
@@ -222,7 +232,8 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     later block sum to more than 2^15 (infinity included, and any row that had no
     live key so far), a branch that each warp takes for itself (`tile.exceeds`)
     makes the scores of the block again, takes their maximum and scales what came
-    before: exact for every input. Regions with functions (a tanh) or of many
+    before: exact for every input. Blocks that the mask or the number of keys cuts,
+    few as they are, take their maximum at once. Regions with functions (a tanh) or of many
     operations, and operations with `init_lse`, keep the running maximum.
 
     The running maximum is exact. Without a score region and with a scale that

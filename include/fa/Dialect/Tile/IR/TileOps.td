@@ -67,6 +67,11 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
       Otherwise warps split the rows, and such factors stay in registers.
     - `overlap`: a product whose sum is carried by a loop runs beside the work of
       the next iteration (`tile-delay-products`).
+    - `section`: how many iterations of the outer grid dimensions run side by side,
+      longest tiles first (`tile-map-grid`); 1 runs them one after the other.
+    - `persistent`: a launch has as many blocks as the device has multiprocessors;
+      each takes one iteration of the grid after another (`tile-persistent`). Needs
+      producers.
 
     ```mlir
     #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8,
@@ -76,7 +81,9 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
   let parameters = (ins "::mlir::StringAttr":$chip, "::mlir::StringAttr":$mma,
       "::mlir::StringAttr":$copy, "int64_t":$warps, "int64_t":$producers,
       "int64_t":$stages, DefaultValuedParameter<"bool", "false">:$square,
-      DefaultValuedParameter<"bool", "false">:$overlap);
+      DefaultValuedParameter<"bool", "false">:$overlap,
+      DefaultValuedParameter<"int64_t", "1">:$section,
+      DefaultValuedParameter<"bool", "false">:$persistent);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
@@ -202,20 +209,34 @@ def Tile_LoadOp : Tile_Op<"load", [MemoryEffects<[MemRead]>]> {
     `order[i]` (identity when absent). `shuffled`: of memory that
     `tile.accumulate` with this attribute has written.
 
+    With `merged` the source has one dimension more: its dimensions `merged[0]`
+    and `merged[1]`, which are neighbours, count as one (in the place of the
+    first of the two), in which the index of `merged[1]` is the faster one. Such
+    rows need not be equally far apart. Its offset is not negative.
+
     ```mlir
     %t = tile.load %k[%n0, %c0] : memref<?x64xf16, strided<[?, 1], offset: ?>>
         -> tensor<64x64xf16>
+    // Row r is %q[r / heads, r mod heads, ...] of (position, head, ...).
+    %r = tile.load %q[%r0, %c0] merged [0, 1]
+        : memref<?x?x64xf16, strided<[?, ?, 1], offset: ?>> -> tensor<16x64xf16>
     ```
   }];
   let arguments = (ins AnyStridedMemRef:$source, Variadic<Index>:$offsets,
                        OptionalAttr<DenseI64ArrayAttr>:$order,
-                       UnitAttr:$shuffled);
+                       UnitAttr:$shuffled,
+                       OptionalAttr<DenseI64ArrayAttr>:$merged);
   let results = (outs Tile_Tile:$result);
   let assemblyFormat = [{
     $source `[` $offsets `]` (`order` $order^)? (`shuffled` $shuffled^)?
-    attr-dict
+    (`merged` $merged^)? attr-dict
     `:` type($source) `->` type($result)
   }];
+  let builders = [OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$source,
+      "::mlir::ValueRange":$offsets, "::mlir::DenseI64ArrayAttr":$order), [{
+    build($_builder, $_state, result, source, offsets, order,
+          /*shuffled=*/::mlir::UnitAttr(), /*merged=*/{});
+  }]>];
   let hasVerifier = 1;
 }
 
@@ -224,7 +245,7 @@ def Tile_StoreOp : Tile_Op<"store", [MemoryEffects<[MemWrite]>]> {
   let description = [{
     `dest[offsets + x] = value[x]` for every element inside the destination.
     `order` as in `tile.load`: tile dimension `i` runs along memref dimension
-    `order[i]`.
+    `order[i]`. `merged` as there, too.
 
     ```mlir
     tile.store %t, %o[%m0, %c0] : tensor<64x64xf16>,
@@ -233,11 +254,17 @@ def Tile_StoreOp : Tile_Op<"store", [MemoryEffects<[MemWrite]>]> {
   }];
   let arguments = (ins Tile_Tile:$value, AnyStridedMemRef:$dest,
                        Variadic<Index>:$offsets,
-                       OptionalAttr<DenseI64ArrayAttr>:$order);
+                       OptionalAttr<DenseI64ArrayAttr>:$order,
+                       OptionalAttr<DenseI64ArrayAttr>:$merged);
   let assemblyFormat = [{
-    $value `,` $dest `[` $offsets `]` (`order` $order^)? attr-dict
+    $value `,` $dest `[` $offsets `]` (`order` $order^)? (`merged` $merged^)?
+    attr-dict
     `:` type($value) `,` type($dest)
   }];
+  let builders = [OpBuilder<(ins "::mlir::Value":$value, "::mlir::Value":$dest,
+      "::mlir::ValueRange":$offsets, "::mlir::DenseI64ArrayAttr":$order), [{
+    build($_builder, $_state, value, dest, offsets, order, /*merged=*/{});
+  }]>];
   let hasVerifier = 1;
 }
 

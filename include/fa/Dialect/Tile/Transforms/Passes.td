@@ -54,6 +54,11 @@ def TileMapGrid : Pass<"tile-map-grid", "::mlir::func::FuncOp"> {
     the work of a tile grows with its index (triangular loops), the longest
     start first and the tail of the launch is short.
 
+    With a `section` of s > 1 in the plan, iterations of the outer dimensions go in
+    groups of s: all longest tiles of a group start before any shorter one. A larger
+    section has a shorter tail; a smaller one reads less memory at a time, where
+    the tiles of an outer iteration share what they read.
+
     Input:
     ```mlir
     scf.forall (%h, %i) in (%heads, %blocks) { ... }
@@ -63,6 +68,12 @@ def TileMapGrid : Pass<"tile-map-grid", "::mlir::func::FuncOp"> {
     %id = gpu.block_id x
     // %h = id / blocks, %i = blocks - 1 - id mod blocks
     ...
+    ```
+    Output with section = 4:
+    ```mlir
+    // %first = id / (4 * blocks) * 4, %count = min(4, heads - %first)
+    // %place = id mod (4 * blocks)
+    // %h = %first + %place mod %count, %i = blocks - 1 - %place / %count
     ```
   }];
   let dependentDialects = ["::mlir::arith::ArithDialect",
@@ -265,6 +276,65 @@ def TilePipeline : Pass<"tile-pipeline", "::mlir::func::FuncOp"> {
     ```
   }];
   let dependentDialects = ["::mlir::arith::ArithDialect"];
+}
+
+def TilePersistent : Pass<"tile-persistent", "::mlir::func::FuncOp"> {
+  let summary = "Let a block take one iteration of the grid after another";
+  let description = [{
+    With `persistent` in the plan. Each role of the program becomes the body of a loop
+    over the iterations of the grid that fall to its block; a launch then has as many
+    blocks as the device has multiprocessors (`per_multiprocessor` in `tile.launch`).
+    The number of fills of each pipe is carried from one iteration to the next, so
+    that slots and phases go on: producers fill slots for the next iteration while
+    the last one is still computed and stored. The numbers are the trip
+    counts of the loops around the copies, which all roles compute. A pipe of one slot
+    gets a second where shared memory has room, for producers to be ahead.
+
+    The iterations go to blocks in rounds, which run back and forth: a block that has
+    the first, longest one of a round has the last one of the next, so that sums
+    over two rounds are equal where lengths fall evenly. A section of the grid
+    (`tile-map-grid`) begins a round.
+
+    Runs after `tile-roles` and `tile-delay-products`. A function without roles (no
+    copies) stays as it is.
+
+    Input:
+    ```mlir
+    tile.roles warps [4, 8] registers [40, 232] {
+      %id = gpu.block_id x
+      scf.for %i = %c0 to %n step %c1 {
+        tile.produce %pipe[%i], ...
+      }
+    }, {
+      ...
+    }
+    ```
+    Output:
+    ```mlir
+    tile.roles warps [4, 8] registers [40, 232] {
+      %block = gpu.block_id x
+      %blocks = gpu.grid_dim x
+      scf.for %round = %c0 to %rounds step %c1 iter_args(%fills = %c0) -> (index) {
+        // %id = round * blocks + (round odd ? blocks - 1 - block : block)
+        %next = scf.if %exists -> (index) {
+          scf.for %i = %c0 to %n step %c1 {
+            tile.produce %pipe[%fills + %i], ...
+          }
+          scf.yield %fills + max(%n, 0)
+        } else {
+          scf.yield %fills
+        }
+        scf.yield %next
+      }
+    }, {
+      ...
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::affine::AffineDialect",
+                           "::mlir::arith::ArithDialect",
+                           "::mlir::gpu::GPUDialect",
+                           "::mlir::memref::MemRefDialect"];
 }
 
 def TileAssignLayouts : Pass<"tile-assign-layouts", "::mlir::func::FuncOp"> {
