@@ -34,6 +34,7 @@ _DEFAULTS = {
     "section": 1,
     "persistent": False,
     "fixed_reference": False,
+    "sequential": False,
 }
 
 
