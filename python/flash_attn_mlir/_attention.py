@@ -612,6 +612,8 @@ def flash_attn_func(
 
     Not supported yet, and refused: dropout_p > 0, alibi_slopes.
     """
+    # Called in each of these functions, not in one for all: one more Python function with
+    # eleven arguments is noticed in a way that takes two microseconds (docs/performance.md).
     if not _short_way_is_closed():
         result = _short_way(
             q,
