@@ -45,6 +45,43 @@ static bool hasAddressSpace(size_t bytes) {
 }
 
 namespace {
+/// A stack for this thread's signal handlers: where its own has overflowed
+/// (deep recursion) none could run otherwise, and the process would end.
+class SignalStack {
+public:
+  SignalStack() {
+    place = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    stack_t stack = {};
+    stack.ss_sp = place;
+    stack.ss_size = kBytes;
+    isSet = place != MAP_FAILED && sigaltstack(&stack, &previous) == 0;
+  }
+  ~SignalStack() {
+    if (isSet)
+      sigaltstack(&previous, nullptr);
+    if (place != MAP_FAILED)
+      munmap(place, kBytes);
+  }
+
+private:
+  static constexpr size_t kBytes = 128u << 10;
+  void *place;
+  stack_t previous = {};
+  bool isSet;
+};
+
+/// The handlers that LLVM has installed run on threads' signal stacks.
+void useSignalStacks() {
+  for (int signal : {SIGSEGV, SIGBUS}) {
+    struct sigaction action;
+    if (sigaction(signal, nullptr, &action))
+      continue;
+    action.sa_flags |= SA_ONSTACK;
+    sigaction(signal, &action, nullptr);
+  }
+}
+
 /// The signal handlers are the process's, so they are in place only while
 /// something compiles.
 class Handlers {
@@ -53,6 +90,7 @@ public:
     std::lock_guard<std::mutex> lock(mutex());
     if (users()++ == 0) {
       llvm::CrashRecoveryContext::Enable();
+      useSignalStacks();
       llvm::install_fatal_error_handler(onFatalError);
       llvm::install_bad_alloc_error_handler(onFatalError);
       previous() = std::set_new_handler(onNoMemory);
@@ -97,6 +135,7 @@ llvm::Error mlir::fa::runCrashSafely(llvm::function_ref<llvm::Error()> body) {
                 "which this process can't have (ulimit -v)");
   bool survived = context.RunSafelyOnThread(
       [&] {
+        SignalStack stack;
         llvm::CrashRecoveryContext inner;
         // The reason is the compiling thread's, so it is read there.
         if (!inner.RunSafely([&] { result.emplace(body()); })) {

@@ -247,18 +247,31 @@ def _parts(view, chip: str, blocks: int, keys: int) -> int:
     return -(-steps // -(-steps // parts)) if steps else 1
 
 
-def _one_pass_is_faster(chip: str, head_dim: int) -> bool:
-    """Whether gradients with d_q_sum take less time than those without."""
+def _one_pass_is_faster(chip: str, head_dim: int, points: int) -> bool:
+    """Whether gradients with d_q_sum take less time than those without.
+
+    `points`: batches times key heads.
+    """
+    if chip == "cpu":
+        # Each of them is one grid point then: five products by as many threads as
+        # have one, not seven by all.
+        threads = _fa.get_num_threads()
+        return 5 * -(-points // threads) * threads < 7 * points
     # For small heads wgmma computes the scores twice in less time.
-    return chip != "cpu" and (chip != "sm_90a" or head_dim > 128)
+    return chip != "sm_90a" or head_dim > 128
 
 
-def _has_sum(chip: str, head_dim: int, letters: str, options, lib) -> bool:
-    """Whether the gradients `letters` come from one pass, with d_q_sum."""
-    # The order of the additions to the sum is not fixed.
-    may_differ = not (options[-1] or lib.wants_determinism())
-    several = letters[0] == "q" and len(letters) > 1
-    return several and may_differ and _one_pass_is_faster(chip, head_dim)
+def _has_sum(chip: str, k, letters: str, options, lib) -> bool:
+    """Whether the gradients `letters` come from one pass, with d_q_sum; `k`: a view."""
+    if letters[0] != "q" or len(letters) == 1:
+        return False
+    # The order of the additions to the sum is not fixed; on the CPU it is that of the
+    # program without the sum, unless a window cuts blocks of keys on the left: the
+    # same bits by any number of threads.
+    if (chip != "cpu" or options[1] >= 0) and (options[-1] or lib.wants_determinism()):
+        return False
+    batch, _, heads, head_dim = k.shape
+    return _one_pass_is_faster(chip, head_dim, batch * heads)
 
 
 def _views(operands):
@@ -339,7 +352,7 @@ def _forward(operands, options, causal, chip=None, wanted=(), with_lse=True):
             key = (*key, (1 if seqlen_q == 1 else _FEW_QUERIES, pack, parts > 1))
         if True in wanted and (chips[0], *key) not in _kernels:
             letters = "".join(operand.name for operand, want in zip(operands, wanted) if want)
-            has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
+            has_sum = _has_sum(chips[0], k, letters, options, lib)
             _compile_ahead(chips, (*variant, letters, False, has_sum))
         kernel = _first_supported(chips, key)
         kinds = "mmm" + real + extra_kinds + "m" * len(outputs)
@@ -390,7 +403,7 @@ def _backward(operands, out, softmax_lse, dout, dlse, options, causal, wanted, c
     broadcast = any(view.broadcast for view in inputs)
     chips = _candidates(q, alignment, broadcast) if chip is None else (chip,)
     workspaces = [delta]
-    has_sum = _has_sum(chips[0], head_dim, letters, options, lib)
+    has_sum = _has_sum(chips[0], k, letters, options, lib)
     if has_sum:
         shape = (batch, heads, -(-seqlen_q // 8) * 8, -(-head_dim // 16) * 16)
         workspaces.append(lib.empty(shape, lse_dtype, like)[1].swap(1, 2))
@@ -599,6 +612,8 @@ def flash_attn_func(
 
     Not supported yet, and refused: dropout_p > 0, alibi_slopes.
     """
+    # Called in each of these functions, not in one for all: one more Python function with
+    # eleven arguments is noticed in a way that takes two microseconds (docs/performance.md).
     if not _short_way_is_closed():
         result = _short_way(
             q,

@@ -34,6 +34,7 @@ _DEFAULTS = {
     "section": 1,
     "persistent": False,
     "fixed_reference": False,
+    "sequential": False,
 }
 
 
@@ -137,9 +138,9 @@ _VALUES = {
         "warps": (4, 8, 12),
         "stages": (1, 2, 3, 4),
         "overlap": (False, True),
-        "section": (1, 16, 64),
-        "persistent": (False, True),
         "fixed_reference": (False, True),
+        "section": (1, 8, 16, 32, 65536),
+        "persistent": (False, True),
     },
 }
 

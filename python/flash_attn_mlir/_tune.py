@@ -153,7 +153,8 @@ class Problem:
         }
         if self.few:
             rows = 1 if one else _attention._FEW_QUERIES
-            specification |= {"query_rows": rows, "partials": self.parts > 1}
+            _, pack = _attention._few_blocks(self.seqlen, self.group)
+            specification |= {"query_rows": rows, "pack_heads": pack, "partials": self.parts > 1}
         if self.backward:
             one_pass = _attention._one_pass_is_faster(chip, self.head_dim)
             specification |= {"backward": True, "d_q_sum": one_pass and not self.deterministic}
@@ -265,8 +266,8 @@ def _compile_problem(groups, problem, chip, limit, progress, pool, workers):
     if problem.backward:
         plain = dataclasses.replace(problem, backward=False)
         # The program of many queries, whatever the number here.
-        plain = {k: v for k, v in plain.specification(chip).items() if k != "partials"}
-        plain.pop("query_rows", None)
+        few = ("query_rows", "pack_heads", "partials")
+        plain = {k: v for k, v in plain.specification(chip).items() if k not in few}
         forward = _compile(_compiler.build(**plain), chip, None)
     report = default.report
     for index, row in enumerate(_schedules.rows_of(report)):

@@ -11,6 +11,7 @@ import flash_attn_mlir as fa
 import numpy as np
 import pytest
 from cases import EDGES, Case, random_case, unaligned_numpy
+from flash_attn_mlir import _attention
 
 # Relative L2 over a gradient. One rounding of the result, and of p and ds as
 # factors of 16-bit products, about one unit roundoff each.
@@ -129,6 +130,38 @@ def test_only_what_is_wanted(rng):
 def test_same_bits_again(rng):
     arguments = Problem.draw(rng, causal=True).arguments()
     for first, second in zip(fa.attention_backward(*arguments), fa.attention_backward(*arguments)):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"causal": True}, {"softcap": 5.0}, {"window_size": (40, 9), "deterministic": True}],
+    ids=["full", "causal", "softcap", "window"],
+)
+def test_same_bits_by_any_number_of_threads(rng, monkeypatch, dtype, options):
+    """One thread has a pass for all gradients, four threads for two key heads have two."""
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    shapes = [(1, 150, 4, 40), (1, 213, 2, 40), (1, 213, 2, 40), (1, 150, 4, 40)]
+    q, k, v, dout = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    out, lse, _ = fa.flash_attn_func(q, k, v, return_attn_probs=True, **options)
+    passes, has_sum = [], _attention._has_sum
+
+    def spy(*arguments):
+        passes.append(has_sum(*arguments))
+        return passes[-1]
+
+    monkeypatch.setattr(_attention, "_has_sum", spy)
+    results = []
+    try:
+        for count in (1, 4):
+            fa.set_num_threads(count)
+            results.append(fa.attention_backward(dout, q, k, v, out, lse, **options))
+    finally:
+        fa.set_num_threads(0)
+    assert passes == [options.get("window_size") is None, False]
+    for first, second in zip(*results):
         np.testing.assert_array_equal(first, second)
 
 

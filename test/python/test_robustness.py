@@ -175,3 +175,75 @@ def test_no_memory(size, extra):
     first, *_, last = done.stdout.splitlines()
     assert "out of memory" in first
     assert last == "compiled"
+
+
+# Two threads compile what ends LLVM, by a fatal error or by the end of the stack, two
+# others good programs, forward and backward; and a good one comes last.
+CRASHES = """
+import random, sys, threading, time
+import flash_attn_mlir as fa
+from pathlib import Path
+
+kind, seed, end = sys.argv[1], int(sys.argv[2]), time.monotonic() + float(sys.argv[3])
+FATAL = '''
+gpu.module @kernels {
+  llvm.func @f(%a: !llvm.ptr<1>, %b: !llvm.ptr<1>, %o: i64, %n: i64, %s: i64)
+      attributes {gpu.kernel, nvvm.kernel, nvvm.maxntid = array<i32: 128>,
+        tile.args = [memref<?xf32, strided<[?], offset: ?>>],
+        tile.launch = {grid = affine_map<()[s0] -> (s0)>, grid_symbols = array<i64: 0, 0>,
+                       threads = 128 : i64, shared_bytes = 0 : i64}} {
+    llvm.call_intrinsic "llvm.nvvm.wgmma.fence.sync.aligned"() : () -> ()
+    llvm.return
+  }
+}
+'''
+crashes, programs, wrong = [0], [0], []
+
+def crash(rng):
+    if kind == "fatal":
+        text, reason = FATAL, "Cannot select"
+    else:
+        depth = rng.randrange(600_000, 1_000_000)
+        text = "func.func @f() attributes {a = " + "[" * depth + "]" * depth + "} {return}"
+        reason = "Segmentation fault"
+    try:
+        fa.compile(mlir=text, chip="sm_80", cache=False, ptxas=False)
+    except RuntimeError as error:
+        message, _, reproducer = str(error).partition("reproducer: ")
+        if reproducer:
+            Path(reproducer.strip()).unlink(missing_ok=True)
+        if reason in message:
+            crashes[0] += 1
+            return
+        wrong.append(message)
+    else:
+        wrong.append("compiled")
+
+def compile(rng):
+    chip, backward = rng.choice(("cpu", "sm_80")), rng.random() < 0.5
+    fa.compile(chip=chip, head_dim=rng.randrange(1, 65), backward=backward, alignment=1,
+               cache=False, ptxas=False)
+    programs[0] += 1
+
+def repeat(function, rng):
+    while time.monotonic() < end and not wrong:
+        function(rng)
+
+threads = [threading.Thread(target=repeat, args=(function, random.Random(seed + i)))
+           for i, function in enumerate((crash, crash, compile, compile))]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+compile(random.Random(seed))
+assert not wrong, wrong
+assert crashes[0] >= 2 and programs[0] >= 3, (crashes, programs)
+"""
+
+
+@pytest.mark.parametrize("kind", ["fatal", "overflow"])
+def test_crashes_beside_compilations(kind):
+    """The process neither ends nor hangs, and what compiles beside a crash is right."""
+    run = [sys.executable, "-c", CRASHES, kind, str(SEED), "5"]
+    result = subprocess.run(run, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr

@@ -334,6 +334,8 @@ def test_problems():
     one = _tune.Problem.parse("head_dim=128,causal,seqlen=1,parts=3", "sm_90a")
     assert one.specification("sm_90a")["query_rows"] == 1
     assert one.specification("sm_90a")["causal"] is False  # as the library does
+    five = _tune.Problem.parse("head_dim=128,seqlen=5,heads=12,kv_heads=4", "sm_90a")
+    assert five.specification("sm_90a")["pack_heads"] is True
     assert len(_tune.usual_problems("sm_90a")) == 12
 
 

@@ -23,14 +23,13 @@ LogicalResult TileLowering::lowerBlock(Block &block) {
       continue;
     }
     if (isPointwise(&op)) {
-      bool separate =
-          !pending.empty() && nestLanes(pending.front()) != nestLanes(&op);
-      if (auto broadcast = dyn_cast<tl::BroadcastOp>(&op))
-        separate |=
-            isRowBroadcast(broadcast) &&
-            llvm::is_contained(pending, broadcast.getSource().getDefiningOp());
-      if (separate)
+      if (!pending.empty() && nestLanes(pending.front()) != nestLanes(&op))
         flush();
+      // Its elements are read from memory: what they need goes first. The rest
+      // stays, for one nest with what comes.
+      if (auto broadcast = dyn_cast<tl::BroadcastOp>(&op);
+          broadcast && isRowBroadcast(broadcast))
+        flushFor(broadcast.getSource());
       pending.push_back(&op);
       dead.push_back(&op);
       continue;

@@ -29,10 +29,27 @@ static int64_t costOf(Operation *op) {
 }
 
 void TileLowering::flush() {
-  if (pending.empty())
-    return;
   SmallVector<Operation *> ops = std::move(pending);
   pending.clear();
+  emitPending(ops);
+}
+
+void TileLowering::flushFor(Value tile) {
+  DenseSet<Operation *> needed = {tile.getDefiningOp()};
+  for (Operation *op : llvm::reverse(pending))
+    if (needed.contains(op))
+      for (Value operand : op->getOperands())
+        needed.insert(operand.getDefiningOp());
+  SmallVector<Operation *> ops, rest;
+  for (Operation *op : pending)
+    (needed.contains(op) ? ops : rest).push_back(op);
+  pending = std::move(rest);
+  emitPending(ops);
+}
+
+void TileLowering::emitPending(ArrayRef<Operation *> ops) {
+  if (ops.empty())
+    return;
   DenseSet<Operation *> inside(ops.begin(), ops.end());
   Roots roots;
   for (Operation *op : ops) {

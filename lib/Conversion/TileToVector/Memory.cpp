@@ -53,6 +53,64 @@ bool TileLowering::rowsContiguous(const Access &access) {
   return access.order.back() == last && access.view.getStride(last) == 1;
 }
 
+int64_t TileLowering::turnedBlock(RankedTensorType tile, const Access &access) {
+  int64_t last = access.view.getRank() - 1;
+  if (tile.getRank() != 2 || tile.getElementType().isInteger(1) ||
+      access.order.front() != last || access.view.getStride(last) != 1)
+    return 0;
+  int64_t block = chunkOf(tile.getElementTypeBitWidth()) / 2;
+  bool divides = tile.getDimSize(0) % block == 0 && lanesOf(tile) % block == 0;
+  return divides ? block : 0;
+}
+
+Value TileLowering::isWhole(const Access &access, RankedTensorType tile) {
+  Value whole = arith::ConstantIntOp::create(builder, loc, /*value=*/1,
+                                             /*width=*/1);
+  auto check = [&](Value bound, int64_t wanted) {
+    if (getConstantIntValue(bound) == wanted)
+      return;
+    Value equal = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq,
+                                        bound, index(wanted));
+    whole = matchPattern(whole, m_One())
+                ? equal
+                : arith::AndIOp::create(builder, loc, whole, equal);
+  };
+  for (int64_t dim = 0; dim < tile.getRank(); ++dim) {
+    check(access.lower[dim], 0);
+    check(access.upper[dim], tile.getDimSize(dim));
+  }
+  return whole;
+}
+
+void TileLowering::copyTurned(
+    RankedTensorType type, int64_t block,
+    function_ref<SmallVector<Value>(Value row, Value lane)> load,
+    function_ref<void(Value row, Value lane, ArrayRef<Value>)> store) {
+  loop(index(0), index(type.getDimSize(0)), block, [&](Value row) {
+    loop(index(0), index(lanesOf(type)), block, [&](Value lane) {
+      SmallVector<Value> vectors = load(row, lane);
+      // Halves, quarters, ... off the diagonal change places.
+      for (int64_t half = block / 2; half; half /= 2)
+        for (int64_t i = 0; i < block; ++i) {
+          if (i & half)
+            continue;
+          Value upper = vectors[i], lower = vectors[i + half];
+          SmallVector<int64_t> left, right;
+          for (int64_t lane = 0; lane < block; ++lane) {
+            bool isRight = lane & half;
+            left.push_back(isRight ? block + lane - half : lane);
+            right.push_back(isRight ? block + lane : lane + half);
+          }
+          vectors[i] =
+              vector::ShuffleOp::create(builder, loc, upper, lower, left);
+          vectors[i + half] =
+              vector::ShuffleOp::create(builder, loc, upper, lower, right);
+        }
+      store(row, lane, vectors);
+    });
+  });
+}
+
 LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
   Value tile = op.getResult();
   RankedTensorType type = tileType(tile);
@@ -115,6 +173,34 @@ LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
       loop(zero, index(type.getDimSize(0)), 1,
            [&](Value row) { zeroRow({row}); });
     };
+    if (int64_t block = turnedBlock(type, in)) {
+      auto part = VectorType::get({block}, type.getElementType());
+      auto branch = scf::IfOp::create(builder, loc, isWhole(in, type),
+                                      /*withElse=*/true);
+      OpBuilder::InsertionGuard guard(builder);
+      builder.setInsertionPointToStart(branch.thenBlock());
+      copyTurned(
+          type, block,
+          [&](Value row, Value lane) {
+            SmallVector<Value> vectors;
+            for (int64_t i = 0; i < block; ++i)
+              vectors.push_back(
+                  convert(vector::LoadOp::create(
+                              builder, loc, part, op.getSource(),
+                              in.indices(*this, {row, add(lane, index(i))})),
+                          element));
+            return vectors;
+          },
+          [&](Value row, Value lane, ArrayRef<Value> vectors) {
+            for (auto [i, vector] : llvm::enumerate(vectors))
+              vector::StoreOp::create(builder, loc, vector, buffer,
+                                      ValueRange{add(row, index(i)), lane});
+          });
+      builder.setInsertionPointToStart(branch.elseBlock());
+      zeroAll();
+      copyRows(1, in.lower.back(), in.upper.back());
+      return;
+    }
     Value low = in.lower.back(), high = in.upper.back();
     bool always =
         getConstantIntValue(high) == lanes && getConstantIntValue(low) == 0;
@@ -209,6 +295,35 @@ template <typename OpT> LogicalResult TileLowering::lowerStore(OpT op) {
     };
     emit(0);
   };
+  if (int64_t block = add ? 0 : turnedBlock(type, out)) {
+    auto part = VectorType::get(
+        {block}, cast<MemRefType>(buffer.getType()).getElementType());
+    auto branch = scf::IfOp::create(builder, loc, isWhole(out, type),
+                                    /*withElse=*/true);
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(branch.thenBlock());
+    copyTurned(
+        type, block,
+        [&](Value row, Value lane) {
+          SmallVector<Value> vectors;
+          for (int64_t i = 0; i < block; ++i)
+            vectors.push_back(
+                convert(vector::LoadOp::create(
+                            builder, loc, part, buffer,
+                            ValueRange{this->add(row, index(i)), lane}),
+                        element));
+          return vectors;
+        },
+        [&](Value row, Value lane, ArrayRef<Value> vectors) {
+          for (auto [i, vector] : llvm::enumerate(vectors))
+            vector::StoreOp::create(
+                builder, loc, vector, op.getDest(),
+                out.indices(*this, {row, this->add(lane, index(i))}));
+        });
+    builder.setInsertionPointToStart(branch.elseBlock());
+    storeRange(1, out.lower, out.upper);
+    return success();
+  }
   if (add || lanes % chunk || !rowsContiguous(out) || element.isInteger(1)) {
     storeRange(1, out.lower, out.upper);
     return success();

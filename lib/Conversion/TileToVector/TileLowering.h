@@ -177,7 +177,10 @@ private:
   LogicalResult lowerRowReduction(tl::ReduceOp op);
   LogicalResult lowerNonfinite(tl::NonfiniteOp op);
   LogicalResult lowerExceeds(tl::ExceedsOp op);
+  /// Emits all pending operations, or those that `tile` needs.
   void flush();
+  void flushFor(Value tile);
+  void emitPending(ArrayRef<Operation *> ops);
   void emitCopy(Value tile, Value dest) {
     Roots roots;
     roots[tile] = dest;
@@ -197,6 +200,17 @@ private:
                 std::optional<ArrayRef<int64_t>> merged, RankedTensorType tile);
   /// True when rows of the tile are contiguous in memory.
   static bool rowsContiguous(const Access &access);
+  /// Lanes of the square blocks by which a matrix tile whose columns are
+  /// contiguous in memory is copied; 0 for any other tile.
+  int64_t turnedBlock(RankedTensorType tile, const Access &access);
+  /// i1: all of `tile` is inside.
+  Value isWhole(const Access &access, RankedTensorType tile);
+  /// Block by block of a matrix of this type: `load` gives the rows of a block
+  /// whose first element is at (row, lane), `store` gets its columns.
+  void
+  copyTurned(RankedTensorType type, int64_t block,
+             function_ref<SmallVector<Value>(Value row, Value lane)> load,
+             function_ref<void(Value row, Value lane, ArrayRef<Value>)> store);
 
   //===--- Nests ----------------------------------------------------------===//
 

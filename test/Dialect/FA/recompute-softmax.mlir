@@ -6,6 +6,7 @@
          affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>,
          affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>]
 #schedule = #fa.schedule<tile_m = 8, tile_n = 4, plan = #tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>
+#sequential = #fa.schedule<tile_m = 8, tile_n = 4, plan = #tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>, sequential = true>
 
 // Products: rows by rows, rows by columns, columns by columns.
 // CHECK-DAG: #[[MK:.*]] = affine_map<(d0, d1, d2) -> (d0, d2)>
@@ -179,6 +180,26 @@ func.func @add(%q: memref<?x?x?x16xf16>, %lse: memref<?x?x?xf32>, %scale: f32, %
   fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x?x?x16xf16>, memref<?x?x?x16xf16>, memref<?x?x?x16xf16>, memref<?x?x?xf32>, memref<?x?x?x16xf16>)
       scale(%scale : f32) delta(%delta : memref<?x?x?xf32>) d_q_sum(%sum : memref<?x?x?x16xf32>) d_k(%q : memref<?x?x?x16xf16>)
       {delta_known, indexing_maps = #maps, fa.schedule = #schedule}
+  return
+}
+
+// by a load and a store where one grid point has all blocks of keys,
+// CHECK-LABEL: func.func @add_in_order(
+// CHECK-SAME: %[[SUM:[a-z0-9]*]]: memref<?x?x?x16xf32>
+// CHECK: scf.forall (%{{[^,]*}}, %{{[^,]*}}) in
+// CHECK: scf.for
+// CHECK: %[[K:.*]] = tile.load {{.*}} -> tensor<4x16xf16>
+// CHECK: scf.for
+// CHECK: %[[DR:.*]] = arith.truncf %{{.*}} : tensor<8x4xf32> to tensor<8x4xf16>
+// CHECK: %[[VIEW:.*]] = memref.subview %
+// CHECK: %[[BEFORE:.*]] = tile.load %[[VIEW]][%[[M0:.*]], %c0] : {{.*}} -> tensor<8x16xf32>
+// CHECK: %[[DQ:.*]] = tile.contract %[[DR]], %[[K]], %[[BEFORE]] {maps = [#[[MK]], #[[KN]], #[[MN]]]} : tensor<8x4xf16>, tensor<4x16xf16>, tensor<8x16xf32>
+// CHECK: tile.store %[[DQ]], %[[VIEW]][%[[M0]], %c0] : tensor<8x16xf32>
+// CHECK-NOT: tile.accumulate
+func.func @add_in_order(%q: memref<?x?x?x16xf16>, %lse: memref<?x?x?xf32>, %scale: f32, %delta: memref<?x?x?xf32>, %sum: memref<?x?x?x16xf32>) {
+  fa.attention_backward ins(%q, %q, %q, %lse, %q : memref<?x?x?x16xf16>, memref<?x?x?x16xf16>, memref<?x?x?x16xf16>, memref<?x?x?xf32>, memref<?x?x?x16xf16>)
+      scale(%scale : f32) delta(%delta : memref<?x?x?xf32>) d_q_sum(%sum : memref<?x?x?x16xf32>) d_k(%q : memref<?x?x?x16xf16>)
+      {delta_known, indexing_maps = #maps, fa.schedule = #sequential}
   return
 }
 

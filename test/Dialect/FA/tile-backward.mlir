@@ -77,6 +77,22 @@ func.func @no_group(%q: memref<2x9x3x16xf32>, %k: memref<2x17x3x16xf32>, %lse: m
   return
 }
 
+// A sequential schedule: one grid point per batch and key head, its blocks from the
+// first to the last.
+// CHECK-LABEL: func.func @in_order(
+// CHECK: scf.forall (%[[B:.*]], %[[H:.*]]) in (2, 3) {
+// CHECK: scf.for %[[J:.*]] = %c0 to %c5 step %c1 {
+// CHECK: %[[N0:.*]] = affine.apply #{{.*}}(%[[J]])
+// CHECK: fa.attention_backward {{.*}} origin(%[[B]], %[[H]], %c0, %[[N0]]) lengths(%c9, %c17 : index, index)
+func.func @in_order(%q: memref<2x9x3x16xf32>, %k: memref<2x17x3x16xf32>, %lse: memref<2x3x9xf32>, %scale: f32, %dk: memref<2x17x3x16xf32>) {
+  fa.attention_backward ins(%q, %k, %k, %lse, %q : memref<2x9x3x16xf32>, memref<2x17x3x16xf32>, memref<2x17x3x16xf32>, memref<2x3x9xf32>, memref<2x9x3x16xf32>)
+      scale(%scale : f32) delta(%lse : memref<2x3x9xf32>) d_k(%dk : memref<2x17x3x16xf32>)
+      {delta_known, fa.schedule = #fa.schedule<tile_m = 8, tile_n = 4, plan = #plan, sequential = true>,
+       indexing_maps = [affine_map<(b,h,m,n,d,e) -> (b, m, h, d)>, affine_map<(b,h,m,n,d,e) -> (b, n, h, d)>,
+         affine_map<(b,h,m,n,d,e) -> (b, n, h, e)>, affine_map<(b,h,m,n,d,e) -> (b, m, h, e)>, affine_map<(b,h,m,n,d,e) -> (b, h, m)>]}
+  return
+}
+
 // Gradients of rows, and delta, are tiled like the forward. In a function with several
 // loops, each has its plan.
 // CHECK-LABEL: func.func @rows(

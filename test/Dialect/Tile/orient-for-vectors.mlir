@@ -94,3 +94,34 @@ func.func @carried(%c: memref<?x?xf32>, %o: memref<?xf32>, %n: index) {
   tile.store %m, %o[%c0] : tensor<32xf32>, memref<?xf32>
   return
 }
+
+// The factor from outside of the loop has the lanes, whatever broadcasts want: it is
+// transposed once. The second product wants it as it is: it is loaded both ways.
+// CHECK-LABEL: func.func @invariant_factor(
+// CHECK-SAME: %[[A:[a-z0-9]*]]: memref<?x?xf32>, %[[B:[a-z0-9]*]]: memref<?x?xf32>
+func.func @invariant_factor(%a: memref<?x?xf32>, %b: memref<?x?xf32>, %x: memref<?xf32>, %c: memref<?x?xf32>, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant dense<0.0> : tensor<32x24xf32>
+  %none = arith.constant dense<0.0> : tensor<32x16xf32>
+  // CHECK-DAG: %[[TURNED:.*]] = tile.load %[[B]][%{{[^]]*}}] order [1, 0] : memref<?x?xf32> -> tensor<16x24xf32>
+  // CHECK-DAG: %[[KEPT:.*]] = tile.load %[[B]][%{{[^]]*}}] : memref<?x?xf32> -> tensor<24x16xf32>
+  %bt = tile.load %b[%c0, %c0] : memref<?x?xf32> -> tensor<24x16xf32>
+  // CHECK: scf.for
+  scf.for %i = %c0 to %n step %c1 {
+    // CHECK: %[[AT:.*]] = tile.load %[[A]][%{{[^]]*}}] : memref<?x?xf32> -> tensor<32x16xf32>
+    %at = tile.load %a[%i, %c0] : memref<?x?xf32> -> tensor<32x16xf32>
+    %xt = tile.load %x[%i] : memref<?xf32> -> tensor<32xf32>
+    // CHECK: tile.broadcast %{{.*}} dim 1 : tensor<32xf32> -> tensor<32x24xf32>
+    %xs = tile.broadcast %xt dim 1 : tensor<32xf32> -> tensor<32x24xf32>
+    // CHECK: tile.contract %[[AT]], %[[TURNED]], %{{.*}} {maps = [#[[MK]], #[[KN]], #[[MN]]]}
+    %p = tile.contract %at, %bt, %zero {maps = [#mk, #nk, #mn]}
+        : tensor<32x16xf32>, tensor<24x16xf32>, tensor<32x24xf32>
+    %s = arith.subf %p, %xs : tensor<32x24xf32>
+    // CHECK: tile.contract %{{.*}}, %[[KEPT]], %{{.*}} {maps = [#[[MK]], #[[KN]], #[[MN]]]}
+    %d = tile.contract %s, %bt, %none {maps = [#mk, #kn, #mn]}
+        : tensor<32x24xf32>, tensor<24x16xf32>, tensor<32x16xf32>
+    tile.store %d, %c[%i, %c0] : tensor<32x16xf32>, memref<?x?xf32>
+  }
+  return
+}

@@ -1,6 +1,7 @@
 //===- DecomposeCombine.cpp - The steps of fa.combine ---------------------===//
 
 #include "Decomposer.h"
+#include "Utils.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -46,12 +47,7 @@ private:
 } // namespace
 
 Value Combiner::constant(const APFloat &value) {
-  APFloat converted = value;
-  bool losesInfo;
-  converted.convert(accType.getFloatSemantics(), APFloat::rmNearestTiesToEven,
-                    &losesInfo);
-  return arith::ConstantOp::create(builder, loc,
-                                   builder.getFloatAttr(accType, converted));
+  return arith::ConstantOp::create(builder, loc, rounded(accType, value));
 }
 
 Value Combiner::exponential(Value x, Value reference) {

@@ -1,6 +1,7 @@
 //===- Decomposer.cpp - What the decompositions have in common ------------===//
 
 #include "Decomposer.h"
+#include "Utils.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -143,12 +144,7 @@ Value Decomposer::extent(Value source, unsigned pos) {
 }
 
 Value Decomposer::constant(const APFloat &value) {
-  APFloat converted = value;
-  bool losesInfo;
-  converted.convert(accType.getFloatSemantics(), APFloat::rmNearestTiesToEven,
-                    &losesInfo);
-  return arith::ConstantOp::create(builder, loc,
-                                   builder.getFloatAttr(accType, converted));
+  return arith::ConstantOp::create(builder, loc, rounded(accType, value));
 }
 
 Value Decomposer::index(int64_t value) {

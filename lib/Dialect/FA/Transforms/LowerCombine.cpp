@@ -1,5 +1,6 @@
 //===- LowerCombine.cpp - fa-lower-combine --------------------------------===//
 
+#include "Utils.h"
 #include "fa/Dialect/FA/IR/FA.h"
 #include "fa/Dialect/FA/Transforms/Passes.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
@@ -48,13 +49,9 @@ private:
   }
   RankedTensorType line() { return RankedTensorType::get({columns}, accType); }
   Value constant(RankedTensorType type, double number) {
-    APFloat value(number);
-    bool losesInfo;
-    value.convert(accType.getFloatSemantics(), APFloat::rmNearestTiesToEven,
-                  &losesInfo);
-    return arith::ConstantOp::create(
-        builder, loc,
-        DenseElementsAttr::get(type, builder.getFloatAttr(accType, value)));
+    Attribute value = rounded(accType, APFloat(number));
+    return arith::ConstantOp::create(builder, loc,
+                                     DenseElementsAttr::get(type, value));
   }
   Value index(int64_t value) {
     return arith::ConstantIndexOp::create(builder, loc, value);
@@ -115,31 +112,13 @@ private:
 
 Value Emitter::atRow(Value value, AffineMap map, ValueRange point) {
   unsigned last = map.getNumDims() - 1;
-  SmallVector<OpFoldResult> offsets, sizes,
-      ones(map.getNumResults(), builder.getIndexAttr(1));
-  SmallVector<int64_t> shape;
-  for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
-    unsigned dim = cast<AffineDimExpr>(expr).getPosition();
-    if (dim != 0 && dim != last) {
-      offsets.push_back(point[dim - 1]);
-      sizes.push_back(builder.getIndexAttr(1));
-      continue;
-    }
-    OpFoldResult size = memref::getMixedSize(builder, loc, value, pos);
-    offsets.push_back(builder.getIndexAttr(0));
-    sizes.push_back(size);
-    shape.push_back(getConstantIntValue(size).value_or(ShapedType::kDynamic));
-  }
-  // A scalar is a line of one element, which tiles can be loaded from.
-  if (shape.empty())
-    shape.push_back(1);
-  auto source = cast<MemRefType>(value.getType());
-  if (shape.size() == size_t(source.getRank()))
-    return memref::SubViewOp::create(builder, loc, value, offsets, sizes, ones);
-  auto type = memref::SubViewOp::inferRankReducedResultType(
-      shape, source, offsets, sizes, ones);
-  return memref::SubViewOp::create(builder, loc, type, value, offsets, sizes,
-                                   ones);
+  return sliceAt(builder, loc, value, map,
+                 [&](AffineExpr expr) -> OpFoldResult {
+                   unsigned dim = cast<AffineDimExpr>(expr).getPosition();
+                   if (dim == 0 || dim == last)
+                     return {};
+                   return point[dim - 1];
+                 });
 }
 
 void Emitter::emitRow(ValueRange point) {

@@ -1,5 +1,6 @@
 //===- OnlineSoftmax.cpp - fa-online-softmax ------------------------------===//
 
+#include "Utils.h"
 #include "WindowEmitter.h"
 #include "fa/Dialect/FA/IR/Mask.h"
 #include "fa/Dialect/FA/Transforms/Passes.h"
@@ -608,14 +609,9 @@ LogicalResult Emitter::run() {
   // A fixed reference is in base-2 units.
   log = fused<arith::AddFOp>(log, isFixed ? max : scaled(max, factor));
   log = arith::MulFOp::create(builder, loc, log, constant(vectorType(), kLn2));
-  APFloat deadLse = attention.getDeadLseValue();
-  bool losesInfo;
-  deadLse.convert(accType.getFloatSemantics(), APFloat::rmNearestTiesToEven,
-                  &losesInfo);
+  Attribute deadLse = rounded(accType, attention.getDeadLseValue());
   Value deadRows = arith::ConstantOp::create(
-      builder, loc,
-      DenseElementsAttr::get(vectorType(),
-                             builder.getFloatAttr(accType, deadLse)));
+      builder, loc, DenseElementsAttr::get(vectorType(), deadLse));
   log = arith::SelectOp::create(builder, loc, dead, deadRows, log);
   storeVector(log, lse);
   return success();

@@ -365,10 +365,16 @@ LogicalResult Emitter::emitColumns() {
     if (Value dQSum = backward.getDQSum()) {
       // All rows, with those that fill its last block.
       Value view = headOf(dQSum, op.getMap(AttentionSpace::Q), head, sumMap);
-      Value dQ = contract(narrow(block.dr), kTile,
-                          constant(matrix(tileM, d, accType), 0.0),
+      // Only this grid point adds to it, or several at once.
+      bool owned = schedule.getSequential();
+      Value before = owned ? load(view, sumMap, AttentionSpace::M, m0, tileM, d)
+                           : constant(matrix(tileM, d, accType), 0.0);
+      Value dQ = contract(narrow(block.dr), kTile, before,
                           /*rhsIsTransposed=*/false);
-      accumulate(dQ, view, sumMap, AttentionSpace::M, m0);
+      if (owned)
+        store(dQ, view, sumMap, AttentionSpace::M, m0);
+      else
+        accumulate(dQ, view, sumMap, AttentionSpace::M, m0);
     }
     SmallVector<Value> next;
     for (Value sum : {nextDK, nextDV})

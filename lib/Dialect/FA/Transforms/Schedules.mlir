@@ -65,7 +65,7 @@ module attributes {fa.schedules = #fa.schedules<"0.1.0", [
   <work = all, max_head_size = 128, schedule = <tile_m = 32, tile_n = 64, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>>>,
   <work = all, max_head_size = 224, schedule = <tile_m = 32, tile_n = 32, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>>>,
   <work = all, max_head_size = 256, schedule = <tile_m = 32, tile_n = 16, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 2, producers = 0, stages = 1>>>,
-  <work = all, schedule = <tile_m = 64, tile_n = 64, plan = <chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>>,
+  <work = all, schedule = <tile_m = 64, tile_n = 64, plan = <chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>, sequential = true>>,
 
   <work = blocks, max_head_size = 128, schedule = <tile_m = 64, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>>,
   <work = blocks, max_head_size = 256, schedule = <tile_m = 64, tile_n = 32, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>>,

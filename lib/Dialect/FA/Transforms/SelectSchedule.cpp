@@ -205,7 +205,8 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
            << remark::metric("producers", plan.getProducers())
            << remark::metric("stages", plan.getStages())
            << remark::metric("overlap", plan.getOverlap())
-           << remark::metric("fixed_reference", schedule.getFixedReference());
+           << remark::metric("fixed_reference", schedule.getFixedReference())
+           << remark::metric("sequential", schedule.getSequential());
     made << remark::metric("from", origin);
     const Chip *target = findChip(chip);
     auto extent = [&](AttentionSpace::Operand operand,

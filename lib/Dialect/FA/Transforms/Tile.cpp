@@ -388,7 +388,10 @@ LogicalResult Tiler::run(bool isOnly) {
       if (std::optional<unsigned> pos = op.findDim(operand, AttentionSpace::H))
         heads = memref::getMixedSize(builder, loc, op.getShaped(operand), *pos);
   }
+  bool sequential = byKeys && schedule.getSequential();
   SmallVector<OpFoldResult> bounds = {batch, heads, blocks};
+  if (sequential)
+    bounds.pop_back();
   if (packed) {
     bounds[2] = numRows;
     if (!hasOneRow) {
@@ -408,7 +411,15 @@ LogicalResult Tiler::run(bool isOnly) {
       ->setAttr(tl::kPlanAttrName, schedule.getPlan());
   SmallVector<Value> all = forall.getInductionVars();
   auto ivs = llvm::to_vector(ArrayRef(all).take_back(bounds.size()));
-  if (byKeys) {
+  if (sequential) {
+    auto loop = scf::ForOp::create(
+        builder, loc, arith::ConstantIndexOp::create(builder, loc, 0),
+        asValue(builder, loc, blocks),
+        arith::ConstantIndexOp::create(builder, loc, 1));
+    builder.setInsertionPointToStart(loop.getBody());
+    ivs.push_back(loop.getInductionVar());
+    emitKeys(ivs);
+  } else if (byKeys) {
     // The first keys have the most rows in causal masks: they come last, where
     // launches start.
     AffineExpr last = builder.getAffineDimExpr(1) - 1 - d0;

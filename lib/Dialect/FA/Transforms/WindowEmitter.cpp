@@ -1,6 +1,7 @@
 //===- WindowEmitter.cpp - What tile programs of windows share ------------===//
 
 #include "WindowEmitter.h"
+#include "Utils.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -149,28 +150,12 @@ Value WindowEmitter::headOf(Value window, AffineMap map, Value head,
     source = part.source;
     first = part.offset;
   }
-  SmallVector<OpFoldResult> offsets, sizes,
-      ones(map.getNumResults(), builder.getIndexAttr(1));
-  SmallVector<int64_t> shape;
-  for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
-    if (expr.isFunctionOfDim(AttentionSpace::H)) {
-      AffineExpr sum =
-          builder.getAffineDimExpr(0) + builder.getAffineDimExpr(1);
-      offsets.push_back(affine::makeComposedFoldedAffineApply(
-          builder, loc, AffineMap::get(2, 0, sum),
-          {first, OpFoldResult(head)}));
-      sizes.push_back(builder.getIndexAttr(1));
-      continue;
-    }
-    offsets.push_back(builder.getIndexAttr(0));
-    sizes.push_back(memref::getMixedSize(builder, loc, source, pos));
-    shape.push_back(
-        getConstantIntValue(sizes.back()).value_or(ShapedType::kDynamic));
-  }
-  auto type = memref::SubViewOp::inferRankReducedResultType(
-      shape, cast<MemRefType>(source.getType()), offsets, sizes, ones);
-  return memref::SubViewOp::create(builder, loc, type, source, offsets, sizes,
-                                   ones);
+  AffineExpr sum = builder.getAffineDimExpr(0) + builder.getAffineDimExpr(1);
+  OpFoldResult at = affine::makeComposedFoldedAffineApply(
+      builder, loc, AffineMap::get(2, 0, sum), {first, OpFoldResult(head)});
+  return sliceAt(builder, loc, source, map, [&](AffineExpr expr) {
+    return expr.isFunctionOfDim(AttentionSpace::H) ? at : OpFoldResult();
+  });
 }
 
 Value WindowEmitter::prefix(Value memref, AffineMap map,
@@ -408,39 +393,27 @@ FailureOr<Value> WindowEmitter::loadCapture(unsigned number, Value n0) {
            << number << " has type " << capture.getType()
            << " and a map; only memrefs are addressed by maps, use unit";
   // Batch and head select a slice; rows and columns become the tile.
-  SmallVector<OpFoldResult> offsets, sizes,
-      ones(map.getNumResults(), builder.getIndexAttr(1));
-  SmallVector<int64_t> shape, tileShape;
-  SmallVector<Value> tileOffsets;
-  SmallVector<unsigned> kept;
-  for (auto [pos, expr] : llvm::enumerate(map.getResults())) {
+  auto pointOf = [&](AffineExpr expr) -> OpFoldResult {
     unsigned dim = cast<AffineDimExpr>(expr).getPosition();
-    if (dim == AttentionSpace::B || dim == AttentionSpace::H) {
-      offsets.push_back(dim == AttentionSpace::B ? b : h);
-      sizes.push_back(builder.getIndexAttr(1));
+    return dim == AttentionSpace::B   ? b
+           : dim == AttentionSpace::H ? h
+                                      : OpFoldResult();
+  };
+  SmallVector<Value> at, tileOffsets;
+  SmallVector<unsigned> kept;
+  for (AffineExpr expr : map.getResults()) {
+    if (OpFoldResult point = pointOf(expr)) {
+      at.push_back(cast<Value>(point));
       continue;
     }
-    OpFoldResult size = memref::getMixedSize(builder, loc, capture, pos);
-    offsets.push_back(builder.getIndexAttr(0));
-    sizes.push_back(size);
-    shape.push_back(getConstantIntValue(size).value_or(ShapedType::kDynamic));
-    kept.push_back(dim);
-    tileOffsets.push_back(dim == AttentionSpace::M ? m0 : n0);
+    kept.push_back(cast<AffineDimExpr>(expr).getPosition());
+    tileOffsets.push_back(kept.back() == AttentionSpace::M ? m0 : n0);
   }
   if (kept.empty()) {
-    SmallVector<Value> at;
-    for (OpFoldResult offset : offsets)
-      at.push_back(getValueOrCreateConstantIndexOp(builder, loc, offset));
     Value scalar = memref::LoadOp::create(builder, loc, capture, at);
     return splat(scalar, matrix(tileM, tileN, type.getElementType()));
   }
-  Value view = capture;
-  if (kept.size() != map.getNumResults()) {
-    MemRefType viewType = memref::SubViewOp::inferRankReducedResultType(
-        shape, type, offsets, sizes, ones);
-    view = memref::SubViewOp::create(builder, loc, viewType, capture, offsets,
-                                     sizes, ones);
-  }
+  Value view = sliceAt(builder, loc, capture, map, pointOf);
   if (kept.size() == 1) {
     bool isRow = kept[0] == AttentionSpace::M;
     Value line = tl::LoadOp::create(

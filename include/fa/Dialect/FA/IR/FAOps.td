@@ -87,6 +87,9 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
     - `fixed_reference`: what a row's exponentials are relative to. Otherwise its
       maximum so far; with it the maximum of its first block, replaced where it
       turns out to be too small (`fa-online-softmax`).
+    - `sequential`: of gradients of keys, the blocks of keys of one batch and key
+      head come one after the other at one grid point. Nothing else adds to the
+      `d_q_sum` of the query heads that read it then, so its sums have an order.
 
     ```mlir
     #fa.schedule<tile_m = 128, tile_n = 64, plan = #tile.plan<chip = "sm_80",
@@ -96,14 +99,15 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
   let parameters = (ins "int64_t":$tile_m, "int64_t":$tile_n,
       "::mlir::tl::PlanAttr":$plan,
       DefaultValuedParameter<"bool", "false">:$packed,
-      DefaultValuedParameter<"bool", "false">:$fixed_reference);
+      DefaultValuedParameter<"bool", "false">:$fixed_reference,
+      DefaultValuedParameter<"bool", "false">:$sequential);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
     /// The same but for these.
     ScheduleAttr with(::mlir::tl::PlanAttr plan, bool packed) const {
       return get(getContext(), getTileM(), getTileN(), plan, packed,
-                 getFixedReference());
+                 getFixedReference(), getSequential());
     }
   }];
 }
@@ -445,8 +449,9 @@ def FA_AttentionBackwardOp : FA_Op<"attention_backward",
     - `delta`: an output; `delta_known` makes it an input that is read in place
       of step 2, and o and d_lse are absent then.
     - `d_q`, `d_k`, `d_v`, `d_captures`: each is optional.
-    - `d_q_sum`: memory in which d_q is summed, in an order that is not fixed: the
-      scores of a block of keys then serve all three gradients. With it an
+    - `d_q_sum`: memory in which d_q is summed, in an order that is not fixed
+      (unless the schedule is `sequential`): the scores of a block of keys then
+      serve all three gradients. With it an
       operation sets it to 0, unless delta_known; adds `sum dr * k` to it, if it
       computes d_k or d_v; and if it computes d_q, that is `scale * d_q_sum`.
       Where in this memory an element lies is up to the target.

@@ -173,7 +173,9 @@ def FATile : Pass<"fa-tile", "::mlir::func::FuncOp"> {
     windows, and moves the schedule's plan to the function as `tile.plan` (to the
     loop, where the function has several). An `fa.attention_backward` of d_k or
     d_v is tiled over (batch, key head, block of `tile_n` keys); its windows hold
-    all query heads that read the key head. One of a capture's gradient stays as it
+    all query heads that read the key head. With a schedule that is `sequential` its
+    grid is over (batch, key head), and a loop in it takes the blocks of keys from
+    the first to the last. One of a capture's gradient stays as it
     is: its loop is over the capture, and `fa-recompute-softmax` makes it. The
     windows of q, o, lse and init_lse are taken from subviews that hold all rows
     of the batch and head; k and v hold the `lk` keys of the sequence.
@@ -289,7 +291,8 @@ def FARecomputeSoftmax : Pass<"fa-recompute-softmax", "::mlir::func::FuncOp"> {
     - d_k and d_v: a loop over the query heads of the group and, for each, the
       blocks of rows that see one of the keys. The products that accumulate them
       take p and the gradient of the scores transposed. With a d_q_sum, what the
-      block of keys adds to d_q of the rows goes there by `tile.accumulate`.
+      block of keys adds to d_q of the rows goes there by `tile.accumulate`; with a
+      `sequential` schedule by a load, the product and a store.
     - d_q from a d_q_sum: scaled, converted, zero in dead rows.
 
     - the gradient of a capture (which `fa-tile` leaves alone): each of its elements

@@ -379,11 +379,17 @@ def TileOrientForVectors : Pass<"tile-orient-for-vectors", "func::FuncOp"> {
     Chooses for each matrix tile of an L1 program whether to keep it or its
     transpose. On the CPU vectors run along the last dimension of a tile, so:
 
-    - tiles that are reduced or broadcast are turned so that the reduced (or
-      inserted) dimension is the first one; the majority decides for all tiles
-      that elementwise operations and loops tie together;
+    - tiles that are reduced are turned so that the reduced dimension is the first
+      one; the majority decides for all tiles that elementwise operations and loops
+      tie together;
+    - without reductions, accumulators of a `tile.contract` in a loop are turned so
+      that their last dimension is that of the factor from outside of the loop, if
+      one is: what must be transposed for that is transposed once;
+    - without either, broadcast tiles are turned so that the inserted dimension is
+      the first one;
     - the operand of a `tile.contract` that shares the last dimension of the
-      accumulator is turned so that this dimension is its last one too;
+      accumulator is turned so that this dimension is its last one too; a tile from
+      memory that contractions want both ways round is loaded twice;
     - anything else keeps its orientation.
 
     The choice costs nothing but a permutation in `tile.load` and `tile.store`
