@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""GPU time of one query token with many keys: see benchmarks/README.md."""
+"""GPU time of one query token, or a few, with many keys: see benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -21,11 +21,22 @@ PLAN = (
 )
 
 
-def own(chip, inputs):
-    """flash_attn_func with an artifact of `chip`."""
+def own(chip, inputs, pack=True):
+    """flash_attn_func with an artifact of `chip`; not `pack`: a block per query head."""
     operands = [_attention._Operand(name, x, 4) for name, x in zip("qkv", inputs)]
     options = _attention._check_options(0.0, None, (-1, -1), 0.0, None, False)
-    return lambda: _attention._forward(operands, options, False, chip)[0]
+    causal = inputs[0].shape[1] > 1
+
+    def call():
+        blocks = _attention._few_blocks
+        if not pack:
+            _attention._few_blocks = lambda queries, group: (group, False)
+        try:
+            return _attention._forward(operands, options, causal, chip)[0]
+        finally:
+            _attention._few_blocks = blocks
+
+    return call
 
 
 def explicit(chip, inputs, schedule, parts):
@@ -55,13 +66,16 @@ def explicit(chip, inputs, schedule, parts):
 
 def sdpa(backend, inputs):
     from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.nn.attention.bias import causal_lower_right
 
     views = [x.transpose(1, 2) for x in inputs]
+    queries, keys = inputs[0].shape[1], inputs[1].shape[1]
+    mask = causal_lower_right(queries, keys) if queries > 1 else None
 
     def call():
         with sdpa_kernel(getattr(SDPBackend, backend)):
             return torch.nn.functional.scaled_dot_product_attention(
-                *views, enable_gqa=True
+                *views, attn_mask=mask, enable_gqa=True
             ).transpose(1, 2)
 
     return call
@@ -72,14 +86,17 @@ def flash_attention(inputs):
     import flash_attn
 
     q, k, v = inputs
-    return lambda: flash_attn.flash_attn_with_kvcache(q, k, v)
+    return lambda: flash_attn.flash_attn_with_kvcache(q, k, v, causal=q.shape[1] > 1)
 
 
 def contestants(args, inputs):
     """name -> () -> call."""
     made = {f"fa {chip}": lambda chip=chip: own(chip, inputs) for chip in args.chips}
     batch, keys, heads_k, _ = inputs[1].shape
-    for chip in args.chips if args.sweep else []:
+    if args.queries > 1:
+        for chip in args.chips:
+            made[f"fa {chip}, not packed"] = lambda chip=chip: own(chip, inputs, pack=False)
+    for chip in args.chips if args.sweep and args.queries == 1 else []:
         for n, stages in [(64, 1), (32, 2), (64, 2), (128, 1)]:
             for at_once in (2, 4, 6, 8, 12):
                 slots = torch.cuda.get_device_properties(0).multi_processor_count * at_once
@@ -121,7 +138,10 @@ def expected(inputs):
     q, k, v = (x[:1].double().transpose(1, 2) for x in inputs)
     group = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(group, 1) for x in (k, v))
-    p = torch.softmax(q @ k.transpose(2, 3) * q.shape[3] ** -0.5, -1)
+    scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
+    rows, columns = scores.shape[2:]
+    dropped = torch.ones(rows, columns, dtype=torch.bool, device=q.device).triu(columns - rows + 1)
+    p = torch.softmax(scores.masked_fill(dropped, -torch.inf), -1)
     return (p @ v).transpose(1, 2)
 
 
@@ -129,7 +149,11 @@ def run_cell(args, batch, keys, flush):
     dtype = getattr(torch, args.dtype)
     inputs = [
         torch.randn(batch, length, heads, args.head_dim, device="cuda", dtype=dtype)
-        for length, heads in ((1, args.heads), (keys, args.heads_k), (keys, args.heads_k))
+        for length, heads in (
+            (args.queries, args.heads),
+            (keys, args.heads_k),
+            (keys, args.heads_k),
+        )
     ]
     want = expected(inputs)
     graphs, records = {}, {}
@@ -160,6 +184,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     cells = lambda text: [tuple(map(int, x.split("x"))) for x in text.split(",")]  # noqa: E731
     parser.add_argument("--cells", type=cells, default=CELLS, help="batch x keys: 1x8192,32x8192")
+    parser.add_argument("--queries", type=int, default=1, help="causal at the bottom right")
     parser.add_argument("--heads", type=int, default=32)
     parser.add_argument("--heads-k", type=int, default=8)
     parser.add_argument("--head-dim", type=int, default=128)

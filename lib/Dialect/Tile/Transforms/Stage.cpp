@@ -16,6 +16,11 @@ static bool needsBuffer(ContractOp op, unsigned operand, PlanAttr plan) {
   auto type = dyn_cast<RankedTensorType>(op.getOperand(operand).getType());
   if (!type || type.getElementTypeBitWidth() != 16)
     return false;
+  // What could not be copied there asynchronously: for a whole loop it would
+  // occupy as many registers as a result.
+  if (auto load = op.getOperand(operand).getDefiningOp<LoadOp>())
+    if (load.getMerged())
+      return true;
   // Warps that share the rows of a tile hold some of its columns each.
   return operand == 1 || !op.isReductionMinor(0) || plan.getSquare() ||
          plan.getTeamsAlong(type.getDimSize(0)) < plan.getTeams();
