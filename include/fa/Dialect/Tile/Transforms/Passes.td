@@ -143,8 +143,9 @@ def TileStage : Pass<"tile-stage", "::mlir::func::FuncOp"> {
     Products take a factor from registers on the left only, with the reduced
     dimension along its columns. A 16-bit tile in registers (one that is
     computed, or a load that others read, too) that a product needs otherwise,
-    or that has too few rows for each warp to hold some of its own, or any in a
-    `square` plan, goes through
+    or that has too few rows for each warp to hold some of its own, or that is loaded
+    from `merged` dimensions (no asynchronous copy does that, and in registers it would
+    stay through a whole loop), or any in a `square` plan, goes through
     `tile.stage`; products that can take it from registers still do.
     Runs after `tile-async-copy`, which leaves such tiles.
 
