@@ -265,10 +265,12 @@ def bounds(dtype, score_size):
     The rounding of p and of the result, about one unit roundoff of the type each (a
     row of few elements can miss by more), and that of the scores and sums in the
     accumulator, float32 or float64. The factors are those of errors that add up at
-    random, with a margin of two; not worst cases.
+    random, with a margin of two; not worst cases. Over few rows less averages out: the
+    tensor of one row has about the bound of a row.
     """
     unit, accumulator = ROUNDOFF[dtype]
-    tensor = 2 * unit + 1.5 * accumulator * (score_size**2).mean() ** 0.5
+    factor = 1.5 * (1 + 10 / score_size.size) ** 0.5
+    tensor = 2 * unit + factor * accumulator * (score_size**2).mean() ** 0.5
     row = 5 * accumulator * score_size
     return float(tensor), 5 * unit + row, row
 
