@@ -169,7 +169,8 @@ def run(backward, extra, folder, stage, name, scale=None, kinks=()):
                     (batch, sq, heads, dv),
                 )
             )
-            raw = factor * np.einsum("bmhd,bnhd->bhmn", q, k.repeat(heads // heads_k, axis=2))
+            wide = q.astype(np.float64), k.astype(np.float64).repeat(heads // heads_k, axis=2)
+            raw = factor * np.einsum("bmhd,bnhd->bhmn", *wide)
             if all((np.abs(raw - kink) > KINK_MARGIN).all() for kink in kinks):
                 break
         d_lse = rng.standard_normal((batch, heads, sq)).astype(acc) if backward.d_lse else None
