@@ -16,7 +16,7 @@ import tempfile
 import time
 
 import flash_attn_mlir as fa
-from flash_attn_mlir._attention import _one_pass_is_faster
+from flash_attn_mlir._attention import _one_pass
 
 
 def median(values):
@@ -226,8 +226,9 @@ def relative_error(result, inputs, variant, dout=None, table=None):
 def contestants_gpu(args, variant, inputs, dout, table):
     """name -> () -> call; a factory raises where the contestant refuses the problem."""
     made = {}
+    batch, _, heads, head_dim = inputs[1].shape
     for chip in args.chips:
-        one_pass = dout is not None and _one_pass_is_faster(chip, inputs[0].shape[3])
+        one_pass = dout is not None and _one_pass(chip, head_dim, batch * heads)
         for passes in [True, False] if one_pass else [False]:
             name = f"fa {chip}, deterministic" if one_pass and not passes else f"fa {chip}"
             made[name] = lambda chip=chip, passes=passes: own(

@@ -247,31 +247,35 @@ def _parts(view, chip: str, blocks: int, keys: int) -> int:
     return -(-steps // -(-steps // parts)) if steps else 1
 
 
-def _one_pass_is_faster(chip: str, head_dim: int, points: int) -> bool:
-    """Whether gradients with d_q_sum take less time than those without.
+def _one_pass(
+    chip: str, head_dim: int, points: int, window_left: int = -1, deterministic: bool = False
+) -> bool:
+    """Whether the gradients of q and others come from one pass, with d_q_sum: where
+    that takes less time and may be done.
 
     `points`: batches times key heads.
     """
     if chip == "cpu":
-        # Each of them is one grid point then: five products by as many threads as
-        # have one, not seven by all.
+        # The same bits as without the sum, by any number of threads, unless a window
+        # cuts blocks of keys on the left.
+        if deterministic and window_left >= 0:
+            return False
+        # Each of the points is one of the grid then: five products by as many threads
+        # as have one, not seven by all.
         threads = _fa.get_num_threads()
         return 5 * -(-points // threads) * threads < 7 * points
-    # For small heads wgmma computes the scores twice in less time.
-    return chip != "sm_90a" or head_dim > 128
+    # The order of the additions to the sum is not fixed. For small heads wgmma computes
+    # the scores twice in less time.
+    return not deterministic and (chip != "sm_90a" or head_dim > 128)
 
 
 def _has_sum(chip: str, k, letters: str, options, lib) -> bool:
     """Whether the gradients `letters` come from one pass, with d_q_sum; `k`: a view."""
     if letters[0] != "q" or len(letters) == 1:
         return False
-    # The order of the additions to the sum is not fixed; on the CPU it is that of the
-    # program without the sum, unless a window cuts blocks of keys on the left: the
-    # same bits by any number of threads.
-    if (chip != "cpu" or options[1] >= 0) and (options[-1] or lib.wants_determinism()):
-        return False
     batch, _, heads, head_dim = k.shape
-    return _one_pass_is_faster(chip, head_dim, batch * heads)
+    deterministic = options[-1] or lib.wants_determinism()
+    return _one_pass(chip, head_dim, batch * heads, options[1], deterministic)
 
 
 def _views(operands):

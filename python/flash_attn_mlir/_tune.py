@@ -37,7 +37,7 @@ _LIMITS = {3: 1.15, 6: 1.07, 10: 1.04}
 EPILOG = """\
 A problem is a list like head_dim=128,causal,seqlen=4096: head_dim (1 to 256); dtype
 (f16, bf16, f32, f64); batch, seqlen, seqlen_k, heads, kv_heads; causal, window_left=N,
-window_right=N, softcap=X; backward (gradients), deterministic (without d_q_sum);
+window_right=N, softcap=X; backward (gradients), deterministic (as that option);
 parts=N (parts of the keys for at most 16 queries). Lengths, batch and heads are what is
 measured: a row of a table serves all of them.
 
@@ -156,8 +156,14 @@ class Problem:
             _, pack = _attention._few_blocks(self.seqlen, self.group)
             specification |= {"query_rows": rows, "pack_heads": pack, "partials": self.parts > 1}
         if self.backward:
-            one_pass = _attention._one_pass_is_faster(chip, self.head_dim)
-            specification |= {"backward": True, "d_q_sum": one_pass and not self.deterministic}
+            one_pass = _attention._one_pass(
+                chip,
+                self.head_dim,
+                self.batch * self.kv_heads,
+                self.window_left,
+                self.deterministic,
+            )
+            specification |= {"backward": True, "d_q_sum": one_pass}
         return specification
 
 

@@ -633,7 +633,7 @@ def test_whole_command(tmp_path, capsys, way):
     file, folder = tmp_path / "table.mlir", tmp_path / "folder"
     arguments = ["--chip", "cpu", "--candidates", "3", "--problem", SMALL]
     arguments += ["--problem", "head_dim=16,seqlen=1,seqlen_k=300,heads=4,kv_heads=2,parts=2"]
-    arguments += ["--problem", "head_dim=16,seqlen=40,heads=2,backward"]
+    arguments += ["--problem", "head_dim=16,seqlen=40,heads=2,backward,deterministic,window_left=9"]
     if way == "in two steps":
         assert command(*arguments, "--compile-only", "-o", folder) == 0
         arguments = ["--from", folder]
