@@ -58,9 +58,7 @@ def test_packed(index, chip, rng):
     if chip == "sm_90a" and (case.unaligned or case.head_dim % 8):
         return  # the same as sm_80
     dtype = type_for(chip, index)
-    arrays = [x.astype(TYPES[dtype][1]) for x in case.draw(rng)]
-    want = case.reference(*arrays)
-    q, k, v = map(unaligned_numpy, arrays) if case.unaligned else arrays
+    q, k, v, want = drawn(case, dtype, rng)
     for parts in (0, 1, int(rng.integers(2, 9))):
         kernel = compile_few(case, chip, dtype, partials=parts > 0, pack_heads=True)
         outputs = results(case, dtype, max(1, parts))[: 4 if parts else 2]
@@ -84,6 +82,13 @@ def test_packed_init_lse(chip, rng):
         check("float16", *outputs[:2], *attention(*arrays, init_lse=start, mask=mask))
 
 
+def drawn(case, dtype, rng):
+    """q, k, v as the kernel gets them, and the results."""
+    arrays = [x.astype(TYPES[dtype][1]) for x in case.draw(rng)]
+    inputs = map(unaligned_numpy, arrays) if case.unaligned else arrays
+    return *inputs, case.reference(*arrays)
+
+
 def results(case, dtype, parts):
     shape = (case.batch, case.seqlen_q, case.heads, case.head_dim)
     out = np.full(shape, np.nan).astype(TYPES[dtype][1])
@@ -98,9 +103,7 @@ def test_parts(index, chip, rng):
     if chip == "sm_90a" and (case.unaligned or case.head_dim % 8):
         return  # the same as sm_80
     dtype = type_for(chip, index)
-    arrays = [x.astype(TYPES[dtype][1]) for x in case.draw(rng)]
-    want = case.reference(*arrays)
-    q, k, v = map(unaligned_numpy, arrays) if case.unaligned else arrays
+    q, k, v, want = drawn(case, dtype, rng)
     kernel = compile_few(case, chip, dtype, partials=True)
     for seed, parts in enumerate((1, 3, int(rng.integers(2, 80)))):
         outputs = results(case, dtype, parts)

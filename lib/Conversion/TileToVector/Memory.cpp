@@ -10,8 +10,9 @@
 using namespace mlir;
 using namespace mlir::fa;
 
-SmallVector<Value> TileLowering::Access::indices(TileLowering &l,
-                                                 ArrayRef<Value> coordinates) {
+SmallVector<Value>
+TileLowering::Access::indices(TileLowering &l,
+                              ArrayRef<Value> coordinates) const {
   SmallVector<Value> result(order.size());
   for (auto [dim, coordinate] : llvm::enumerate(coordinates))
     result[order[dim]] = l.add(offset[dim], coordinate);
@@ -82,13 +83,28 @@ Value TileLowering::isWhole(const Access &access, RankedTensorType tile) {
   return whole;
 }
 
-void TileLowering::copyTurned(
-    RankedTensorType type, int64_t block,
-    function_ref<SmallVector<Value>(Value row, Value lane)> load,
-    function_ref<void(Value row, Value lane, ArrayRef<Value>)> store) {
+void TileLowering::copyTurned(RankedTensorType type, int64_t block,
+                              const Access &access, Value memref, Value buffer,
+                              bool isStore) {
+  Value from = isStore ? buffer : memref, to = isStore ? memref : buffer;
+  auto elementOf = [](Value memory) {
+    return cast<MemRefType>(memory.getType()).getElementType();
+  };
+  auto part = VectorType::get({block}, elementOf(from));
+  // Vector `i` of a block: a row of it in the buffer, a column in memory.
+  auto placeIn = [&](Value memory, Value row, Value lane, int64_t i) {
+    if (memory == buffer)
+      return SmallVector<Value>{add(row, index(i)), lane};
+    return access.indices(*this, {row, add(lane, index(i))});
+  };
   loop(index(0), index(type.getDimSize(0)), block, [&](Value row) {
     loop(index(0), index(lanesOf(type)), block, [&](Value lane) {
-      SmallVector<Value> vectors = load(row, lane);
+      SmallVector<Value> vectors;
+      for (int64_t i = 0; i < block; ++i)
+        vectors.push_back(
+            convert(vector::LoadOp::create(builder, loc, part, from,
+                                           placeIn(from, row, lane, i)),
+                    elementOf(to)));
       // Halves, quarters, ... off the diagonal change places.
       for (int64_t half = block / 2; half; half /= 2)
         for (int64_t i = 0; i < block; ++i) {
@@ -106,7 +122,9 @@ void TileLowering::copyTurned(
           vectors[i + half] =
               vector::ShuffleOp::create(builder, loc, upper, lower, right);
         }
-      store(row, lane, vectors);
+      for (auto [i, vector] : llvm::enumerate(vectors))
+        vector::StoreOp::create(builder, loc, vector, to,
+                                placeIn(to, row, lane, i));
     });
   });
 }
@@ -174,28 +192,11 @@ LogicalResult TileLowering::lowerLoad(tl::LoadOp op) {
            [&](Value row) { zeroRow({row}); });
     };
     if (int64_t block = turnedBlock(type, in)) {
-      auto part = VectorType::get({block}, type.getElementType());
       auto branch = scf::IfOp::create(builder, loc, isWhole(in, type),
                                       /*withElse=*/true);
       OpBuilder::InsertionGuard guard(builder);
       builder.setInsertionPointToStart(branch.thenBlock());
-      copyTurned(
-          type, block,
-          [&](Value row, Value lane) {
-            SmallVector<Value> vectors;
-            for (int64_t i = 0; i < block; ++i)
-              vectors.push_back(
-                  convert(vector::LoadOp::create(
-                              builder, loc, part, op.getSource(),
-                              in.indices(*this, {row, add(lane, index(i))})),
-                          element));
-            return vectors;
-          },
-          [&](Value row, Value lane, ArrayRef<Value> vectors) {
-            for (auto [i, vector] : llvm::enumerate(vectors))
-              vector::StoreOp::create(builder, loc, vector, buffer,
-                                      ValueRange{add(row, index(i)), lane});
-          });
+      copyTurned(type, block, in, op.getSource(), buffer, /*isStore=*/false);
       builder.setInsertionPointToStart(branch.elseBlock());
       zeroAll();
       copyRows(1, in.lower.back(), in.upper.back());
@@ -296,30 +297,11 @@ template <typename OpT> LogicalResult TileLowering::lowerStore(OpT op) {
     emit(0);
   };
   if (int64_t block = add ? 0 : turnedBlock(type, out)) {
-    auto part = VectorType::get(
-        {block}, cast<MemRefType>(buffer.getType()).getElementType());
     auto branch = scf::IfOp::create(builder, loc, isWhole(out, type),
                                     /*withElse=*/true);
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(branch.thenBlock());
-    copyTurned(
-        type, block,
-        [&](Value row, Value lane) {
-          SmallVector<Value> vectors;
-          for (int64_t i = 0; i < block; ++i)
-            vectors.push_back(
-                convert(vector::LoadOp::create(
-                            builder, loc, part, buffer,
-                            ValueRange{this->add(row, index(i)), lane}),
-                        element));
-          return vectors;
-        },
-        [&](Value row, Value lane, ArrayRef<Value> vectors) {
-          for (auto [i, vector] : llvm::enumerate(vectors))
-            vector::StoreOp::create(
-                builder, loc, vector, op.getDest(),
-                out.indices(*this, {row, this->add(lane, index(i))}));
-        });
+    copyTurned(type, block, out, op.getDest(), buffer, /*isStore=*/true);
     builder.setInsertionPointToStart(branch.elseBlock());
     storeRange(1, out.lower, out.upper);
     return success();

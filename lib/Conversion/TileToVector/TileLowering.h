@@ -193,7 +193,8 @@ private:
     SmallVector<Value> lower, upper, offset; // by tile dimension
     SmallVector<int64_t> order;
     /// Memref indices of the element `coordinates` of the tile.
-    SmallVector<Value> indices(TileLowering &l, ArrayRef<Value> coordinates);
+    SmallVector<Value> indices(TileLowering &l,
+                               ArrayRef<Value> coordinates) const;
   };
   Access access(Value memref, OperandRange offsets,
                 std::optional<ArrayRef<int64_t>> order,
@@ -205,12 +206,10 @@ private:
   int64_t turnedBlock(RankedTensorType tile, const Access &access);
   /// i1: all of `tile` is inside.
   Value isWhole(const Access &access, RankedTensorType tile);
-  /// Block by block of a matrix of this type: `load` gives the rows of a block
-  /// whose first element is at (row, lane), `store` gets its columns.
-  void
-  copyTurned(RankedTensorType type, int64_t block,
-             function_ref<SmallVector<Value>(Value row, Value lane)> load,
-             function_ref<void(Value row, Value lane, ArrayRef<Value>)> store);
+  /// Copies a matrix of this type between `memref`, where its columns are
+  /// contiguous, and `buffer`, where its rows are: block by block.
+  void copyTurned(RankedTensorType type, int64_t block, const Access &access,
+                  Value memref, Value buffer, bool isStore);
 
   //===--- Nests ----------------------------------------------------------===//
 
