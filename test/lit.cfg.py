@@ -41,10 +41,8 @@ _PLANS = {
     "wgmma": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2',
     "overlap": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, '
     "overlap = true",
-    "sections": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, '
-    "section = 3",
     "persistent": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, '
-    "section = 3, persistent = true",
+    "persistent = true",
 }
 _PROGRAMS = [
     "both-ways",

@@ -280,12 +280,18 @@ LogicalResult Converter::convert(Operation *op) {
     result = this->reduce(reduce);
   } else if (auto broadcast = dyn_cast<tl::BroadcastOp>(op)) {
     result = this->broadcast(broadcast);
-  } else if (auto nonfinite = dyn_cast<tl::NonfiniteOp>(op);
-             nonfinite &&
-             isa<RankedTensorType>(nonfinite.getSource().getType())) {
+  } else if (auto nonfinite = dyn_cast<tl::NonfiniteOp>(op)) {
     result = this->nonfinite(nonfinite);
   } else if (auto exceeds = dyn_cast<tl::ExceedsOp>(op)) {
     result = this->exceeds(exceeds);
+  } else if (auto held = dyn_cast<tl::RowsHeldOp>(op)) {
+    for (auto [result, value] :
+         llvm::zip(held->getResults(),
+                   std::array<int64_t, 2>{0, int64_t(held.getRows())}))
+      result.replaceAllUsesWith(
+          arith::ConstantIndexOp::create(builder, loc, value));
+  } else if (isa<tl::UnusedOp>(op)) {
+    // Nothing was loaded for others.
   } else if (auto splat = dyn_cast<tl::SplatOp>(op)) {
     result =
         tensor::SplatOp::create(builder, loc, typeOf(op), splat.getValue());

@@ -25,13 +25,11 @@ _PLAN = (
     "stages",
     "square",
     "overlap",
-    "section",
     "persistent",
 )
 _DEFAULTS = {
     "square": False,
     "overlap": False,
-    "section": 1,
     "persistent": False,
     "fixed_reference": False,
     "sequential": False,
@@ -139,7 +137,6 @@ _VALUES = {
         "stages": (1, 2, 3, 4),
         "overlap": (False, True),
         "fixed_reference": (False, True),
-        "section": (1, 8, 16, 32, 65536),
         "persistent": (False, True),
     },
 }

@@ -184,3 +184,94 @@ func.func @cold_loop(%n: index, %o: memref<?xf32>, %rare: i1) attributes {
   }
   return
 }
+
+// -----
+
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 4:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+
+// Accumulators of 16 bits: the four lanes of a row exchange their pairs, so that each
+// stores eight neighbours at once: one store per row.
+// CHECK-LABEL: func.func @wide_store
+// CHECK-COUNT-4: llvm.bitcast {{.*}} : vector<2xf16> to i32
+// CHECK: %[[A:.*]] = arith.select %[[ODD:[a-z0-9]*]], %[[W0:.*]], %[[W1:.*]] : i32
+// CHECK: %[[O:.*]] = nvvm.shfl.sync bfly %{{.*}}, %[[A]], %c1_i32
+// CHECK: %[[L:.*]] = arith.select %[[ODD]], %[[O]], %[[W0]] : i32
+// CHECK: %[[H:.*]] = arith.select %[[ODD]], %[[W1]], %[[O]] : i32
+// CHECK: nvvm.shfl.sync bfly %{{.*}}, %c1_i32
+// CHECK-COUNT-2: nvvm.shfl.sync bfly %{{.*}}, %c2_i32
+// CHECK: llvm.store {{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<1>
+// CHECK: llvm.store {{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<1>
+// CHECK-NOT: llvm.store
+func.func @wide_store(%o: memref<64x32xf16> {tile.align = 16 : i64}) attributes {
+    tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 0 : i64} {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %o[%c0, %c0] : memref<64x32xf16> -> tensor<64x32xf16, #acc>
+  %r = arith.addf %t, %t : tensor<64x32xf16, #acc>
+  tile.store %r, %o[%c0, %c0] : tensor<64x32xf16, #acc>, memref<64x32xf16>
+  return
+}
+
+// Less alignment: pairs, as they are held.
+// CHECK-LABEL: func.func @narrow_store
+// CHECK-NOT: nvvm.shfl.sync bfly
+// CHECK-COUNT-8: llvm.store {{.*}} {alignment = 4 : i64} : vector<2xf16>, !llvm.ptr<1>
+func.func @narrow_store(%o: memref<64x32xf16> {tile.align = 4 : i64}) attributes {
+    tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 0 : i64} {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %o[%c0, %c0] : memref<64x32xf16> -> tensor<64x32xf16, #acc>
+  %r = arith.addf %t, %t : tensor<64x32xf16, #acc>
+  tile.store %r, %o[%c0, %c0] : tensor<64x32xf16, #acc>, memref<64x32xf16>
+  return
+}
+
+// -----
+
+#row = #tile.frag<reg = [2:1:1, 2:0:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+
+// NaN and infinity times 0 are NaN; each warp asks about its own elements.
+// CHECK-LABEL: func.func @nonfinite
+// CHECK: %[[ZERO:.*]] = arith.constant 0.000000e+00 : f32
+// CHECK-COUNT-4: math.fma %{{.*}}, %[[ZERO]], %{{.*}} : f32
+// CHECK-NOT: math.fma
+// CHECK: %[[ANY:.*]] = arith.cmpf uno
+// CHECK: nvvm.vote.sync any %{{.*}}, %[[ANY]]
+func.func @nonfinite(%m: memref<64x8xf32>, %o: memref<i1>) attributes {
+    tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 0 : i64} {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %m[%c0, %c0] : memref<64x8xf32> -> tensor<64x8xf32, #row>
+  %any = tile.nonfinite %t : tensor<64x8xf32, #row>
+  memref.store %any, %o[] : memref<i1>
+  return
+}
+
+// -----
+
+// Teams of four warps hold 64 rows each; the block on its own, all of them.
+// CHECK-LABEL: func.func @rows_held
+// CHECK: %[[WARP:.*]] = nvvm.shfl.sync idx
+// CHECK: %[[TEAM:.*]] = arith.divui %[[WARP]], %c4_i32
+// CHECK: %[[FIRST:.*]] = arith.muli %[[TEAM]], %c64_i32
+// CHECK: %[[I:.*]] = arith.index_castui %[[FIRST]]
+// CHECK: memref.store %[[I]]
+// CHECK: memref.store %c64
+// CHECK: memref.store %c0
+// CHECK: memref.store %c256
+func.func @rows_held(%o: memref<4xindex>) attributes {
+    tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 0 : i64} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c2 = arith.constant 2 : index
+  %c3 = arith.constant 3 : index
+  %first, %count = tile.rows_held 128
+  memref.store %first, %o[%c0] : memref<4xindex>
+  memref.store %count, %o[%c1] : memref<4xindex>
+  // Two blocks of 64 rows per team: no neighbours.
+  %all, %many = tile.rows_held 256
+  memref.store %all, %o[%c2] : memref<4xindex>
+  memref.store %many, %o[%c3] : memref<4xindex>
+  return
+}

@@ -150,20 +150,21 @@ from flash_attn_mlir import _fa  # noqa: E402
 from schedules import forward_schedule  # noqa: E402
 
 kernels = {
-    (chip, alignment): fa.compile(
-        chip=chip, dtype="f16", head_dim=64, alignment=alignment, ptxas=False, cache=False
+    (chip, name): fa.compile(
+        chip=chip,
+        dtype="f16",
+        head_dim=64,
+        alignment=alignment,
+        schedule=schedule,
+        ptxas=False,
+        cache=False,
     )
-    for chip, alignment in (("sm_90a", 16), ("sm_80", 1))
+    for chip, name, alignment, schedule in (
+        ("sm_90a", 16, 16, forward_schedule(64, persistent=False)),
+        ("sm_90a", "persistent", 16, None),
+        ("sm_80", 1, 1, None),
+    )
 }
-kernels["sm_90a", "persistent"] = fa.compile(
-    chip="sm_90a",
-    dtype="f16",
-    head_dim=64,
-    alignment=16,
-    schedule=forward_schedule(64, "persistent = true"),
-    ptxas=False,
-    cache=False,
-)
 calls = _fa.TorchCalls(torch, None, empty)
 function = calls.call
 

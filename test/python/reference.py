@@ -7,6 +7,7 @@ per head, no blocks, no running maximum.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -269,7 +270,7 @@ def bounds(dtype, score_size):
     tensor of one row has about the bound of a row.
     """
     unit, accumulator = ROUNDOFF[dtype]
-    factor = 1.5 * (1 + 10 / score_size.size) ** 0.5
+    factor = 1.5 * (1 + 10 / math.prod(score_size.shape)) ** 0.5
     tensor = 2 * unit + factor * accumulator * (score_size**2).mean() ** 0.5
     row = 5 * accumulator * score_size
     return float(tensor), 5 * unit + row, row

@@ -123,15 +123,14 @@ def test_matrix(chip, dtype, head_dim, mask, ptxas, tmp_path):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head_dim", (64, 128, 256))
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("section", (1, 64))
-def test_persistent(dtype, head_dim, mask, section, ptxas, tmp_path):
-    """What is carried from tile to tile spills at most where tiles begin and end."""
+def test_block_per_tile(dtype, head_dim, mask, ptxas, tmp_path):
+    """What the table's persistent kernels are when they are not."""
     kernel = fa.compile(
         chip="sm_90a",
         dtype=dtype,
         head_dim=head_dim,
         alignment=16,
-        schedule=forward_schedule(head_dim, f"section = {section}, persistent = true"),
+        schedule=forward_schedule(head_dim, persistent=False),
         cache=str(tmp_path),
         **MASKS[mask],
     )

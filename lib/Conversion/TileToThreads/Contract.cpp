@@ -180,8 +180,8 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
     if (kernel.plan.getMma() != "mma_sync" && !op.getEachWarp())
       return failure();
     Location loc = op.getLoc();
-    auto [m, n, k] =
-        std::tuple(op.getExtents()[0], op.getExtents()[1], op.getExtents()[2]);
+    int64_t m = op.getExtents()[0], n = op.getExtents()[1],
+            k = op.getExtents()[2];
     auto rhsType = cast<BufferType>(op.getRhs().getType());
     Type element = rhsType.getElementType();
     FragmentAttr accLayout = layoutOf(op.getResult().getType());
@@ -199,47 +199,86 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
     Value cols =
         across > 1 ? warpOffset(rewriter, loc, team, accLayout, 1) : Value();
 
-    bool rhsKMinor = op.isReductionMinor(1);
-    MatrixLoader rhs(rewriter, loc, kernel, adaptor.getRhs()[0], rhsType,
-                     /*transpose=*/!rhsKMinor, /*colsFirst=*/rhsKMinor,
-                     rhsKMinor ? cols : Value(), rhsKMinor ? Value() : cols);
-    std::optional<MatrixLoader> lhs;
-    bool lhsKMinor = op.isReductionMinor(0);
-    if (auto type = dyn_cast<BufferType>(op.getLhs().getType())) {
-      // The warp's rows: the first is part of the lane address.
-      Value rows = warpOffset(rewriter, loc, team, accLayout, 0);
-      lhs.emplace(rewriter, loc, kernel, adaptor.getLhs()[0], type,
-                  /*transpose=*/!lhsKMinor, /*colsFirst=*/!lhsKMinor,
-                  lhsKMinor ? rows : Value(), lhsKMinor ? Value() : rows);
-    }
-
     const fa::Chip *chip = fa::findChip(kernel.plan.getChip());
     int64_t depth = chip ? chip->mmaDepth : 16;
     remarkForm(op, "mma.sync.m16n8k" + std::to_string(depth));
-    SmallVector<Value> acc(adaptor.getAcc());
-    for (int64_t kk = 0; kk < k; kk += 16) {
-      SmallVector<SmallVector<Value>> a;
-      for (int64_t block = 0; block < blocks; ++block)
-        if (!lhs)
-          a.push_back(leftFragment(rewriter, loc,
-                                   layoutOf(op.getLhs().getType()),
-                                   adaptor.getLhs(), 16 * block, kk));
-        else
-          a.push_back(lhsKMinor ? lhs->load(16 * block, kk)
-                                : lhs->load(kk, 16 * block));
-      for (int64_t nn = 0; nn < n; nn += 16) {
-        SmallVector<Value> b = rhsKMinor ? rhs.load(nn, kk) : rhs.load(kk, nn);
-        for (int64_t half = 0; half < 2 && nn + 8 * half < n; ++half)
-          for (int64_t block = 0; block < blocks; ++block) {
-            int64_t first = accLayout.findRegister({16 * block, nn + 8 * half});
-            // Each word of b is eight deep, as are two of a.
-            for (int64_t word = 0; word < 2; word += depth / 8)
-              multiply(rewriter, loc, element, depth,
-                       ArrayRef(a[block]).slice(2 * word, depth / 4),
-                       ArrayRef(b).slice(2 * half + word, depth / 8),
-                       MutableArrayRef(acc).slice(first, 4));
-          }
+    bool lhsKMinor = op.isReductionMinor(0), rhsKMinor = op.isReductionMinor(1);
+    auto lhsType = dyn_cast<BufferType>(op.getLhs().getType());
+    Value rows =
+        lhsType ? warpOffset(rewriter, loc, team, accLayout, 0) : Value();
+
+    // The product over `depth` of k from the panel on that begins `panel`
+    // panels behind the first.
+    auto multiplyPanels = [&](OpBuilder &rewriter, SmallVector<Value> acc,
+                              Value panel, int64_t k) {
+      auto from = [&](Value buffer, BufferType type) -> Value {
+        if (!panel)
+          return buffer;
+        int64_t bytes = type.getShape()[0] * type.getSwizzle();
+        return arith::AddIOp::create(
+            rewriter, loc, buffer,
+            arith::MulIOp::create(rewriter, loc, panel,
+                                  constantI32(rewriter, loc, bytes)));
+      };
+      MatrixLoader rhs(rewriter, loc, kernel,
+                       from(adaptor.getRhs()[0], rhsType), rhsType,
+                       /*transpose=*/!rhsKMinor, /*colsFirst=*/rhsKMinor,
+                       rhsKMinor ? cols : Value(), rhsKMinor ? Value() : cols);
+      std::optional<MatrixLoader> lhs;
+      // The warp's rows: the first is part of the lane address.
+      if (lhsType)
+        lhs.emplace(rewriter, loc, kernel, from(adaptor.getLhs()[0], lhsType),
+                    lhsType, /*transpose=*/!lhsKMinor,
+                    /*colsFirst=*/!lhsKMinor, lhsKMinor ? rows : Value(),
+                    lhsKMinor ? Value() : rows);
+      for (int64_t kk = 0; kk < k; kk += 16) {
+        SmallVector<SmallVector<Value>> a;
+        for (int64_t block = 0; block < blocks; ++block)
+          if (!lhs)
+            a.push_back(leftFragment(rewriter, loc,
+                                     layoutOf(op.getLhs().getType()),
+                                     adaptor.getLhs(), 16 * block, kk));
+          else
+            a.push_back(lhsKMinor ? lhs->load(16 * block, kk)
+                                  : lhs->load(kk, 16 * block));
+        for (int64_t nn = 0; nn < n; nn += 16) {
+          SmallVector<Value> b =
+              rhsKMinor ? rhs.load(nn, kk) : rhs.load(kk, nn);
+          for (int64_t half = 0; half < 2 && nn + 8 * half < n; ++half)
+            for (int64_t block = 0; block < blocks; ++block) {
+              int64_t first =
+                  accLayout.findRegister({16 * block, nn + 8 * half});
+              // Each word of b is eight deep, as are two of a.
+              for (int64_t word = 0; word < 2; word += depth / 8)
+                multiply(rewriter, loc, element, depth,
+                         ArrayRef(a[block]).slice(2 * word, depth / 4),
+                         ArrayRef(b).slice(2 * half + word, depth / 8),
+                         MutableArrayRef(acc).slice(first, 4));
+            }
+        }
       }
+      return acc;
+    };
+
+    SmallVector<Value> acc(adaptor.getAcc());
+    // What warps make for themselves is rare: a loop over panels is less code.
+    constexpr int64_t kPanel = 64;
+    auto hasPanels = [&](BufferType type, bool kMinor) {
+      return type && kMinor && type.getSwizzle() == 2 * kPanel;
+    };
+    if (op.getEachWarp() && k > kPanel && hasPanels(lhsType, lhsKMinor) &&
+        hasPanels(rhsType, rhsKMinor)) {
+      auto loop = scf::ForOp::create(
+          rewriter, loc, constantI32(rewriter, loc, 0),
+          constantI32(rewriter, loc, k / kPanel), constantI32(rewriter, loc, 1),
+          acc,
+          [&](OpBuilder &builder, Location loc, Value panel, ValueRange acc) {
+            scf::YieldOp::create(builder, loc,
+                                 multiplyPanels(builder, acc, panel, kPanel));
+          });
+      acc = loop.getResults();
+    } else {
+      acc = multiplyPanels(rewriter, acc, Value(), k);
     }
     rewriter.replaceOpWithMultiple(op, {acc});
     return success();

@@ -208,6 +208,48 @@ struct ReducePattern : OpConversionPattern<ReduceOp> {
   }
 };
 
+/// Whether `condition` holds in any lane of the warp.
+static Value anyLane(OpBuilder &builder, Location loc, Value condition) {
+  return NVVM::VoteSyncOp::create(builder, loc, builder.getI1Type(),
+                                  constantI32(builder, loc, -1), condition,
+                                  NVVM::VoteSyncKind::any);
+}
+
+/// Every warp asks about its own elements.
+struct NonfinitePattern : OpConversionPattern<NonfiniteOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(NonfiniteOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    Type f32 = rewriter.getF32Type();
+    Type type = getElementTypeOrSelf(op.getSource().getType());
+    if (type.getIntOrFloatBitWidth() > 32)
+      return op.emitError("asks about elements of ")
+             << type << "; on a GPU they have 32 bits at most";
+    // NaN and infinity times 0 are NaN. A few sums: short chains.
+    constexpr size_t kSums = 4;
+    Value zero =
+        arith::ConstantOp::create(rewriter, loc, rewriter.getF32FloatAttr(0.0));
+    std::array<Value, kSums> sums;
+    sums.fill(zero);
+    for (auto [i, element] : llvm::enumerate(adaptor.getSource())) {
+      Value number = element;
+      if (number.getType() != f32)
+        number = arith::ExtFOp::create(rewriter, loc, f32, number);
+      Value &sum = sums[i % kSums];
+      sum = math::FmaOp::create(rewriter, loc, number, zero, sum);
+    }
+    Value sum = sums[0];
+    for (Value other : ArrayRef(sums).drop_front())
+      sum = arith::AddFOp::create(rewriter, loc, sum, other);
+    Value any = arith::CmpFOp::create(rewriter, loc, arith::CmpFPredicate::UNO,
+                                      sum, zero);
+    rewriter.replaceOp(op, anyLane(rewriter, loc, any));
+    return success();
+  }
+};
+
 /// Every warp asks about its own elements.
 struct ExceedsPattern : OpConversionPattern<ExceedsOp> {
   using OpConversionPattern::OpConversionPattern;
@@ -221,9 +263,52 @@ struct ExceedsPattern : OpConversionPattern<ExceedsOp> {
           rewriter, loc, arith::CmpFPredicate::OGT, element, limit);
       any = any ? arith::OrIOp::create(rewriter, loc, any, exceeds) : exceeds;
     }
-    rewriter.replaceOpWithNewOp<NVVM::VoteSyncOp>(
-        op, rewriter.getI1Type(), constantI32(rewriter, loc, -1), any,
-        NVVM::VoteSyncKind::any);
+    rewriter.replaceOp(op, anyLane(rewriter, loc, any));
+    return success();
+  }
+};
+
+struct RowsHeldPattern : OpConversionPattern<RowsHeldOp> {
+  RowsHeldPattern(const TypeConverter &converter, MLIRContext *context,
+                  KernelContext &kernel)
+      : OpConversionPattern(converter, context), kernel(kernel) {}
+  LogicalResult
+  matchAndRewrite(RowsHeldOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    const Team &team = kernel.teamOf(op);
+    PlanAttr plan = kernel.plan;
+    auto index = [&](int64_t value) -> Value {
+      return arith::ConstantIndexOp::create(rewriter, loc, value);
+    };
+    int64_t rows = op.getRows(), along = plan.getTeamsAlong(rows);
+    // Rows of several blocks of instructions are not neighbours, and warps that
+    // only copy hold none.
+    int64_t perWarp = rows / (plan.getTeamSize() * along);
+    if (team.warps != plan.getWarps() || perWarp > 16 ||
+        along < plan.getTeams()) {
+      rewriter.replaceOp(op, {index(0), index(rows)});
+      return success();
+    }
+    int64_t size = plan.getTeamSize();
+    Value number = arith::DivUIOp::create(rewriter, loc, team.warp,
+                                          constantI32(rewriter, loc, size));
+    Value first = arith::MulIOp::create(
+        rewriter, loc, number, constantI32(rewriter, loc, size * perWarp));
+    first = arith::IndexCastUIOp::create(rewriter, loc, rewriter.getIndexType(),
+                                         first);
+    rewriter.replaceOp(op, {first, index(size * perWarp)});
+    return success();
+  }
+  KernelContext &kernel;
+};
+
+struct UnusedPattern : OpConversionPattern<UnusedOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(UnusedOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    rewriter.eraseOp(op);
     return success();
   }
 };
@@ -237,6 +322,7 @@ void tl::populateElementwisePatterns(const TypeConverter &converter,
   patterns.add<ElementwisePattern>(converter, context);
   patterns.add<TruncFPattern>(converter, context, /*benefit=*/2);
   patterns.add<ConstantPattern, SplatPattern, BroadcastPattern, ReducePattern,
-               ExceedsPattern>(converter, context);
-  patterns.add<IotaPattern>(converter, context, kernel);
+               NonfinitePattern, ExceedsPattern>(converter, context);
+  patterns.add<UnusedPattern>(converter, context);
+  patterns.add<IotaPattern, RowsHeldPattern>(converter, context, kernel);
 }

@@ -202,9 +202,6 @@ public:
     return result;
   }
 
-  /// True when the innermost memory dimension may be checked per register.
-  bool checks(int64_t dim) { return bool(extents[dim]); }
-
 private:
   void shuffle(Value &row, Value &column) {
     auto constant = [&](int64_t value) {
@@ -244,17 +241,84 @@ private:
 
 } // namespace
 
-/// Whether registers 2 i and 2 i + 1 of a thread are neighbours in a row of
-/// `memref`, aligned to both and inside of it together.
-static bool holdsPairs(Access &access, FragmentAttr layout,
-                       RankedTensorType tile, Value memref, ValueRange offsets,
-                       std::optional<ArrayRef<int64_t>> order) {
+/// Whether `width` registers from each multiple of it on are neighbours in a
+/// row of `memref`, aligned to all of them and inside of it together.
+static bool holdsRuns(int64_t width, FragmentAttr layout, RankedTensorType tile,
+                      Value memref, ValueRange offsets,
+                      std::optional<ArrayRef<int64_t>> order,
+                      std::optional<ArrayRef<int64_t>> merged) {
   SmallVector<FragmentAttr::Mode> modes = layout.regModes();
-  return tile.getRank() == 2 && !modes.empty() && modes[0].extent == 2 &&
-         modes[0].dim == 1 && modes[0].stride == 1 && !order &&
-         rowAlignment(memref) * 8 >= 2 * tile.getElementTypeBitWidth() &&
-         !access.checks(1) &&
-         getConstantIntValue(offsets[1]).value_or(1) % 2 == 0;
+  return tile.getRank() == 2 && !modes.empty() &&
+         modes[0].extent % width == 0 && modes[0].dim == 1 &&
+         modes[0].stride == 1 && !order &&
+         rowAlignment(memref) * 8 >= width * tile.getElementTypeBitWidth() &&
+         MergedView(memref, merged).holds(1, offsets[1], tile.getDimSize(1)) &&
+         getConstantIntValue(offsets[1]).value_or(1) % width == 0;
+}
+
+/// The layout of an accumulator when the four lanes that share rows have
+/// exchanged their columns: a run of eight columns in place of four pairs. Null
+/// for other layouts.
+static FragmentAttr layoutOfRuns(FragmentAttr layout) {
+  SmallVector<FragmentAttr::Mode> regs = layout.regModes(),
+                                  lanes = layout.laneModes();
+  auto is = [](FragmentAttr::Mode mode, int64_t extent, int64_t stride) {
+    return mode.extent == extent && mode.dim == 1 && mode.stride == stride;
+  };
+  auto *blocks = llvm::find_if(regs, [&](FragmentAttr::Mode mode) {
+    return mode.extent % 4 == 0 && is(mode, mode.extent, 8);
+  });
+  if (blocks == regs.end() || !is(regs[0], 2, 1) || lanes.empty() ||
+      !is(lanes[0], 4, 2))
+    return {};
+  regs[0].extent = 8;
+  blocks->extent /= 4;
+  blocks->stride = 32;
+  lanes[0].stride = 8;
+  return FragmentAttr::get(layout.getContext(), regs, lanes,
+                           layout.warpModes());
+}
+
+/// Registers of 16 bits from `layout` to `runs`, which layoutOfRuns gives: two
+/// per word. A transposition of 4x4 words, a bit of their number at a time.
+static SmallVector<Value> exchange(OpBuilder &builder, Location loc, Value lane,
+                                   FragmentAttr layout, FragmentAttr runs,
+                                   ValueRange values) {
+  auto constant = [&](int64_t value) {
+    return constantI32(builder, loc, value);
+  };
+  std::array<Value, 2> isSet;
+  for (int64_t bit : {0, 1})
+    isSet[bit] = arith::CmpIOp::create(
+        builder, loc, arith::CmpIPredicate::ne,
+        arith::AndIOp::create(builder, loc, lane, constant(1 << bit)),
+        constant(0));
+  SmallVector<Value> result;
+  for (int64_t reg = 0, e = runs.numRegisters(); reg < e; reg += 8) {
+    std::array<Value, 4> words;
+    for (int64_t block = 0; block < 4; ++block) {
+      int64_t from =
+          layout.findRegister({runs.registerOffset(reg, 0),
+                               runs.registerOffset(reg, 1) + 8 * block});
+      words[block] = packPair(builder, loc, values[from], values[from + 1]);
+    }
+    for (int64_t bit : {0, 1})
+      for (int64_t i = 0; i < 4; ++i) {
+        if (i >> bit & 1)
+          continue;
+        Value &low = words[i], &high = words[i | 1 << bit];
+        auto select = [&](Value a, Value b) -> Value {
+          return arith::SelectOp::create(builder, loc, isSet[bit], a, b);
+        };
+        Value other = NVVM::ShflOp::create(
+            builder, loc, low.getType(), constant(-1), select(low, high),
+            constant(1 << bit), constant(31), NVVM::ShflKind::bfly, UnitAttr());
+        low = select(other, low);
+        high = select(high, other);
+      }
+    llvm::append_range(result, words);
+  }
+  return result;
 }
 
 /// Moves the builder into a branch on `condition`, if there is one.
@@ -317,8 +381,8 @@ struct LoadPattern : OpConversionPattern<LoadOp> {
     Value zero = arith::ConstantOp::create(
         rewriter, loc, rewriter.getZeroAttr(type.getElementType()));
     int64_t width =
-        !op.getShuffled() && holdsPairs(access, layout, type, source,
-                                        op.getOffsets(), op.getOrder())
+        !op.getShuffled() && holdsRuns(2, layout, type, source, op.getOffsets(),
+                                       op.getOrder(), op.getMerged())
             ? 2
             : 1;
     SmallVector<Value> results;
@@ -416,17 +480,25 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
         !holdsBlocks(layout, shuffledColumns(op.getDest().getType())))
       return op.emitError("is shuffled, which this layout has no form for: ")
              << layout;
+    auto holds = [&](int64_t width, FragmentAttr layout) {
+      return !isShuffled && holdsRuns(width, layout, type, dest,
+                                      op.getOffsets(), op.getOrder(), merged);
+    };
+    // Neighbours that one instruction stores or adds.
+    int64_t width = holds(2, layout) && (!add || hasVectorReduction()) ? 2 : 1;
+    SmallVector<Value> words;
+    if (FragmentAttr runs = layoutOfRuns(layout);
+        runs && !add && type.getElementTypeBitWidth() == 16 && holds(8, runs)) {
+      words = exchange(rewriter, loc, kernel.lane, layout, runs,
+                       adaptor.getValue());
+      layout = runs;
+      width = 8;
+    }
     Access access(rewriter, loc, kernel, team, layout, type, dest,
                   op.getOffsets(), op.getOrder(), merged, isShuffled);
 
     // Threads that hold copies of the same element: one of them stores.
     Value owner = ownsElements(rewriter, loc, kernel, team, layout);
-
-    bool pairs = !isShuffled &&
-                 holdsPairs(access, layout, type, dest, op.getOffsets(),
-                            op.getOrder()) &&
-                 (!add || hasVectorReduction());
-    int64_t width = pairs ? 2 : 1;
 
     // Registers of one row share its check.
     DenseMap<int64_t, SmallVector<int64_t>> rows;
@@ -439,7 +511,7 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     }
     for (int64_t row : order) {
       DenseMap<int64_t, Value> pointers;
-      if (add || pairs)
+      if (add || width > 1)
         for (int64_t reg : rows[row])
           pointers[reg] = access.pointer(reg);
       OpBuilder::InsertionGuard guard(rewriter);
@@ -451,13 +523,15 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
         if (add) {
           ptx::reduceAdd(rewriter, loc, pointers[reg],
                          adaptor.getValue().slice(reg, width));
-        } else if (pairs) {
-          auto pairType = VectorType::get(2, type.getElementType());
-          Value pair = vector::FromElementsOp::create(
-              rewriter, loc, pairType,
-              ValueRange{adaptor.getValue()[reg], adaptor.getValue()[reg + 1]});
-          LLVM::StoreOp::create(rewriter, loc, pair, pointers[reg],
-                                type.getElementTypeBitWidth() / 4);
+        } else if (width > 1) {
+          Type element =
+              width == 8 ? rewriter.getI32Type() : Type(type.getElementType());
+          ValueRange from = width == 8 ? ValueRange(words).slice(reg / 2, 4)
+                                       : adaptor.getValue().slice(reg, 2);
+          Value run = vector::FromElementsOp::create(
+              rewriter, loc, VectorType::get(from.size(), element), from);
+          LLVM::StoreOp::create(rewriter, loc, run, pointers[reg],
+                                width * type.getElementTypeBitWidth() / 8);
         } else {
           memref::StoreOp::create(rewriter, loc, adaptor.getValue()[reg], dest,
                                   access.indices(reg));

@@ -208,21 +208,3 @@ void ptx::reduceAdd(OpBuilder &builder, Location loc, Value pointer,
                .str(),
            constraints + "~{memory}");
 }
-
-Value ptx::barrierAny(OpBuilder &builder, Location loc, Value id,
-                      int64_t threads, Value condition) {
-  Type i32 = builder.getI32Type();
-  Value flag = LLVM::ZExtOp::create(builder, loc, i32, condition);
-  Operation *op =
-      assembly(builder, loc, i32, {flag, id},
-               llvm::formatv("{{\n.reg .pred p, q;\nsetp.ne.b32 p, $1, 0;\n"
-                             "bar.red.or.pred q, $2, {0}, p;\n"
-                             "selp.b32 $0, 1, 0, q;\n}",
-                             threads)
-                   .str(),
-               "=r,r,r,~{memory}");
-  Value zero =
-      LLVM::ConstantOp::create(builder, loc, i32, builder.getI32IntegerAttr(0));
-  return LLVM::ICmpOp::create(builder, loc, LLVM::ICmpPredicate::ne,
-                              op->getResult(0), zero);
-}

@@ -61,11 +61,6 @@ void tensorLoad(OpBuilder &builder, Location loc, Value dest, Value map,
 void reduceAdd(OpBuilder &builder, Location loc, Value pointer,
                ValueRange values);
 
-/// Barrier `id` (i32) of `threads` threads; true in all when `condition` (i1)
-/// is true in any.
-Value barrierAny(OpBuilder &builder, Location loc, Value id, int64_t threads,
-                 Value condition);
-
 } // namespace mlir::tl::ptx
 
 #endif // FA_CONVERSION_TILETOTHREADS_PTX_H

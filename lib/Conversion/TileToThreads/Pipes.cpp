@@ -595,81 +595,11 @@ struct ReleasePattern : PipePattern<ReleaseOp> {
   }
 };
 
-/// The threads that must agree scan the buffer together: a warp group where it
-/// issues products of its own, else the block. Bytes lie permuted within the
-/// buffer, which does not matter here.
-struct NonfinitePattern : PipePattern<NonfiniteOp> {
-  using PipePattern::PipePattern;
-  LogicalResult
-  matchAndRewrite(NonfiniteOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    auto type = dyn_cast<BufferType>(op.getSource().getType());
-    if (!type || type.getElementType().getIntOrFloatBitWidth() != 16)
-      return rewriter.notifyMatchFailure(op,
-                                         "scans 16-bit shared buffers only");
-    Location loc = op.getLoc();
-    const Team &team = kernel.teamOf(op);
-    auto constant = [&](int64_t value) {
-      return constantI32(rewriter, loc, value);
-    };
-    int64_t threads = 32 * team.warps;
-    Value thread = team.thread, barrier = constant(0);
-    if (kernel.hasRoles()) {
-      // Barrier 0 is the whole block's.
-      threads = 128;
-      thread = arith::AndIOp::create(rewriter, loc, thread, constant(127));
-      barrier = arith::AddIOp::create(
-          rewriter, loc,
-          arith::ShRUIOp::create(rewriter, loc, team.warp, constant(2)),
-          constant(1));
-    }
-    // Both halves of a word at once: without its sign, a number whose exponent
-    // bits are all set carries into the sign bit when the lowest of them is
-    // added.
-    int64_t lowest = type.getElementType().isBF16() ? 0x0080 : 0x0400;
-    Value carries = constant(0);
-    int64_t step = 16 * threads, size = type.getSizeInBytes();
-    Value start = arith::AddIOp::create(
-        rewriter, loc, adaptor.getSource(),
-        arith::MulIOp::create(rewriter, loc, thread, constant(16)));
-    for (int64_t first = 0; first < size; first += step) {
-      Value offset =
-          arith::AddIOp::create(rewriter, loc, start, constant(first));
-      if (first + step > size) {
-        // Past the end, look at the first bytes again.
-        Value end = arith::AddIOp::create(rewriter, loc, adaptor.getSource(),
-                                          constant(size));
-        Value inside = arith::CmpIOp::create(
-            rewriter, loc, arith::CmpIPredicate::slt, offset, end);
-        offset = arith::SelectOp::create(rewriter, loc, inside, offset,
-                                         adaptor.getSource());
-      }
-      Value words = LLVM::LoadOp::create(
-          rewriter, loc, VectorType::get(4, rewriter.getI32Type()),
-          sharedPointer(rewriter, loc, kernel.shared, offset), 16);
-      for (int64_t i = 0; i < 4; ++i) {
-        Value word = vector::ExtractOp::create(rewriter, loc, words, i);
-        word = arith::AndIOp::create(rewriter, loc, word, constant(0x7FFF7FFF));
-        word = arith::AddIOp::create(rewriter, loc, word,
-                                     constant(lowest << 16 | lowest));
-        carries = arith::OrIOp::create(rewriter, loc, carries, word);
-      }
-    }
-    Value signs = arith::AndIOp::create(rewriter, loc, carries,
-                                        constant(int32_t(0x80008000)));
-    Value any = arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::ne,
-                                      signs, constant(0));
-    rewriter.replaceOp(op,
-                       ptx::barrierAny(rewriter, loc, barrier, threads, any));
-    return success();
-  }
-};
-
 } // namespace
 
 void tl::populatePipePatterns(const TypeConverter &converter,
                               RewritePatternSet &patterns,
                               KernelContext &kernel) {
-  patterns.add<MakePattern, ProducePattern, ConsumePattern, ReleasePattern,
-               NonfinitePattern>(converter, patterns.getContext(), kernel);
+  patterns.add<MakePattern, ProducePattern, ConsumePattern, ReleasePattern>(
+      converter, patterns.getContext(), kernel);
 }

@@ -84,6 +84,20 @@ LogicalResult TileLowering::lower(Operation *op) {
     return lowerNonfinite(nonfinite);
   if (auto exceeds = dyn_cast<tl::ExceedsOp>(op))
     return lowerExceeds(exceeds);
+  if (auto held = dyn_cast<tl::RowsHeldOp>(op)) {
+    builder.setInsertionPoint(op);
+    for (auto [result, value] :
+         llvm::zip(held->getResults(),
+                   std::array<int64_t, 2>{0, int64_t(held.getRows())}))
+      result.replaceAllUsesWith(
+          arith::ConstantIndexOp::create(builder, loc, value));
+    dead.push_back(op);
+    return success();
+  }
+  if (isa<tl::UnusedOp>(op)) {
+    dead.push_back(op);
+    return success();
+  }
   if (auto loop = dyn_cast<scf::ForOp>(op))
     return lowerFor(loop);
   if (auto branch = dyn_cast<scf::IfOp>(op))

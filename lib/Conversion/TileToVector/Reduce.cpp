@@ -101,9 +101,6 @@ LogicalResult TileLowering::lowerRowReduction(tl::ReduceOp op) {
 }
 
 LogicalResult TileLowering::lowerNonfinite(tl::NonfiniteOp op) {
-  if (!isTile(op.getSource()))
-    return op.emitOpError("reads a shared buffer; the CPU lowering takes L1 "
-                          "programs, whose operands are tiles");
   RankedTensorType type = tileType(op.getSource());
   Value source = pairs.lookup(op.getSource());
   int64_t rows = rowsOf(type), lanes = lanesOf(type);

@@ -67,16 +67,24 @@
 // SPLIT: scf.yield
 // SPLIT: scf.for %{{.*}} = %[[MID]] to
 // SPLIT: arith.cmpi sle, {{.*}} : tensor<128x64xi32>
-// Values that a masked 0 would spoil: one key at a time, for the rows that keep it.
-// SPLIT: %[[SPOILS:.*]] = tile.nonfinite %{{.*}} : tensor<64x48xf16>
-// SPLIT: scf.if %[[SPOILS]]
-// SPLIT: scf.for
-// SPLIT: tile.load {{.*}} -> tensor<48xf16>
-// SPLIT: arith.cmpi sle, {{.*}} : tensor<128x8xi32>
-// SPLIT: } else {
 // SPLIT: tile.contract
-// SPLIT: }
 // SPLIT: scf.yield
+// Values that a masked 0 has spoilt: a few columns at a time, one key at a time, of
+// the rows that keep it.
+// SPLIT: %[[SPOILT:.*]] = tile.nonfinite %{{.*}} : tensor<128x48xf32>
+// SPLIT: scf.if %[[SPOILT]]
+// SPLIT: scf.for %[[COLUMN:.*]] = %c0 to %c48 step %c16
+// SPLIT: scf.for %[[KEY:.*]] = %c0 to %{{.*}} iter_args(%{{.*}}) -> (tensor<128x16xf32>)
+// SPLIT: scf.for %[[DEPTH:.*]] = %c0 to %c48 step %c16 iter_args(%{{.*}}) -> (tensor<128xf32>)
+// SPLIT: tile.load %{{.*}}[%{{.*}}, %[[DEPTH]]] : {{.*}} -> tensor<128x16xf16>
+// SPLIT: tile.load %{{.*}}[%[[DEPTH]]] : {{.*}} -> tensor<16xf16>
+// SPLIT: tile.reduce add
+// SPLIT: arith.cmpi sle, {{.*}} : tensor<128x8xi32>
+// SPLIT: tile.load %{{.*}}[%[[COLUMN]]] : {{.*}} -> tensor<16xf16>
+// SPLIT: tile.store %{{.*}}, %{{.*}}[%{{.*}}, %[[COLUMN]]] : tensor<128x16xf16>
+// SPLIT: } else {
+// SPLIT: tile.store %{{.*}} : tensor<128x48xf16>
+// SPLIT: }
 // SPLIT-NOT: = scf.for %
 func.func @causal(%q: !t, %k: !t, %v: !t, %scale: f32 {fa.nonnegative}, %o: !t, %l: !l) {
   fa.attention ins(%q, %k, %v : !t, !t, !t) scale(%scale : f32)
@@ -140,8 +148,7 @@ func.func @plain(%q: !t, %k: !t, %v: !t, %scale: f32, %o: !t, %l: !l) {
 // SPLIT: arith.cmpi sgt, %[[LEFT]], %[[S]]
 // SPLIT-NOT: tensor<32x16xi32>
 // SPLIT: scf.yield
-// SPLIT-NOT: = scf.for %
-// SPLIT: return
+// SPLIT: tile.nonfinite
 func.func @window(%q: !t, %k: !t, %v: !t, %scale: f32, %w: index, %o: !t, %l: !l) {
   fa.attention ins(%q, %k, %v : !t, !t, !t) scale(%scale : f32)
     mask <affine_set<(b,h,m,n)[lq,lk,w] : (m + lk - lq - n >= 0, n - m - lk + lq + w >= 0)>> symbols(%w)
@@ -162,12 +169,12 @@ func.func @window(%q: !t, %k: !t, %v: !t, %scale: f32, %w: index, %o: !t, %l: !l
 // CHECK: %[[S:.*]] = arith.addf %{{.*}}, %[[BT]] : tensor<32x16xf32>
 // CHECK: %[[R:.*]] = arith.mulf %[[S]], %[[G]] : tensor<32x16xf32>
 // CHECK: %[[X:.*]] = arith.select %{{.*}}, %[[R]], %{{.*}} : tensor<32x16xf32>
-// CHECK: %[[SPOILS:.*]] = tile.nonfinite %{{.*}} : tensor<16x
-// CHECK: scf.if %[[SPOILS]]
+// CHECK: %[[SPOILT:.*]] = tile.nonfinite %{{.*}} : tensor<32x
+// CHECK: scf.if %[[SPOILT]]
 // CHECK: scf.for
-// CHECK: %[[KEY:.*]] = arith.cmpi eq, %{{.*}} : tensor<32x16xi32>
-// CHECK: %[[LIVE:.*]] = arith.cmpf une, %[[X]], %{{.*}} : tensor<32x16xf32>
-// CHECK: arith.andi %[[LIVE]], %[[KEY]] : tensor<32x16xi1>
+// CHECK: %[[KEY:.*]] = arith.cmpi eq, %{{.*}} : tensor<32x8xi32>
+// CHECK: %[[LIVE:.*]] = arith.cmpf une, %{{.*}}, %{{.*}} : tensor<32x8xf32>
+// CHECK: arith.andi %{{.*}} : tensor<32x8xi1>
 func.func @region(%q: !t, %k: !t, %v: !t, %scale: f32, %bias: memref<?x?x?xf32>, %table: memref<?xf32>, %o: !t, %l: !l) {
   fa.attention ins(%q, %k, %v : !t, !t, !t) scale(%scale : f32)
     captures(%bias, %table : memref<?x?x?xf32>, memref<?xf32>)

@@ -160,6 +160,14 @@ func.func @iota_dim() {
 
 // -----
 
+func.func @rows_held_none() {
+  // expected-error @+1 {{asks about tiles of 0 rows; they have at least 1}}
+  %first, %count = tile.rows_held 0
+  return
+}
+
+// -----
+
 func.func @nonfinite_element(%t: tensor<8xi32>) {
   // expected-error @+1 {{the source holds 'i32'; only floats can be NaN or infinite}}
   %r = tile.nonfinite %t : tensor<8xi32>
@@ -249,11 +257,6 @@ func.func private @plan_warps() attributes {tile.plan = #tile.plan<chip = "sm_80
 
 // expected-error @+1 {{stages is 17; use 1 to 16}}
 func.func private @plan_stages() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 17>}
-
-// -----
-
-// expected-error @below {{section is 0; use 1 to run the outer iterations of the grid one after the other, up to 65536 to run as many side by side}}
-func.func private @plan_section() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1, section = 0>}
 
 // -----
 

@@ -1,5 +1,6 @@
 // RUN: %{chain:persistent} | fa-opt --pass-pipeline='builtin.module(func.func(tile-map-grid,tile-async-copy,canonicalize,cse,tile-roles,tile-persistent,canonicalize,cse))' | FileCheck %s
-// RUN: %{matmul:persistent} | sed 's/section = 3, //' | fa-opt --pass-pipeline='builtin.module(func.func(tile-map-grid,tile-async-copy,canonicalize,cse,tile-roles,tile-persistent,canonicalize,cse))' | FileCheck %s --check-prefix=PLAIN
+// RUN: %{matmul:persistent} | fa-opt --pass-pipeline='builtin.module(func.func(tile-map-grid,tile-async-copy,canonicalize,cse,tile-roles,tile-persistent,canonicalize,cse))' | FileCheck %s --check-prefix=PLAIN
+// RUN: %{matmul:persistent} | sed 's/= %%c0 to %%steps step/= %%c0 to %%j step/' | fa-opt --pass-pipeline='builtin.module(func.func(tile-map-grid,tile-async-copy,canonicalize,cse,tile-roles,tile-persistent,canonicalize,cse))' | FileCheck %s --check-prefix=SECTIONS
 // RUN: %{chain:wgmma} | fa-opt --pass-pipeline='builtin.module(func.func(tile-map-grid,tile-async-copy,canonicalize,cse,tile-roles,tile-persistent))' | FileCheck %s --check-prefix=NONE
 // RUN: fa-opt %s -split-input-file -tile-persistent -verify-diagnostics -o /dev/null
 
@@ -17,34 +18,30 @@
 // CHECK: %[[P1:.*]] = tile.pipe : <2, <64x64xf16
 // CHECK: %[[P2:.*]] = tile.pipe : <2, <64x64xf16
 // CHECK: tile.roles
+// What no iteration changes is before the loop.
+// CHECK: %[[EXTENT:.*]] = affine.apply #[[$GRID]]()
+// CHECK: %[[ITEMS:.*]] = arith.index_cast %[[EXTENT]]
+// CHECK: %[[TRIPS:.*]] = arith.maxsi %{{.*}}, %[[C0]]
 // CHECK: %[[ID:.*]] = gpu.block_id x
 // CHECK: %[[BLOCK:.*]] = arith.index_cast %[[ID]]
 // CHECK: %[[DIM:.*]] = gpu.grid_dim x
 // CHECK: %[[BLOCKS:.*]] = arith.index_cast %[[DIM]]
-// CHECK: %[[EXTENT:.*]] = affine.apply #[[$GRID]]()
-// CHECK: %[[ITEMS:.*]] = arith.index_cast %[[EXTENT]]
-// Rounds that run back and forth.
+// One round after another.
 // CHECK: scf.for %[[ROUND:.*]] = %[[ZERO]] to %{{.*}} step %[[ONE]] iter_args(%[[ONCE:.*]] = %[[ZERO]], %[[OFTEN:.*]] = %[[ZERO]]) -> (i32, i32)
-// CHECK: %[[ODD:.*]] = arith.trunci %[[ROUND]] : i32 to i1
-// CHECK: %[[LAST:.*]] = arith.subi %[[BLOCKS]], %[[ONE]]
-// CHECK: %[[BACK:.*]] = arith.subi %[[LAST]], %[[BLOCK]]
-// CHECK: %[[IN:.*]] = arith.select %[[ODD]], %[[BACK]], %[[BLOCK]]
-// CHECK: %[[ROUNDS:.*]] = arith.muli %{{.*}}, %[[BLOCKS]]
-// CHECK: %[[PLACE:.*]] = arith.addi %[[IN]], %[[ROUNDS]]
-// CHECK: %[[EXISTS:.*]] = arith.cmpi ult, %[[PLACE]], %{{.*}}
+// CHECK: %[[BEFORE:.*]] = arith.muli %[[ROUND]], %[[BLOCKS]]
+// CHECK: %[[PLACE:.*]] = arith.addi %[[BEFORE]], %[[BLOCK]]
+// CHECK: %[[EXISTS:.*]] = arith.cmpi ult, %[[PLACE]], %[[ITEMS]]
 // CHECK: %[[N:.*]]:2 = scf.if %[[EXISTS]]
 // The numbers of the fills go on.
-// CHECK: %[[STEPS:.*]] = affine.apply
 // CHECK: %[[FILL:.*]] = arith.index_castui %[[ONCE]] : i32 to index
 // CHECK: tile.produce %[[PA]][%[[FILL]]], %[[A]]
-// CHECK: scf.for %[[I:.*]] = %[[C0]] to %[[STEPS]]
+// CHECK: scf.for %[[I:.*]] = %[[C0]] to %{{.*}} step
 // CHECK: %[[I32:.*]] = arith.index_cast %[[I]] : index to i32
 // CHECK: %[[SUM:.*]] = arith.addi %[[OFTEN]], %[[I32]]
 // CHECK: %[[FILLS:.*]] = arith.index_castui %[[SUM]] : i32 to index
 // CHECK: tile.produce %[[PB:.*]][%[[FILLS]]], %[[B]]
 // CHECK: tile.produce %[[PC:.*]][%[[FILLS]]]
 // CHECK: }
-// CHECK: %[[TRIPS:.*]] = arith.maxsi %[[STEPS]], %[[C0]]
 // CHECK: %[[ONCE2:.*]] = arith.addi %[[ONCE]], %[[ONE]]
 // CHECK: %[[TRIPS32:.*]] = arith.index_cast %[[TRIPS]]
 // CHECK: %[[OFTEN2:.*]] = arith.addi %[[OFTEN]], %[[TRIPS32]]
@@ -58,7 +55,7 @@
 // CHECK: scf.if
 // CHECK: %[[FILL:.*]] = arith.index_castui %[[ONCE]]
 // CHECK: tile.consume %[[PA]][%[[FILL]]]
-// CHECK: scf.for %[[I:.*]] = %[[C0]] to %[[STEPS:.*]] step
+// CHECK: scf.for %[[I:.*]] = %[[C0]] to %{{.*}} step
 // CHECK: %[[I32:.*]] = arith.index_cast %[[I]]
 // CHECK: %[[SUM:.*]] = arith.addi %[[OFTEN]], %[[I32]]
 // CHECK: %[[FILLS:.*]] = arith.index_castui %[[SUM]]
@@ -68,17 +65,44 @@
 // CHECK: tile.release %[[PC]][%[[FILLS]]]
 // CHECK: tile.release %[[PA]][%[[FILL]]]
 // CHECK: tile.store
-// CHECK: arith.maxsi %[[STEPS]], %[[C0]]
 
-// Without sections, one list: all rounds follow each other. No pipe has one slot.
+// Divisions in the loop are products with reciprocals. No pipe has one slot.
 // PLAIN-LABEL: func.func @matmul
 // PLAIN: tile.roles
-// PLAIN: %[[BLOCKS:.*]] = arith.index_cast %{{.*}} : index to i32
-// PLAIN: %[[ITEMS:.*]] = arith.muli
-// PLAIN: %[[SUM:.*]] = arith.addi %[[ITEMS]], %{{.*}} : i32
+// PLAIN: %[[ROWS:.*]] = arith.muli
+// PLAIN: %[[SUM:.*]] = arith.addi %[[ROWS]], %{{.*}} : i32
 // PLAIN: %[[MOST:.*]] = arith.subi %[[SUM]], %{{.*}} : i32
 // PLAIN: %[[ROUNDS:.*]] = arith.divui %[[MOST]], %{{.*}} : i32
+// PLAIN: %[[RECIPROCAL:.*]] = arith.divui %c-1_i32, %[[COLS:.*]] : i32
 // PLAIN: scf.for %[[ROUND:.*]] = %{{.*}} to %[[ROUNDS]] step %{{.*}} iter_args(%{{[a-z0-9]*}} = %{{[a-z0-9_]*}}) -> (i32)
+// PLAIN-NOT: arith.divui
+// PLAIN-NOT: arith.remui
+// PLAIN: %{{.*}}, %[[HIGH:.*]] = arith.mului_extended %[[PLACE:.*]], %[[RECIPROCAL]] : i32
+// PLAIN: %[[ALL:.*]] = arith.muli %[[HIGH]], %[[COLS]]
+// PLAIN: %[[REST:.*]] = arith.subi %[[PLACE]], %[[ALL]]
+// PLAIN: %[[LESS:.*]] = arith.cmpi ult, %[[REST]], %[[COLS]]
+// PLAIN: }, {
+
+// Loops as long as the block decides: sections of two rounds, back and forth.
+// SECTIONS-LABEL: func.func @matmul
+// SECTIONS: tile.roles
+// SECTIONS: %[[ID:.*]] = gpu.block_id x
+// SECTIONS: %[[BLOCK:.*]] = arith.index_cast %[[ID]]
+// SECTIONS: %[[DIM:.*]] = gpu.grid_dim x
+// SECTIONS: %[[BLOCKS:.*]] = arith.index_cast %[[DIM]]
+// SECTIONS: %[[TWO:.*]] = arith.muli %[[BLOCKS]], %c2_i32
+// SECTIONS: arith.divui %[[TWO]], %c2_i32
+// SECTIONS: %[[SECTIONS:.*]] = arith.maxui
+// SECTIONS: arith.divui %{{.*}}, %[[SECTIONS]]
+// SECTIONS: scf.for %[[ROUND:.*]] = %{{.*}} iter_args
+// SECTIONS: %[[ODD:.*]] = arith.trunci %[[ROUND]] : i32 to i1
+// SECTIONS: %[[LAST:.*]] = arith.subi %[[BLOCKS]], %c1_i32
+// SECTIONS: %[[BACK:.*]] = arith.subi %[[LAST]], %[[BLOCK]]
+// SECTIONS: arith.select %[[ODD]], %[[BACK]], %[[BLOCK]]
+// SECTIONS: %[[STEP:.*]] = arith.cmpi ult
+// SECTIONS: %[[OUTER:.*]] = arith.cmpi ult
+// SECTIONS: %[[EXISTS:.*]] = arith.andi
+// SECTIONS: scf.if %[[EXISTS]]
 
 // NONE-NOT: gpu.grid_dim
 

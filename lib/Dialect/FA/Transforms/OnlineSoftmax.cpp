@@ -15,6 +15,7 @@
 #include "mlir/IR/Matchers.h"
 #include "mlir/Interfaces/ValueBoundsOpInterface.h"
 #include "mlir/Transforms/LoopInvariantCodeMotionUtils.h"
+#include "llvm/Support/SaveAndRestore.h"
 
 namespace mlir::fa {
 #define GEN_PASS_DEF_FAONLINESOFTMAX
@@ -53,7 +54,7 @@ public:
         // A reference from elsewhere may be too small for the first block.
         isFixed(schedule.getFixedReference() && !op.getInitLse() &&
                 isCheap(op.getScore())),
-        isPacked(schedule.getPacked()) {}
+        isPacked(schedule.getPacked()), plan(schedule.getPlan()) {}
 
   LogicalResult run();
 
@@ -75,16 +76,22 @@ private:
   Value exponentials(Value scores, Value reference, Value factor);
   Value largerMaximum(Value scores, Value factor, Value max);
   Value sumOfRows(Value p);
+  Value widened(Value tile);
   Value flag(bool value);
   FailureOr<ValueRange>
   branch(Value condition, TypeRange types,
          function_ref<FailureOr<SmallVector<Value>>()> yes,
          function_ref<SmallVector<Value>()> no);
-  Value productOfLiveKeys(Value p, Value acc, const MaskQuery &mask, Value n0,
-                          Value scores);
+  Value endOfHeld(const MaskQuery &mask, const KeyBlocks &blocks);
+  Value columnsOf(Value memref, AffineMap map, Value key, Value column);
+  FailureOr<Value> sumOverLiveKeys(const MaskQuery &mask,
+                                   const KeyBlocks &blocks, const Rows &q,
+                                   Value multiplier, Value factor,
+                                   Value reference, Value column);
 
   AttentionOp attention;
   bool isFixed, isPacked;
+  tl::PlanAttr plan;
 };
 } // namespace
 
@@ -92,98 +99,122 @@ private:
 // Products and scores
 //===----------------------------------------------------------------------===//
 
-/// `acc` plus the product of `p` with the values from `n0` on, one key at a
-/// time and only for rows that keep the key: what lies under the mask is not
-/// multiplied, nor, with `scores`, what has a score of -inf. Slow; for values
-/// that hold NaN or infinity.
-Value Emitter::productOfLiveKeys(Value p, Value acc, const MaskQuery &mask,
-                                 Value n0, Value scores) {
-  AffineMap vMap = op.getMap(AttentionOp::V);
-  unsigned rowPos = vMap.getResult(0).isFunctionOfDim(AttentionOp::N) ? 0 : 1;
-  auto accTile = cast<RankedTensorType>(acc.getType());
-  int64_t e = accTile.getDimSize(1);
-  auto vType = cast<MemRefType>(op.getV().getType());
-  AffineExpr d0 = builder.getAffineDimExpr(0), d1 = builder.getAffineDimExpr(1);
-  Value count = getValueOrCreateConstantIndexOp(
+/// The end of the blocks that the rows held here see.
+Value Emitter::endOfHeld(const MaskQuery &mask, const KeyBlocks &blocks) {
+  auto held = tl::RowsHeldOp::create(builder, loc, tileM);
+  Value from = arith::AddIOp::create(builder, loc, m0, held.getFirst());
+  Value to = arith::AddIOp::create(builder, loc, from, held.getCount());
+  to = arith::MinSIOp::create(builder, loc, to, lq);
+  MaskQuery::Range live = mask.liveColumns(
+      builder, loc, {getAsOpFoldResult(from), getAsOpFoldResult(to)});
+  AffineExpr d0 = builder.getAffineDimExpr(0);
+  Value end = getValueOrCreateConstantIndexOp(
       builder, loc,
-      affine::makeComposedFoldedAffineMin(
-          builder, loc,
-          AffineMap::get(2, 0, {builder.getAffineConstantExpr(tileN), d1 - d0},
-                         builder.getContext()),
-          {OpFoldResult(n0), OpFoldResult(lk)}));
-  auto keys = scf::ForOp::create(builder, loc, index(0), count, index(1),
-                                 ValueRange{acc});
-  OpBuilder::InsertionGuard guard(builder);
-  builder.setInsertionPointToStart(keys.getBody());
-  Value key = keys.getInductionVar();
+      affine::makeComposedFoldedAffineApply(builder, loc, d0.ceilDiv(tileN),
+                                            {live.hi}));
+  Value none =
+      arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, from, lq);
+  return arith::SelectOp::create(builder, loc, none, blocks.first, end);
+}
 
-  // This key's row of v, on every row of the tile.
+/// How many columns are computed at a time where it is done key by key.
+static constexpr int64_t kFewColumns = 16;
+
+/// Some columns of row `key` of K or V, on every row of a tile.
+Value Emitter::columnsOf(Value memref, AffineMap map, Value key, Value column) {
+  unsigned rowPos = map.getResult(0).isFunctionOfDim(AttentionOp::N) ? 0 : 1;
+  auto type = cast<MemRefType>(memref.getType());
   SmallVector<OpFoldResult> offsets(2, builder.getIndexAttr(0)),
       ones(2, builder.getIndexAttr(1)), sizes(2, builder.getIndexAttr(1));
-  offsets[rowPos] = arith::AddIOp::create(builder, loc, n0, key).getResult();
-  int64_t width = vType.getDimSize(1 - rowPos);
-  sizes[1 - rowPos] = builder.getIndexAttr(width);
+  offsets[rowPos] = key;
+  int64_t extent = type.getDimSize(1 - rowPos);
+  sizes[1 - rowPos] = builder.getIndexAttr(extent);
   auto lineType = memref::SubViewOp::inferRankReducedResultType(
-      {width}, vType, offsets, sizes, ones);
-  Value line = memref::SubViewOp::create(builder, loc, lineType, op.getV(),
+      {extent}, type, offsets, sizes, ones);
+  Value line = memref::SubViewOp::create(builder, loc, lineType, memref,
                                          offsets, sizes, ones);
   Value values = tl::LoadOp::create(
-      builder, loc, RankedTensorType::get({e}, vType.getElementType()), line,
-      ValueRange{index(0)}, DenseI64ArrayAttr());
-  if (vType.getElementType() != accType)
-    values = arith::ExtFOp::create(builder, loc,
-                                   RankedTensorType::get({e}, accType), values);
-  Value onRows = tl::BroadcastOp::create(builder, loc, accTile, values, 0);
+      builder, loc, RankedTensorType::get({kFewColumns}, type.getElementType()),
+      line, ValueRange{column}, DenseI64ArrayAttr());
+  return tl::BroadcastOp::create(
+      builder, loc, matrix(tileM, kFewColumns, accType), widened(values), 0);
+}
 
-  // This key's column of p.
-  Type i32 = builder.getI32Type();
-  auto coordinates = matrix(tileM, tileN, i32);
-  Value isKey = arith::CmpIOp::create(
+/// Columns of the sum of values, each times its probability relative to
+/// `reference` (in base-2 units), one key at a time and of those only that a
+/// row keeps: what lies under the mask, or has a score of -inf, is not
+/// multiplied. Slow and short; for values that hold NaN or infinity.
+FailureOr<Value> Emitter::sumOverLiveKeys(const MaskQuery &mask,
+                                          const KeyBlocks &blocks,
+                                          const Rows &q, Value multiplier,
+                                          Value factor, Value reference,
+                                          Value column) {
+  AffineMap qMap = op.getMap(AttentionOp::Q), kMap = op.getMap(AttentionOp::K),
+            vMap = op.getMap(AttentionOp::V);
+  int64_t d =
+      paddedExtent(op.getQ(), *op.findDim(AttentionOp::Q, AttentionOp::D));
+  auto times = [&](Value blocks) -> Value {
+    return arith::MulIOp::create(builder, loc, blocks, index(tileN));
+  };
+  Value end = arith::MinSIOp::create(builder, loc, times(blocks.end), lk);
+  auto keys = scf::ForOp::create(
+      builder, loc, times(blocks.first), end, index(1),
+      ValueRange{constant(matrix(tileM, kFewColumns, accType), 0.0)});
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPointToStart(keys.getBody());
+  Value key = keys.getInductionVar(), acc = keys.getRegionIterArg(0);
+
+  auto depth =
+      scf::ForOp::create(builder, loc, index(0), index(d), index(kFewColumns),
+                         ValueRange{constant(vectorType(), 0.0)});
+  {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(depth.getBody());
+    Value from = depth.getInductionVar();
+    Value products =
+        fused<arith::MulFOp>(widened(load(q.memref, qMap, AttentionOp::M,
+                                          q.offset, tileM, kFewColumns, from)),
+                             columnsOf(op.getK(), kMap, key, from));
+    Value dots =
+        fused<arith::AddFOp>(depth.getRegionIterArg(0), sumOfRows(products));
+    scf::YieldOp::create(builder, loc, dots);
+  }
+
+  // Scores of a narrow tile that begins at the key: its first column counts.
+  llvm::SaveAndRestore<int64_t> narrow(tileN, 8);
+  Value scores = scaled(alongColumns(depth.getResult(0), tileN), multiplier);
+  if (!op.getScore().empty()) {
+    SmallVector<Value> yielded;
+    if (failed(inlineRegion(op.getScore(), scores, {}, key, yielded)))
+      return failure();
+    scores = yielded.front();
+  }
+  auto coordinates = matrix(tileM, tileN, builder.getI32Type());
+  Value live = arith::CmpIOp::create(
       builder, loc, arith::CmpIPredicate::eq,
       tl::IotaOp::create(builder, loc, coordinates, 1),
-      splat(arith::IndexCastOp::create(builder, loc, i32, key), coordinates));
-  // Picked before it is widened, so that the widened tile is no loop invariant
-  // that occupies registers.
-  Value picked = arith::SelectOp::create(
-      builder, loc, isKey, p,
-      constant(cast<RankedTensorType>(p.getType()), 0.0));
-  if (cast<RankedTensorType>(p.getType()).getElementType() != accType)
-    picked = arith::ExtFOp::create(builder, loc, scoreType(), picked);
-  Value weight = tl::ReduceOp::create(builder, loc, vectorType(),
-                                      tl::ReduceKind::add, picked, 1);
+      splat(arith::ConstantIntOp::create(builder, loc, 0, 32), coordinates));
+  auto restrict = [&](Value more) {
+    live = arith::AndIOp::create(builder, loc, live, more);
+  };
+  restrict(arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::UNE,
+                                 scores, infinity(scoreType())));
+  if (Value keep = mask.emitPredicate(builder, loc, tileM, tileN, m0, key))
+    restrict(keep);
+  auto ofKey = [&](Value tile) -> Value {
+    return sumOfRows(arith::SelectOp::create(builder, loc, live, tile,
+                                             constant(scoreType(), 0.0)));
+  };
+  Value weight = ofKey(exponentials(scores, reference, factor));
+  Value isLive = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OGT,
+                                       ofKey(constant(scoreType(), 1.0)),
+                                       constant(vectorType(), 0.0));
 
-  // The rows that keep it (a weight may also be 0 by underflow). Only where a
-  // score region drops keys the scores stay in registers for this; else the
-  // mask is evaluated again, on a narrow tile that begins at the key.
-  constexpr int64_t kNarrow = 8;
-  Value keeps, isFirst;
-  RankedTensorType marksType;
-  if (scores) {
-    marksType = scoreType();
-    isFirst = isKey;
-    keeps = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::UNE,
-                                  scores, infinity(scoreType()));
-  } else {
-    marksType = matrix(tileM, kNarrow, accType);
-    auto narrowIndex = matrix(tileM, kNarrow, i32);
-    isFirst = arith::CmpIOp::create(
-        builder, loc, arith::CmpIPredicate::eq,
-        tl::IotaOp::create(builder, loc, narrowIndex, 1),
-        splat(arith::ConstantIntOp::create(builder, loc, 0, 32), narrowIndex));
-    Value column = arith::AddIOp::create(builder, loc, n0, key);
-    keeps = mask.emitPredicate(builder, loc, tileM, kNarrow, m0, column);
-  }
-  Value marks = arith::SelectOp::create(
-      builder, loc, arith::AndIOp::create(builder, loc, keeps, isFirst),
-      constant(marksType, 1.0), constant(marksType, 0.0));
-  Value mark = tl::ReduceOp::create(builder, loc, vectorType(),
-                                    tl::ReduceKind::add, marks, 1);
-  Value live = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OGT,
-                                     mark, constant(vectorType(), 0.0));
-  Value product = fused<arith::MulFOp>(alongColumns(weight, e), onRows);
-  Value sum = fused<arith::AddFOp>(keys.getRegionIterArg(0), product);
-  Value next = arith::SelectOp::create(builder, loc, alongColumns(live, e), sum,
-                                       keys.getRegionIterArg(0));
+  Value product = fused<arith::MulFOp>(alongColumns(weight, kFewColumns),
+                                       columnsOf(op.getV(), vMap, key, column));
+  Value next =
+      arith::SelectOp::create(builder, loc, alongColumns(isLive, kFewColumns),
+                              fused<arith::AddFOp>(acc, product), acc);
   scf::YieldOp::create(builder, loc, next);
   return keys.getResult(0);
 }
@@ -295,6 +326,14 @@ Value Emitter::exponentials(Value scores, Value reference, Value factor) {
 Value Emitter::sumOfRows(Value p) {
   return tl::ReduceOp::create(builder, loc, vectorType(), tl::ReduceKind::add,
                               p, 1);
+}
+
+/// `tile` with elements of the accumulators' type.
+Value Emitter::widened(Value tile) {
+  auto type = cast<RankedTensorType>(tile.getType());
+  if (type.getElementType() == accType)
+    return tile;
+  return arith::ExtFOp::create(builder, loc, type.clone(accType), tile);
 }
 
 Value Emitter::flag(bool value) {
@@ -452,6 +491,13 @@ LogicalResult Emitter::run() {
     maxInit = factor ? given : scaled(given, log2e);
   }
 
+  // Teams of warps skip blocks that none of their rows sees.
+  Value heldEnd;
+  int64_t teams = plan.getTeams();
+  if (plan.getProducers() > 0 && tileM - tileM / teams >= tileN &&
+      !blocks.cutEnd)
+    heldEnd = endOfHeld(mask, blocks);
+  bool isCut = false; // some scores are under the mask
   auto loop =
       scf::ForOp::create(builder, loc, blocks.first, blocks.end, index(1),
                          ValueRange{accInit, maxInit, sumInit});
@@ -468,6 +514,21 @@ LogicalResult Emitter::run() {
             builder, loc, builder.getAffineDimExpr(0) * tileN,
             {OpFoldResult(j)}));
     Value kTile = load(op.getK(), kMap, AttentionOp::N, n0, tileN, d);
+    scf::IfOp needed;
+    Value vTile;
+    if (heldEnd) {
+      vTile = load(op.getV(), vMap, AttentionOp::N, n0, tileN, e);
+      Value isNeeded = arith::CmpIOp::create(
+          builder, loc, arith::CmpIPredicate::slt, step, heldEnd);
+      ValueRange carried = loop.getRegionIterArgs();
+      needed =
+          scf::IfOp::create(builder, loc, carried.getTypes(), isNeeded, true);
+      scf::YieldOp::create(builder, loc, needed.getResults());
+      builder.setInsertionPointToStart(needed.elseBlock());
+      tl::UnusedOp::create(builder, loc, ValueRange{kTile, vTile});
+      scf::YieldOp::create(builder, loc, carried);
+      builder.setInsertionPointToStart(needed.thenBlock());
+    }
     Value inFull;
     auto makeScores = [&](bool again) -> FailureOr<Value> {
       Value scores =
@@ -525,58 +586,33 @@ LogicalResult Emitter::run() {
     if (failed(softmax))
       return failure();
     auto [p, newMax, newSum, alpha, scales] = *softmax;
-    Value vTile = load(op.getV(), vMap, AttentionOp::N, n0, tileN, e);
+    if (!vTile)
+      vTile = load(op.getV(), vMap, AttentionOp::N, n0, tileN, e);
     Value factors = p;
     if (element != accType)
       factors = arith::TruncFOp::create(builder, loc,
                                         matrix(tileM, tileN, element), p);
-    auto choose = [&](Value condition, function_ref<Value()> yes,
-                      function_ref<Value()> no) -> Value {
-      auto yielding = [&](function_ref<Value()> make) {
-        return [this, make](OpBuilder &, Location) {
-          Value result = make();
-          scf::YieldOp::create(builder, loc, result);
-        };
-      };
-      return scf::IfOp::create(builder, loc, condition, yielding(yes),
-                               yielding(no))
-          .getResult(0);
+    Value scaledAcc = acc;
+    auto scale = [&, alpha = alpha]() -> SmallVector<Value> {
+      return {arith::MulFOp::create(builder, loc, acc, alongColumns(alpha, e))};
     };
-    auto scale = [&, alpha = alpha]() -> Value {
-      return arith::MulFOp::create(builder, loc, acc, alongColumns(alpha, e));
-    };
-    Value scaledAcc =
-        isFixed ? choose(scales, scale, [&] { return acc; }) : scale();
-    auto product = [&]() -> Value {
-      return contract(factors, vTile, scaledAcc, /*rhsIsTransposed=*/false);
-    };
-    // A masked probability is 0, and 0 * NaN would spoil the rows that do not
-    // see that key. Blocks without masked scores have no such rows, and keys
-    // beyond the end are loaded as zeros. A score region may drop keys in any
-    // block.
-    bool regionDrops = mayDropKeys(attention);
-    auto careful = [&]() -> Value {
-      Value spoils = tl::NonfiniteOp::create(builder, loc, vTile);
-      return choose(
-          spoils,
-          [&] {
-            return productOfLiveKeys(factors, scaledAcc, mask, n0,
-                                     regionDrops ? scores : Value());
-          },
-          product);
-    };
-    Value newAcc = regionDrops ? careful()
-                   : inFull && op.getMaskAttr()
-                       ? choose(inFull, product, careful)
-                       : product();
+    if (isFixed)
+      scaledAcc = branch(scales, acc.getType(), scale, [&] {
+                    return SmallVector<Value>{acc};
+                  })->front();
+    else
+      scaledAcc = scale().front();
+    Value newAcc =
+        contract(factors, vTile, scaledAcc, /*rhsIsTransposed=*/false);
+    isCut |= bool(inFull);
     scf::YieldOp::create(builder, loc, ValueRange{newAcc, newMax, newSum});
   }
   moveLoopInvariantCode(cast<LoopLikeOpInterface>(loop.getOperation()));
 
-  // Normalise. Rows without a live key, and rows from lq on whatever their
-  // data, are exactly 0 and dead_lse.
   Value acc = loop.getResult(0), max = loop.getResult(1),
         sum = loop.getResult(2);
+  // Normalise. Rows without a live key, and rows from lq on whatever their
+  // data, are exactly 0 and dead_lse.
   Value one = constant(vectorType(), 1.0);
   Value dead = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ,
                                      sum, zeroRows);
@@ -595,15 +631,53 @@ LogicalResult Emitter::run() {
   }
   Value safeSum = arith::SelectOp::create(builder, loc, dead, one, sum);
   Value inverse = arith::DivFOp::create(builder, loc, one, safeSum);
-  Value out =
-      arith::MulFOp::create(builder, loc, acc, alongColumns(inverse, e));
-  out = arith::SelectOp::create(builder, loc, alongColumns(dead, e), accInit,
-                                out);
-  Type outElement = op.getShaped(AttentionOp::O).getType().getElementType();
-  if (outElement != accType)
-    out = arith::TruncFOp::create(builder, loc, matrix(tileM, e, outElement),
-                                  out);
-  store(out, o.memref, oMap, AttentionOp::M, o.offset);
+  auto finish = [&](Value acc, Value column) {
+    auto type = cast<RankedTensorType>(acc.getType());
+    int64_t width = type.getDimSize(1);
+    Value out =
+        arith::MulFOp::create(builder, loc, acc, alongColumns(inverse, width));
+    out = arith::SelectOp::create(builder, loc, alongColumns(dead, width),
+                                  constant(type, 0.0), out);
+    Type outElement = op.getShaped(AttentionOp::O).getType().getElementType();
+    if (outElement != accType)
+      out = arith::TruncFOp::create(builder, loc, type.clone(outElement), out);
+    store(out, o.memref, oMap, AttentionOp::M, o.offset, column);
+  };
+  // A masked probability is 0, and 0 * NaN spoils the rows that do not see that
+  // key: then acc is not finite. (Keys beyond the end are loaded as zeros.)
+  if ((isCut && op.getMaskAttr()) || mayDropKeys(attention)) {
+    // Rows whose scores are NaN are NaN by right.
+    Value zero = constant(cast<RankedTensorType>(acc.getType()), 0.0);
+    Value isNumber = arith::CmpFOp::create(builder, loc,
+                                           arith::CmpFPredicate::ORD, sum, sum);
+    Value spoilt = tl::NonfiniteOp::create(
+        builder, loc,
+        arith::SelectOp::create(builder, loc, alongColumns(isNumber, e), acc,
+                                zero));
+    auto branch = scf::IfOp::create(builder, loc, spoilt, true);
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(branch.thenBlock());
+    Value reference = max;
+    if (!isFixed) {
+      Value none = arith::CmpFOp::create(
+          builder, loc, arith::CmpFPredicate::OEQ, max, noRows);
+      reference = scaled(
+          arith::SelectOp::create(builder, loc, none, zeroRows, max), factor);
+    }
+    auto columns = scf::ForOp::create(builder, loc, index(0), index(e),
+                                      index(kFewColumns));
+    builder.setInsertionPointToStart(columns.getBody());
+    Value column = columns.getInductionVar();
+    FailureOr<Value> again =
+        sumOverLiveKeys(mask, blocks, q, multiplier, factor, reference, column);
+    if (failed(again))
+      return failure();
+    finish(*again, column);
+    builder.setInsertionPointToStart(branch.elseBlock());
+    finish(acc, {});
+  } else {
+    finish(acc, {});
+  }
 
   Value log = math::Log2Op::create(builder, loc, safeSum);
   // A fixed reference is in base-2 units.

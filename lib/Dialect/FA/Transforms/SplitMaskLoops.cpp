@@ -74,6 +74,7 @@ static void simplify(scf::ForOp loop) {
       ops.push_back(op);
   });
   RewritePatternSet patterns(loop.getContext());
+  scf::IfOp::getCanonicalizationPatterns(patterns, loop.getContext());
   arith::AndIOp::getCanonicalizationPatterns(patterns, loop.getContext());
   arith::SelectOp::getCanonicalizationPatterns(patterns, loop.getContext());
   GreedyRewriteConfig config;

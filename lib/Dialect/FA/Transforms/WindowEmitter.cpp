@@ -268,13 +268,14 @@ Value WindowEmitter::isFullBlock(const KeyBlocks &blocks, Value step) {
 }
 
 std::pair<SmallVector<Value>, DenseI64ArrayAttr>
-WindowEmitter::place(AffineMap map, unsigned rowDim, Value rowOffset) {
+WindowEmitter::place(AffineMap map, unsigned rowDim, Value rowOffset,
+                     Value column) {
   // Heads that are rows take no place of their own.
   unsigned rowPos = map.getResult(0).isFunctionOfDim(rowDim) ||
                             map.getResult(0).isFunctionOfDim(AttentionSpace::H)
                         ? 0
                         : 1;
-  SmallVector<Value> offsets(2, index(0));
+  SmallVector<Value> offsets(2, column ? column : index(0));
   offsets[rowPos] = rowOffset;
   DenseI64ArrayAttr order;
   if (rowPos == 1)
@@ -284,8 +285,9 @@ WindowEmitter::place(AffineMap map, unsigned rowDim, Value rowOffset) {
 
 /// A matrix tile whose rows run along `rowDim` of the iteration space.
 Value WindowEmitter::load(Value memref, AffineMap map, unsigned rowDim,
-                          Value rowOffset, int64_t rows, int64_t columns) {
-  auto [offsets, order] = place(map, rowDim, rowOffset);
+                          Value rowOffset, int64_t rows, int64_t columns,
+                          Value column) {
+  auto [offsets, order] = place(map, rowDim, rowOffset, column);
   Type element = cast<MemRefType>(memref.getType()).getElementType();
   return tl::LoadOp::create(builder, loc, matrix(rows, columns, element),
                             memref, offsets, order, /*shuffled=*/UnitAttr(),
@@ -293,8 +295,8 @@ Value WindowEmitter::load(Value memref, AffineMap map, unsigned rowDim,
 }
 
 void WindowEmitter::store(Value tile, Value memref, AffineMap map,
-                          unsigned rowDim, Value rowOffset) {
-  auto [offsets, order] = place(map, rowDim, rowOffset);
+                          unsigned rowDim, Value rowOffset, Value column) {
+  auto [offsets, order] = place(map, rowDim, rowOffset, column);
   tl::StoreOp::create(builder, loc, tile, memref, offsets, order,
                       mergedOf(map));
 }

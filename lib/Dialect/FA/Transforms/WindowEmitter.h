@@ -74,10 +74,11 @@ protected:
   /// i1: every key of the block of `step` is kept.
   Value isFullBlock(const KeyBlocks &blocks, Value step);
 
+  /// From column `column` on, where it is given.
   Value load(Value memref, AffineMap map, unsigned rowDim, Value rowOffset,
-             int64_t rows, int64_t columns);
+             int64_t rows, int64_t columns, Value column = {});
   void store(Value tile, Value memref, AffineMap map, unsigned rowDim,
-             Value rowOffset);
+             Value rowOffset, Value column = {});
   /// Adds `tile` to shuffled memory.
   void accumulate(Value tile, Value memref, AffineMap map, unsigned rowDim,
                   Value rowOffset);
@@ -157,7 +158,7 @@ private:
   };
   /// Where a matrix is whose rows run along `rowDim`: its offsets and order.
   std::pair<SmallVector<Value>, DenseI64ArrayAttr>
-  place(AffineMap map, unsigned rowDim, Value rowOffset);
+  place(AffineMap map, unsigned rowDim, Value rowOffset, Value column = {});
   PartOf partOf(Value window, AffineMap map, AttentionSpace::Dim dim);
 
 protected:

@@ -41,8 +41,7 @@ int64_t PlanAttr::getTeamsAlong(int64_t rows, int64_t columns) const {
 LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                StringAttr chip, StringAttr mma, StringAttr copy,
                                int64_t warps, int64_t producers, int64_t stages,
-                               bool square, bool overlap, int64_t section,
-                               bool persistent) {
+                               bool square, bool overlap, bool persistent) {
   if (!llvm::is_contained({"vector", "mma_sync", "wgmma"}, mma.getValue()))
     return emitError() << "mma is '" << mma.getValue()
                        << "'; use vector, mma_sync or wgmma";
@@ -55,11 +54,6 @@ LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
            << "; use warps >= 1, producers >= 0 and at most 32 in all";
   if (stages < 1 || stages > 16)
     return emitError() << "stages is " << stages << "; use 1 to 16";
-  if (section < 1 || section > 65536)
-    return emitError() << "section is " << section
-                       << "; use 1 to run the outer iterations of the grid one "
-                          "after the other, up to 65536 to run as many side "
-                          "by side";
   if (persistent && producers == 0)
     return emitError()
            << "is persistent and has no producers, which would copy "

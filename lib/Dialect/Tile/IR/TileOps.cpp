@@ -249,6 +249,13 @@ LogicalResult NonfiniteOp::verify() {
          << element << "; only floats can be NaN or infinite";
 }
 
+LogicalResult RowsHeldOp::verify() {
+  if (getRows() > 0)
+    return success();
+  return emitOpError("asks about tiles of ")
+         << getRows() << " rows; they have at least 1";
+}
+
 LogicalResult ProduceOp::verify() {
   BufferType slot = getPipe().getType().getSlot();
   MemRefType source = getSource().getType();

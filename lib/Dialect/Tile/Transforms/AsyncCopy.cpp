@@ -20,7 +20,7 @@ static bool feedsOnlyProducts(LoadOp load) {
   return type.getRank() == 2 && type.getElementTypeBitWidth() == 16 &&
          !load.getOrder() && !load.getMerged() && !load->use_empty() &&
          llvm::all_of(load->getUses(), [](OpOperand &use) {
-           return isa<NonfiniteOp>(use.getOwner()) ||
+           return isa<UnusedOp>(use.getOwner()) ||
                   (isa<ContractOp>(use.getOwner()) &&
                    use.getOperandNumber() < 2);
          });

@@ -101,7 +101,8 @@ struct TileDelayProducts : tl::impl::TileDelayProductsBase<TileDelayProducts> {
         };
         size_t least = std::numeric_limits<size_t>::max();
         for (scf::ForOp loop : chain.loops)
-          least = std::min(least, size(loop));
+          if (!loop.getBody()->getOps<ContractOp>().empty())
+            least = std::min(least, size(loop));
         for (scf::ForOp loop : chain.loops)
           if (size(loop) == least)
             if (auto candidate = analyze(loop); succeeded(candidate)) {

@@ -6,7 +6,6 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
-#include <tuple>
 
 using namespace mlir;
 using namespace mlir::tl;
@@ -18,56 +17,26 @@ namespace mlir::tl {
 
 /// Where in a grid of extents `upper` this block works.
 static SmallVector<Value> mapBlock(OpBuilder &builder, Location loc,
-                                   ArrayRef<Value> upper, int64_t section) {
+                                   ArrayRef<Value> upper) {
   // A launch has at most 2^31 - 1 blocks: 32-bit division is exact and much
   // cheaper than 64-bit.
-  auto constant = [&](int64_t value) -> Value {
-    return arith::ConstantIntOp::create(builder, loc, value, 32);
-  };
   auto toI32 = [&](Value value) -> Value {
     return arith::IndexCastOp::create(builder, loc, builder.getI32Type(),
                                       value);
   };
-  auto add = [&](Value a, Value b) -> Value {
-    return arith::AddIOp::create(builder, loc, a, b);
-  };
-  auto subtract = [&](Value a, Value b) -> Value {
-    return arith::SubIOp::create(builder, loc, a, b);
-  };
-  auto multiply = [&](Value a, Value b) -> Value {
-    return arith::MulIOp::create(builder, loc, a, b);
-  };
-  auto divide = [&](Value a, Value b) -> std::pair<Value, Value> {
-    Value remainder = arith::RemUIOp::create(builder, loc, a, b);
-    return {arith::DivUIOp::create(builder, loc, a, b), remainder};
-  };
-  Value id = toI32(gpu::BlockIdOp::create(builder, loc, gpu::Dimension::x));
+  Value rest = toI32(gpu::BlockIdOp::create(builder, loc, gpu::Dimension::x));
   SmallVector<Value> extents = llvm::map_to_vector(upper, toI32), places;
-  Value outer = id, inner; // iteration of all dimensions but the last; of that
-  if (upper.size() > 1 && section > 1) {
-    Value count = constant(1);
-    for (Value extent : ArrayRef(extents).drop_back())
-      count = multiply(count, extent);
-    Value size = arith::MinUIOp::create(builder, loc, constant(section), count);
-    auto [number, place] = divide(id, multiply(size, extents.back()));
-    Value first = multiply(number, size);
-    // The last section may be smaller.
-    size = arith::MinUIOp::create(builder, loc, size, subtract(count, first));
-    auto [step, within] = divide(place, size);
-    outer = add(first, within);
-    inner = step;
-  } else if (upper.size() > 1) {
-    std::tie(outer, inner) = divide(id, extents.back());
-  } else {
-    inner = id;
-  }
-  places.push_back(subtract(subtract(extents.back(), constant(1)), inner));
-  for (int64_t dim = upper.size() - 2; dim >= 0; --dim) {
-    Value place = outer;
-    if (dim)
-      std::tie(outer, place) = divide(outer, extents[dim]);
+  for (int64_t dim = upper.size() - 1; dim >= 0; --dim) {
+    Value place = rest;
+    if (dim) {
+      place = arith::RemUIOp::create(builder, loc, rest, extents[dim]);
+      rest = arith::DivUIOp::create(builder, loc, rest, extents[dim]);
+    }
     places.push_back(place);
   }
+  Value one = arith::ConstantIntOp::create(builder, loc, 1, 32);
+  Value last = arith::SubIOp::create(builder, loc, extents.back(), one);
+  places.front() = arith::SubIOp::create(builder, loc, last, places.front());
   return llvm::map_to_vector(llvm::reverse(places), [&](Value place) -> Value {
     return arith::IndexCastOp::create(builder, loc, builder.getIndexType(),
                                       place);
@@ -89,10 +58,8 @@ struct TileMapGrid : tl::impl::TileMapGridBase<TileMapGrid> {
 
     scf::ForallOp forall = *loop;
     OpBuilder builder(forall);
-    auto plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
-    SmallVector<Value> upper = forall.getUpperBound(builder);
     SmallVector<Value> coordinates =
-        mapBlock(builder, forall.getLoc(), upper, plan ? plan.getSection() : 1);
+        mapBlock(builder, forall.getLoc(), forall.getUpperBound(builder));
     forall.getBody()->getTerminator()->erase();
     IRRewriter rewriter(builder);
     rewriter.inlineBlockBefore(forall.getBody(), forall, coordinates);

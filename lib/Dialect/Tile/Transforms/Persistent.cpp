@@ -1,6 +1,7 @@
 //===- Persistent.cpp - A block takes one grid iteration after another ----===//
 
 #include "fa/Conversion/Launch.h"
+#include "fa/Dialect/Tile/Transforms/LoopChain.h"
 #include "fa/Dialect/Tile/Transforms/Passes.h"
 #include "fa/Target/Chip.h"
 #include "mlir/Analysis/SliceAnalysis.h"
@@ -16,7 +17,6 @@
 #include "mlir/Transforms/RegionUtils.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/Support/MathExtras.h"
-#include <tuple>
 
 using namespace mlir;
 using namespace mlir::tl;
@@ -155,20 +155,88 @@ static FailureOr<SmallVector<Value>> repeatIn(Region &to, Region &from,
       values, [&](Value value) { return map.lookupOrDefault(value); });
 }
 
+/// Whether the loops of `copies` are as long as the block decides.
+static bool lengthsVary(Region &copies) {
+  SetVector<Operation *> dependent;
+  copies.walk(
+      [&](gpu::BlockIdOp id) { getForwardSlice(id.getResult(), &dependent); });
+  return llvm::any_of(findLoopChains(&copies.front()), [&](LoopChain &chain) {
+    return dependent.contains(chain.lowerBound().getDefiningOp()) ||
+           dependent.contains(chain.upperBound().getDefiningOp());
+  });
+}
+
 namespace {
-/// The iterations of the grid that this block takes, one per round; all i32.
-struct Rounds {
-  Value number; // how many
-  Value block, blocks;
-  Value items;               // iterations of the grid
-  Value section, perSection; // iterations and rounds of a section
+/// Which iterations of the grid a block takes: one per round, at most. All
+/// numbers are i32.
+///
+/// Iterations of equal length follow each other. Where lengths vary, those of
+/// the innermost dimension fall (tile-map-grid begins with the longest), and
+/// two rounds' worth of outer iterations make a section: the first of each,
+/// then the second of each, and so on, in rounds that run back and forth over
+/// the blocks. So sums are nearly equal at the end of each section, and what
+/// runs side by side reads the same memory.
+class Rounds {
+public:
+  /// Asks at the builder's place for the extents of the launch of `func`.
+  Rounds(OpBuilder &builder, func::FuncOp func, bool inSections);
+
+  /// How many there are.
+  Value getNumber() const { return number; }
+  /// The iteration of this block in a round, an index, and whether there is
+  /// one.
+  std::pair<Value, Value> getItem(OpBuilder &builder, Value round) const;
+
+private:
+  Location loc;
+  Value number, block, blocks, items;
+  // In sections: outer iterations, iterations of the innermost dimension, outer
+  // iterations and rounds of a section.
+  Value outer, inner, size, perSection;
+};
+
+/// Arithmetic on i32.
+struct I32 {
+  OpBuilder &builder;
+  Location loc;
+  Value constant(int64_t value) {
+    return arith::ConstantIntOp::create(builder, loc, value, 32);
+  }
+  Value from(Value index) {
+    return arith::IndexCastOp::create(builder, loc, builder.getI32Type(),
+                                      index);
+  }
+  Value toIndex(Value value) {
+    return arith::IndexCastUIOp::create(builder, loc, builder.getIndexType(),
+                                        value);
+  }
+  Value add(Value a, Value b) {
+    return arith::AddIOp::create(builder, loc, a, b);
+  }
+  Value subtract(Value a, Value b) {
+    return arith::SubIOp::create(builder, loc, a, b);
+  }
+  Value multiply(Value a, Value b) {
+    return arith::MulIOp::create(builder, loc, a, b);
+  }
+  Value divide(Value a, Value b) {
+    return arith::DivUIOp::create(builder, loc, a, b);
+  }
+  Value divideUp(Value a, Value b) {
+    return divide(subtract(add(a, b), constant(1)), b);
+  }
+  Value remainder(Value a, Value b) {
+    return arith::RemUIOp::create(builder, loc, a, b);
+  }
+  Value isLess(Value a, Value b) {
+    return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, a, b);
+  }
 };
 } // namespace
 
-/// Asks at the builder's place for the extents of the launch of `func`.
-static Rounds makeRounds(OpBuilder &builder, func::FuncOp func,
-                         int64_t section) {
-  Location loc = func.getLoc();
+Rounds::Rounds(OpBuilder &builder, func::FuncOp func, bool inSections)
+    : loc(func.getLoc()) {
+  I32 math{builder, loc};
   auto launch = func->getAttrOfType<DictionaryAttr>(fa::kLaunchAttrName);
   AffineMap map = launch.getAs<AffineMapAttr>("grid").getValue();
   auto pairs = launch.getAs<DenseI64ArrayAttr>("grid_symbols").asArrayRef();
@@ -179,79 +247,51 @@ static Rounds makeRounds(OpBuilder &builder, func::FuncOp func,
       argument = memref::DimOp::create(builder, loc, argument, pairs[i + 1]);
     symbols.push_back(argument);
   }
-  auto toI32 = [&](Value value) -> Value {
-    return arith::IndexCastOp::create(builder, loc, builder.getI32Type(),
-                                      value);
-  };
-  auto multiply = [&](Value a, Value b) -> Value {
-    return arith::MulIOp::create(builder, loc, a, b);
-  };
-  auto roundsFor = [&](Value items, Value blocks) -> Value {
-    Value one = arith::ConstantIntOp::create(builder, loc, 1, 32);
-    Value most = arith::AddIOp::create(builder, loc, items, blocks);
-    most = arith::SubIOp::create(builder, loc, most, one);
-    return arith::DivUIOp::create(builder, loc, most, blocks);
-  };
-  Rounds rounds;
-  rounds.block = toI32(gpu::BlockIdOp::create(builder, loc, gpu::Dimension::x));
-  rounds.blocks =
-      toI32(gpu::GridDimOp::create(builder, loc, gpu::Dimension::x));
-  Value outer = arith::ConstantIntOp::create(builder, loc, 1, 32), last;
+  block = math.from(gpu::BlockIdOp::create(builder, loc, gpu::Dimension::x));
+  blocks = math.from(gpu::GridDimOp::create(builder, loc, gpu::Dimension::x));
+  Value count = math.constant(1);
   for (unsigned i = 0, e = map.getNumResults(); i < e; ++i) {
-    last = toI32(affine::AffineApplyOp::create(builder, loc, map.getSubMap({i}),
-                                               symbols));
+    inner = math.from(affine::AffineApplyOp::create(
+        builder, loc, map.getSubMap({i}), symbols));
     if (i + 1 < e)
-      outer = multiply(outer, last);
+      count = math.multiply(count, inner);
   }
-  rounds.items = multiply(outer, last);
-  Value number;
-  if (section == 1) {
-    // No order of lengths but within an outer iteration, which may have few.
-    rounds.section = rounds.items;
-    number = rounds.perSection = roundsFor(rounds.items, rounds.blocks);
-  } else {
-    Value size = arith::MinUIOp::create(
-        builder, loc, arith::ConstantIntOp::create(builder, loc, section, 32),
-        outer);
-    rounds.section = multiply(size, last);
-    rounds.perSection = roundsFor(rounds.section, rounds.blocks);
-    number = multiply(roundsFor(outer, size), rounds.perSection);
+  items = math.multiply(count, inner);
+  if (!inSections) {
+    number = math.divideUp(items, blocks);
+    return;
   }
-  rounds.number = number;
-  return rounds;
+  outer = count;
+  // Two are enough for equal sums, and what they read stays in a cache.
+  constexpr int64_t kRounds = 2;
+  // As many sections as come closest to that, of equal size.
+  Value wanted = math.multiply(blocks, math.constant(kRounds));
+  Value half = math.divide(wanted, math.constant(2));
+  Value sections = math.divide(math.add(items, half), wanted);
+  sections = arith::MaxUIOp::create(builder, loc, sections, math.constant(1));
+  size = math.divideUp(outer, sections);
+  perSection = math.divideUp(math.multiply(size, inner), blocks);
+  number = math.multiply(math.divideUp(outer, size), perSection);
 }
 
-/// The grid iteration of this block in `round`, an index, and whether there is
-/// one.
-static std::pair<Value, Value> getItem(OpBuilder &builder, Location loc,
-                                       const Rounds &rounds, Value number) {
-  auto constant = [&](int64_t value) -> Value {
-    return arith::ConstantIntOp::create(builder, loc, value, 32);
-  };
-  Value odd =
-      arith::TruncIOp::create(builder, loc, builder.getI1Type(), number);
-  Value back = arith::SubIOp::create(
-      builder, loc,
-      arith::SubIOp::create(builder, loc, rounds.blocks, constant(1)),
-      rounds.block);
-  Value place = arith::SelectOp::create(builder, loc, odd, back, rounds.block);
-  Value within =
-      arith::RemUIOp::create(builder, loc, number, rounds.perSection);
-  Value first = arith::MulIOp::create(
-      builder, loc,
-      arith::DivUIOp::create(builder, loc, number, rounds.perSection),
-      rounds.section);
-  place = arith::AddIOp::create(
-      builder, loc, place,
-      arith::MulIOp::create(builder, loc, within, rounds.blocks));
-  Value left = arith::SubIOp::create(builder, loc, rounds.items, first);
-  Value size = arith::MinUIOp::create(builder, loc, rounds.section, left);
-  Value exists = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult,
-                                       place, size);
-  Value item = arith::AddIOp::create(builder, loc, first, place);
-  return {
-      arith::IndexCastUIOp::create(builder, loc, builder.getIndexType(), item),
-      exists};
+std::pair<Value, Value> Rounds::getItem(OpBuilder &builder, Value round) const {
+  I32 math{builder, loc};
+  if (!size) {
+    Value item = math.add(math.multiply(round, blocks), block);
+    return {math.toIndex(item), math.isLess(item, items)};
+  }
+  Value isOdd =
+      arith::TruncIOp::create(builder, loc, builder.getI1Type(), round);
+  Value back = math.subtract(math.subtract(blocks, math.constant(1)), block);
+  Value place = arith::SelectOp::create(builder, loc, isOdd, back, block);
+  Value within = math.remainder(round, perSection);
+  place = math.add(place, math.multiply(within, blocks));
+  Value step = math.divide(place, size);
+  Value number = math.add(math.multiply(math.divide(round, perSection), size),
+                          math.remainder(place, size));
+  Value exists = arith::AndIOp::create(builder, loc, math.isLess(step, inner),
+                                       math.isLess(number, outer));
+  return {math.toIndex(math.add(math.multiply(number, inner), step)), exists};
 }
 
 /// Adds to the ordinals in `body` the fills of earlier grid iterations.
@@ -272,26 +312,76 @@ static void shiftOrdinals(Region &body, FillCounts &counts, ValueRange fills) {
   });
 }
 
+/// Divides in `loop` by what does not change in it: multiplications by the
+/// reciprocal, which is computed before the loop. A division is 20 dependent
+/// instructions, and several of them begin each iteration.
+static void divideByReciprocals(scf::ForOp loop) {
+  Location loc = loop.getLoc();
+  DenseMap<Value, Value> reciprocals; // (2^32 - 1) / divisor
+  SmallVector<Operation *> divisions;
+  loop.walk([&](Operation *op) {
+    if (isa<arith::DivUIOp, arith::RemUIOp>(op) &&
+        op->getResult(0).getType().isInteger(32) &&
+        loop.isDefinedOutsideOfLoop(op->getOperand(1)))
+      divisions.push_back(op);
+  });
+  for (Operation *op : divisions) {
+    Value number = op->getOperand(0), divisor = op->getOperand(1);
+    Value &reciprocal = reciprocals[divisor];
+    if (!reciprocal) {
+      OpBuilder builder(loop);
+      I32 math{builder, loc};
+      reciprocal = math.divide(math.constant(-1), divisor);
+    }
+    OpBuilder builder(op);
+    I32 math{builder, loc};
+    // Too small by one at most.
+    Value quotient =
+        arith::MulUIExtendedOp::create(builder, loc, number, reciprocal)
+            .getHigh();
+    Value rest = math.subtract(number, math.multiply(quotient, divisor));
+    Value isLess = math.isLess(rest, divisor);
+    Value result;
+    if (isa<arith::DivUIOp>(op))
+      result = arith::SelectOp::create(builder, loc, isLess, quotient,
+                                       math.add(quotient, math.constant(1)));
+    else
+      result = arith::SelectOp::create(builder, loc, isLess, rest,
+                                       math.subtract(rest, divisor));
+    op->replaceAllUsesWith(ValueRange{result});
+    op->erase();
+  }
+}
+
 /// Puts `body` into the loop over rounds.
-static void wrap(func::FuncOp func, Region &body, int64_t section,
+static void wrap(func::FuncOp func, Region &body, bool inSections,
                  FillCounts &counts, ArrayRef<Value> filled) {
   Block *block = &body.front();
   Location loc = body.getLoc();
-  SmallVector<Operation *> work;
+  SetVector<Operation *> work;
+  // Numbers that no iteration of the grid changes stay before the loop.
+  auto isInvariant = [&](Operation &op) {
+    return isPure(&op) && op.getNumRegions() == 0 && !isa<gpu::BlockIdOp>(op) &&
+           llvm::all_of(op.getResultTypes(),
+                        [](Type type) { return type.isIntOrIndex(); }) &&
+           llvm::none_of(op.getOperands(), [&](Value operand) {
+             Operation *def = operand.getDefiningOp();
+             return def && llvm::is_contained(work, def);
+           });
+  };
   for (Operation &op : *block)
-    work.push_back(&op);
+    if (!isInvariant(op))
+      work.insert(&op);
   OpBuilder builder = OpBuilder::atBlockEnd(block);
-  Rounds rounds = makeRounds(builder, func, section);
+  Rounds rounds(builder, func, inSections);
   // 32 bits count more fills than there are in days.
   Value zero = arith::ConstantIntOp::create(builder, loc, 0, 32);
   Value one = arith::ConstantIntOp::create(builder, loc, 1, 32);
-  auto loop = scf::ForOp::create(builder, loc, zero, rounds.number, one,
+  auto loop = scf::ForOp::create(builder, loc, zero, rounds.getNumber(), one,
                                  SmallVector<Value>(counts.size(), zero));
   ValueRange fills = loop.getRegionIterArgs();
   builder.setInsertionPointToStart(loop.getBody());
-  Value item, exists;
-  std::tie(item, exists) =
-      getItem(builder, loc, rounds, loop.getInductionVar());
+  auto [item, exists] = rounds.getItem(builder, loop.getInductionVar());
   auto branch = scf::IfOp::create(builder, loc, fills.getTypes(), exists, true);
   scf::YieldOp::create(builder, loc, branch.getResults());
   builder.setInsertionPointToStart(branch.elseBlock());
@@ -300,7 +390,7 @@ static void wrap(func::FuncOp func, Region &body, int64_t section,
   Block *then = branch.thenBlock();
   for (Operation *op : work)
     op->moveBefore(then, then->end());
-  branch.getThenRegion().walk([&](gpu::BlockIdOp id) {
+  branch.getThenRegion().walk([&, item = item](gpu::BlockIdOp id) {
     id.replaceAllUsesWith(item);
     id.erase();
   });
@@ -312,6 +402,7 @@ static void wrap(func::FuncOp func, Region &body, int64_t section,
         builder, loc, before,
         arith::IndexCastOp::create(builder, loc, before.getType(), more)));
   scf::YieldOp::create(builder, loc, next);
+  divideByReciprocals(loop);
 }
 
 /// Second slots for what is copied once per grid iteration, as far as shared
@@ -376,8 +467,9 @@ struct TilePersistent : tl::impl::TilePersistentBase<TilePersistent> {
         return signalPassFailure();
       all.push_back(*repeated);
     }
+    bool inSections = lengthsVary(copies);
     for (auto [body, numbers] : llvm::zip(roles.getBodies(), all))
-      wrap(func, body, plan.getSection(), *counts, numbers);
+      wrap(func, body, inSections, *counts, numbers);
     if (const fa::Chip *chip = fa::findChip(plan.getChip()))
       addSlots(func, *counts, *chip);
     NamedAttrList entries(launch);

@@ -91,7 +91,6 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
         << remark::metric("stages", plan.getStages())
         << remark::metric("square", plan.getSquare())
         << remark::metric("overlap", plan.getOverlap())
-        << remark::metric("section", plan.getSection())
         << remark::metric("persistent", plan.getPersistent())
         << remark::metric("threads",
                           32 * (plan.getWarps() + plan.getProducers()))

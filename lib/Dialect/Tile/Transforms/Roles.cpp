@@ -86,7 +86,8 @@ struct TileRoles : tl::impl::TileRolesBase<TileRoles> {
       if (&op == roles)
         break;
       bool common =
-          isa<PipeOp>(op) || (split.empty() && isScalarComputation(&op));
+          isa<PipeOp>(op) ||
+          (split.empty() && isScalarComputation(&op) && !isa<RowsHeldOp>(op));
       (common ? shared : split).push_back(&op);
     }
     for (Operation *op : split)

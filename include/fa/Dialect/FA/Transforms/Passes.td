@@ -242,15 +242,22 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     per element. Any finite scale is correct.
 
     What lies under the mask never reaches a row, NaN included. In a block that
-    the mask cuts, a dead key has probability 0, but 0 * NaN is NaN: such blocks
-    ask whether their values hold NaN or infinity (`tile.nonfinite`) and, if so,
-    add one key at a time to the rows that keep it. Keys beyond the lengths are
-    loaded as zeros. A score region can drop keys as well, with a score of -inf:
-    where it may (it reads captured tensors, or constants of infinity, or
-    functions with poles), every block asks, and the rows that keep a key are
-    those whose score is not -inf. A captured number is taken to be finite: a
-    soft cap or a product with a position asks nothing. Infinite q or k make scores of -inf too: without such
-    a region, the values of these keys are multiplied.
+    the mask cuts, a dead key has probability 0, but 0 * NaN is NaN. Such a sum
+    stays NaN to the end, where each warp asks once (`tile.nonfinite`), about
+    rows whose scores are numbers: if it is not finite, its rows are computed
+    again, some columns at a time, one key at a time and only for rows that keep
+    it. That is slow (some forty times) and exact, and no register is kept for
+    it. Keys beyond the lengths are loaded as zeros. A score region can drop keys
+    as well, with a score of -inf: programs whose region may (it reads captured
+    tensors, or constants of infinity, or functions with poles) ask the same, and
+    a row keeps a key whose score is not -inf. A captured number is taken to be
+    finite: a soft cap or a product with a position asks nothing. Programs that
+    neither cut blocks nor drop keys do not ask.
+
+    Where the plan has producers and tiles have more rows beside those of a team
+    of warps than a block has keys, each team skips the blocks that none of its
+    rows sees (`tile.rows_held`), those at the end, and only lets go of them
+    (`tile.unused`).
 
     Input:
     ```mlir
@@ -319,8 +326,8 @@ def FARecomputeSoftmax : Pass<"fa-recompute-softmax", "::mlir::func::FuncOp"> {
     which the mask drops a part, those zeros are factors of products. There a k
     that is not finite spoils d_q of the rows of the block that do not keep its
     key, q that is not finite d_k, and d_o that is not finite d_v of the keys that
-    its row does not keep. (The forward asks for such values, `tile.nonfinite`;
-    here it would ask of three factors in every such block.)
+    its row does not keep. (The forward computes such rows again;
+    here there would be three results to do so for.)
 
     Input:
     ```mlir

@@ -67,8 +67,6 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
       Otherwise warps split the rows, and such factors stay in registers.
     - `overlap`: a product whose sum is carried by a loop runs beside the work of
       the next iteration (`tile-delay-products`).
-    - `section`: how many iterations of the outer grid dimensions run side by side,
-      longest tiles first (`tile-map-grid`); 1 runs them one after the other.
     - `persistent`: a launch has as many blocks as the device has multiprocessors;
       each takes one iteration of the grid after another (`tile-persistent`). Needs
       producers.
@@ -82,7 +80,6 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
       "::mlir::StringAttr":$copy, "int64_t":$warps, "int64_t":$producers,
       "int64_t":$stages, DefaultValuedParameter<"bool", "false">:$square,
       DefaultValuedParameter<"bool", "false">:$overlap,
-      DefaultValuedParameter<"int64_t", "1">:$section,
       DefaultValuedParameter<"bool", "false">:$persistent);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
@@ -456,14 +453,15 @@ def Tile_IotaOp : Tile_Op<"iota", [Pure]> {
 def Tile_NonfiniteOp : Tile_Op<"nonfinite", [Pure]> {
   let summary = "whether any element is NaN or infinite";
   let description = [{
-    True when the tile (or buffer) holds a NaN or an infinity. Programs ask it to
-    choose a slower exact path for data that a product with zero would spoil.
+    True when the tile holds a NaN or an infinity. Programs ask it to choose a
+    slower exact path for data that a product with zero has spoilt. Like that of
+    `tile.exceeds`, each warp's answer may be about its own elements.
 
     ```mlir
-    %any = tile.nonfinite %v : tensor<64x64xf16>
+    %any = tile.nonfinite %acc : tensor<128x64xf32>
     ```
   }];
-  let arguments = (ins Tile_TileOrBuffer:$source);
+  let arguments = (ins Tile_Tile:$source);
   let results = (outs I1:$any);
   let assemblyFormat = "$source attr-dict `:` type($source)";
   let hasVerifier = 1;
@@ -488,6 +486,38 @@ def Tile_ExceedsOp : Tile_Op<"exceeds", [Pure,
   let arguments = (ins Tile_Tile:$tile, AnyFloat:$limit);
   let results = (outs I1:$any);
   let assemblyFormat = "$tile `,` $limit attr-dict `:` type($tile)";
+}
+
+def Tile_RowsHeldOp : Tile_Op<"rows_held", [Pure]> {
+  let summary = "which rows of a tile the threads of a team hold";
+  let description = [{
+    Of tiles of `rows` rows, the team of warps that makes products together holds
+    `count` neighbouring ones from `first` on. A target without teams holds all,
+    and so it may be said of any team. A team may skip what its rows do not need;
+    others do not see that it does.
+
+    ```mlir
+    %first, %count = tile.rows_held 192
+    ```
+  }];
+  let arguments = (ins I64Attr:$rows);
+  let results = (outs Index:$first, Index:$count);
+  let assemblyFormat = "$rows attr-dict";
+  let hasVerifier = 1;
+}
+
+def Tile_UnusedOp : Tile_Op<"unused", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "tiles that are loaded for others";
+  let description = [{
+    Says that a load stays although its tile is not read here: loops that
+    continue each other load the same tiles in each iteration.
+
+    ```mlir
+    tile.unused %k, %v : tensor<128x64xf16>, tensor<128x64xf16>
+    ```
+  }];
+  let arguments = (ins Variadic<Tile_TileOrBuffer>:$tiles);
+  let assemblyFormat = "$tiles attr-dict `:` type($tiles)";
 }
 
 //===----------------------------------------------------------------------===//

@@ -54,11 +54,6 @@ def TileMapGrid : Pass<"tile-map-grid", "::mlir::func::FuncOp"> {
     the work of a tile grows with its index (triangular loops), the longest
     start first and the tail of the launch is short.
 
-    With a `section` of s > 1 in the plan, iterations of the outer dimensions go in
-    groups of s: all longest tiles of a group start before any shorter one. A larger
-    section has a shorter tail; a smaller one reads less memory at a time, where
-    the tiles of an outer iteration share what they read.
-
     Input:
     ```mlir
     scf.forall (%h, %i) in (%heads, %blocks) { ... }
@@ -68,12 +63,6 @@ def TileMapGrid : Pass<"tile-map-grid", "::mlir::func::FuncOp"> {
     %id = gpu.block_id x
     // %h = id / blocks, %i = blocks - 1 - id mod blocks
     ...
-    ```
-    Output with section = 4:
-    ```mlir
-    // %first = id / (4 * blocks) * 4, %count = min(4, heads - %first)
-    // %place = id mod (4 * blocks)
-    // %h = %first + %place mod %count, %i = blocks - 1 - %place / %count
     ```
   }];
   let dependentDialects = ["::mlir::arith::ArithDialect",
@@ -292,10 +281,14 @@ def TilePersistent : Pass<"tile-persistent", "::mlir::func::FuncOp"> {
     copied once per iteration gets a second slot where shared memory has room, for
     producers to be ahead.
 
-    The iterations go to blocks in rounds, which run back and forth: a block that has
-    the first, longest one of a round has the last one of the next, so that sums
-    over two rounds are equal where lengths fall evenly. A section of the grid
-    (`tile-map-grid`) begins a round.
+    The iterations go to blocks in rounds. Where all are of one length, a round has
+    those that follow the last one's. Where the block decides how long loops are,
+    those of the innermost dimension fall (`tile-map-grid` begins with the longest).
+    Then the outer iterations are divided into sections of about two rounds each,
+    which take the longest ones of all their outer iterations first and run back and
+    forth: a block that has the longest one of a round has the shortest one of the
+    next. So blocks have equal sums after each section, and what runs side by side
+    reads the same memory.
 
     Runs after `tile-roles` and `tile-delay-products`. A function without roles (no
     copies) stays as it is.
@@ -317,7 +310,7 @@ def TilePersistent : Pass<"tile-persistent", "::mlir::func::FuncOp"> {
       %block = gpu.block_id x
       %blocks = gpu.grid_dim x
       scf.for %round = %c0 to %rounds step %c1 iter_args(%fills = %c0) -> (index) {
-        // %id = round * blocks + (round odd ? blocks - 1 - block : block)
+        // %id = round * blocks + block
         %next = scf.if %exists -> (index) {
           scf.for %i = %c0 to %n step %c1 {
             tile.produce %pipe[%fills + %i], ...
