@@ -275,3 +275,31 @@ func.func @rows_held(%o: memref<4xindex>) attributes {
   memref.store %many, %o[%c3] : memref<4xindex>
   return
 }
+
+// -----
+
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 2:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+
+// What each warp makes for itself is rare: a loop over panels of 64, four steps of two
+// instructions in each.
+// CHECK-LABEL: func.func @each_warp
+// CHECK: scf.for %[[PANEL:.*]] = %c0_i32 to %c2_i32 step %c1_i32 iter_args
+// CHECK: arith.muli %[[PANEL]], %c2048_i32
+// CHECK: arith.muli %[[PANEL]], %c8192_i32
+// CHECK-COUNT-8: nvvm.mma.sync
+// CHECK-NOT: nvvm.mma.sync
+// CHECK: scf.yield
+func.func @each_warp(%o: memref<64x16xf32>) attributes {
+    tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 20480 : i64} {
+  %c0 = arith.constant 0 : index
+  %pa = tile.pipe {offset = 0 : i64, barriers = 32768 : i64} : !tile.pipe<1, !tile.buffer<64x128xf16, swizzle = 128>>
+  %pb = tile.pipe {offset = 16384 : i64, barriers = 32784 : i64} : !tile.pipe<1, !tile.buffer<16x128xf16, swizzle = 128>>
+  %a = tile.consume %pa[%c0] : !tile.pipe<1, !tile.buffer<64x128xf16, swizzle = 128>> -> !tile.buffer<64x128xf16, swizzle = 128>
+  %b = tile.consume %pb[%c0] : !tile.pipe<1, !tile.buffer<16x128xf16, swizzle = 128>> -> !tile.buffer<16x128xf16, swizzle = 128>
+  %zero = arith.constant dense<0.0> : tensor<64x16xf32, #acc>
+  %r = tile.contract each_warp %a, %b, %zero {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]}
+      : !tile.buffer<64x128xf16, swizzle = 128>, !tile.buffer<16x128xf16, swizzle = 128>, tensor<64x16xf32, #acc>
+  tile.store %r, %o[%c0, %c0] : tensor<64x16xf32, #acc>, memref<64x16xf32>
+  return
+}

@@ -24,6 +24,9 @@ def tool(*names):
 
 TILE = '#fa.schedule<tile_m={m},tile_n={n},plan=#tile.plan<chip="cpu",mma="vector",copy="direct",warps=1,producers=0,stages=1>>'
 
+# Three teams of warps that hold a third of the rows each.
+TEAMS = '#fa.schedule<tile_m=12,tile_n=4,plan=#tile.plan<chip="sm_90a",mma="wgmma",copy="tma",warps=12,producers=4,stages=2>>'
+
 CLEAN = ["--canonicalize", "--cse"]
 
 

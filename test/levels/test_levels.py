@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
-from execute import compile_function, parts_stages, stages, tensor_form
+from execute import CLEAN, TEAMS, compile_function, parts_stages, stages, tensor_form
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
 from reference import attention, band, check
 
@@ -315,6 +315,15 @@ def test_packed(name, stage, tmp_path):
     """The query heads that share a key head are the rows of a tile."""
     passes = parts_stages(2, TILE_N, packed=True)[stage]
     run_case(with_partials(name), stage, tmp_path, name, passes)
+
+
+@pytest.mark.parametrize("stage", ["online", "split"])
+@pytest.mark.parametrize("name", ["causal", "plain"])
+def test_teams(name, stage, tmp_path):
+    """What teams of warps may skip, a program on its own computes."""
+    passes = [f"--fa-select-schedule=override={TEAMS}", "--fa-tile", *CLEAN, "--fa-online-softmax"]
+    passes += [*CLEAN, "--fa-split-mask-loops"] if stage == "split" else []
+    run_case(CASES[name], stage, tmp_path, name, [*passes, "--convert-tile-to-linalg"])
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16", "f32", "f64"])

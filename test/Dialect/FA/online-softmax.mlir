@@ -156,6 +156,43 @@ func.func @window(%q: !t, %k: !t, %v: !t, %scale: f32, %w: index, %o: !t, %l: !l
   return
 }
 
+#teams = #fa.schedule<tile_m = 192, tile_n = 64, plan = #tile.plan<chip = "sm_90a",
+  mma = "wgmma", copy = "tma", warps = 12, producers = 4, stages = 2>>
+
+// Three teams of warps with a third of the rows each: a team computes the blocks that its
+// rows see and lets go of the others, in a loop of their own.
+// CHECK-LABEL: func.func @teams
+// CHECK: %[[FIRST:.*]], %[[COUNT:.*]] = tile.rows_held 192
+// CHECK: %[[FROM:.*]] = arith.addi %{{.*}}, %[[FIRST]]
+// CHECK: %[[NONE:.*]] = arith.cmpi sge, %[[FROM]], %{{.*}}
+// CHECK: %[[END:.*]] = arith.select %[[NONE]], %c0, %{{.*}} : index
+// CHECK: scf.for %[[J:.*]] = %c0 to %{{.*}} iter_args(%[[ACC:.*]] = %{{.*}}, %[[MAX:.*]] = %{{.*}}, %[[SUM:.*]] = %{{.*}})
+// CHECK: %[[K:.*]] = tile.load {{.*}} -> tensor<64x16xf32>
+// CHECK: %[[V:.*]] = tile.load {{.*}} -> tensor<64x16xf32>
+// CHECK: %[[NEEDED:.*]] = arith.cmpi slt, %[[J]], %[[END]]
+// CHECK: scf.if %[[NEEDED]]
+// CHECK: tile.contract
+// CHECK: } else {
+// CHECK-NEXT: tile.unused %[[K]], %[[V]]
+// CHECK-NEXT: scf.yield %[[ACC]], %[[MAX]], %[[SUM]]
+// SPLIT-LABEL: func.func @teams
+// SPLIT: scf.for %{{.*}} = %c0 to %[[FULL:[a-z0-9]*]] step
+// SPLIT-NOT: scf.if
+// SPLIT: scf.yield
+// SPLIT: scf.for %{{.*}} = %[[FULL]] to %[[HELD:[a-z0-9]*]] step
+// SPLIT-NOT: scf.if
+// SPLIT: scf.yield
+// SPLIT: scf.for %{{.*}} = %[[HELD]] to %{{.*}} step
+// SPLIT-NOT: tile.contract
+// SPLIT: tile.unused
+// SPLIT-NEXT: }
+func.func @teams(%q: !t, %k: !t, %v: !t, %scale: f32 {fa.nonnegative}, %o: !t, %l: !l) {
+  fa.attention ins(%q, %k, %v : !t, !t, !t) scale(%scale : f32)
+    mask <affine_set<(b,h,m,n)[lq,lk] : (m + lk - lq - n >= 0)>>
+    outs(%o, %l : !t, !l) {indexing_maps = #maps, fa.schedule = #teams}
+  return
+}
+
 // The score region on tiles: index is i32, a capture with a map is loaded, a
 // table is gathered from; dead rows get the stated lse. The captured numbers may
 // make a score -inf: the rows that keep a key are those with another score.
