@@ -39,6 +39,16 @@ static std::pair<int64_t, int64_t> warpsOf(FragmentAttr layout) {
   return {along, across};
 }
 
+/// Instructions take k in sixteens.
+static LogicalResult checkDepth(ContractOp op) {
+  int64_t k = op.getExtents()[2];
+  if (k % 16 == 0)
+    return success();
+  return op.emitError("reduces over ")
+         << k << " elements; products on a GPU take multiples of 16: use tiles "
+         << "that are";
+}
+
 /// Says which instruction a product becomes.
 static void remarkForm(ContractOp op, const std::string &form) {
   auto func = op->getParentOfType<func::FuncOp>();
@@ -193,6 +203,8 @@ struct MmaSyncPattern : OpConversionPattern<ContractOp> {
       return op.emitError("is made by each warp and has ")
              << blocks << " blocks of rows per warp; one is supported, use "
              << "tiles of fewer rows";
+    if (failed(checkDepth(op)))
+      return failure();
     const Team &team = kernel.teamOf(op);
     // The warp's columns, when it does not have all.
     n /= across;
@@ -331,6 +343,8 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
     if (kernel.plan.getMma() != "wgmma" || op.getEachWarp())
       return failure();
     Location loc = op.getLoc();
+    if (failed(checkDepth(op)))
+      return failure();
     auto [m, n, k] =
         std::tuple(op.getExtents()[0], op.getExtents()[1], op.getExtents()[2]);
     auto rhsType = cast<BufferType>(op.getRhs().getType());
