@@ -63,7 +63,7 @@ static llvm::cl::opt<std::string>
     keep("keep", llvm::cl::desc("folder for the inputs that fail"),
          llvm::cl::init("fa-fuzz"));
 static llvm::cl::opt<bool>
-    here("here", llvm::cl::desc("run in this process, for a debugger"));
+    here("here", llvm::cl::desc("run in this process, and say what"));
 
 namespace {
 /// What the child tells its parent.
@@ -125,6 +125,8 @@ public:
       if (failed(parsePassPipeline(pipeline, manager, llvm::nulls())))
         return;
     }
+    if (here)
+      manager.printAsTextualPipeline(llvm::errs() << printed << "// ");
     if (failed(manager.run(*module)))
       return;
     ++progress.lowered;

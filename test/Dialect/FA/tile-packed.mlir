@@ -204,3 +204,30 @@ func.func @store_in_loop(%q: !t, %k: !t, %v: !t, %scale: f32, %o: !t, %l: !l, %x
   }
   return
 }
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>]
+#schedule = #fa.schedule<tile_m = 16, tile_n = 64, plan = #tile.plan<chip = "sm_80",
+  mma = "mma_sync", copy = "cp_async", warps = 1, producers = 0, stages = 1>>
+!t = memref<?x?x?x64xf16, strided<[?,?,?,1], offset: ?>>
+!l = memref<?x?x?xf32, strided<[?,?,1], offset: ?>>
+
+// A size that is a constant, not an attribute (scripts/fuzz.sh found it).
+// CHECK-LABEL: func.func @constant_size
+// CHECK: fa.attention
+func.func @constant_size(%q: !t, %k: !t, %v: !t, %scale: f32, %o: memref<?x?x?x?x64xf16, strided<[?,?,?,?,1], offset: ?>>, %l: !l) {
+  %c1 = arith.constant 1 : index
+  %c2 = arith.constant 2 : index
+  %d1 = memref.dim %o, %c1 : memref<?x?x?x?x64xf16, strided<[?,?,?,?,1], offset: ?>>
+  %d2 = memref.dim %o, %c2 : memref<?x?x?x?x64xf16, strided<[?,?,?,?,1], offset: ?>>
+  %op = memref.subview %o[0, 0, 0, 0, 0] [1, %d1, %d2, %c1, 64] [1, 1, 1, 1, 1]
+    : memref<?x?x?x?x64xf16, strided<[?,?,?,?,1], offset: ?>> to !t
+  fa.attention ins(%q, %k, %v : !t, !t, !t) scale(%scale : f32) outs(%op, %l : !t, !l)
+    {indexing_maps = #maps, fa.schedule = #schedule}
+  return
+}

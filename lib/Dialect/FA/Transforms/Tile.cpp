@@ -148,6 +148,9 @@ Value Tiler::slice(Value source, AffineMap map, const Parts &parts,
     bool isPacked = bool(part->extent);
     if (isPacked)
       size = part->extent;
+    // A constant is part of the type.
+    if (auto constant = getConstantIntValue(size))
+      size = builder.getIndexAttr(*constant);
     offsets.push_back(isPacked ? part->base : zero);
     sizes.push_back(size);
     // Heads that are rows.
