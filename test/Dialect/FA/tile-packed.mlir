@@ -213,7 +213,7 @@ func.func @store_in_loop(%q: !t, %k: !t, %v: !t, %scale: f32, %o: !t, %l: !l, %x
          affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>,
          affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>]
 #schedule = #fa.schedule<tile_m = 16, tile_n = 64, plan = #tile.plan<chip = "sm_80",
-  mma = "mma_sync", copy = "cp_async", warps = 1, producers = 0, stages = 1>>
+  mma = "mma_sync", copy = "cp_async", warps = 1, producers = 0, stages = 1>, packed = true>
 !t = memref<?x?x?x64xf16, strided<[?,?,?,1], offset: ?>>
 !l = memref<?x?x?xf32, strided<[?,?,1], offset: ?>>
 
