@@ -292,3 +292,38 @@ func.func @reduction_in_score(%q: memref<?x5xf32>, %s: f32, %l: memref<?xf32>) {
     }
   return
 }
+
+// -----
+
+#maps = [affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, d)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, d)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, n, h floordiv g, e)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, m, h, e)>,
+         affine_map<(b,h,m,n,d,e)[g] -> (b, h, m)>]
+#packed = #fa.schedule<tile_m = 128, tile_n = 64, plan = #tile.plan<chip = "sm_90a",
+  mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2>, packed = true>
+#half = #fa.schedule<tile_m = 128, tile_n = 64, plan = #tile.plan<chip = "sm_90a",
+  mma = "wgmma", copy = "tma", warps = 2, producers = 4, stages = 2>>
+#causal = affine_set<(b,h,m,n)[lq,lk] : (m + lk - lq - n >= 0)>
+!t = memref<?x?x?x64xf16, strided<[?,?,?,1], offset: ?>>
+!l = memref<?x?x?xf32, strided<[?,?,1], offset: ?>>
+
+// Rows that are heads, too, say nothing of positions: no team skips.
+// CHECK-LABEL: func.func @packed_teams
+// CHECK-NOT: tile.rows_held
+// CHECK: tile.contract
+func.func @packed_teams(%q: !t, %k: !t, %v: !t, %scale: f32, %o: !t, %l: !l) {
+  fa.attention ins(%q, %k, %v : !t, !t, !t) scale(%scale : f32) mask <#causal> outs(%o, %l : !t, !l)
+    {indexing_maps = #maps, fa.schedule = #packed}
+  return
+}
+
+// Fewer warps than a team has.
+// CHECK-LABEL: func.func @no_team
+// CHECK-NOT: tile.rows_held
+// CHECK: tile.contract
+func.func @no_team(%q: !t, %k: !t, %v: !t, %scale: f32, %o: !t, %l: !l) {
+  fa.attention ins(%q, %k, %v : !t, !t, !t) scale(%scale : f32) mask <#causal> outs(%o, %l : !t, !l)
+    {indexing_maps = #maps, fa.schedule = #half}
+  return
+}

@@ -99,7 +99,8 @@ private:
 // Products and scores
 //===----------------------------------------------------------------------===//
 
-/// The end of the blocks that the rows held here see.
+/// The end of the blocks that the rows held here see; the first block where
+/// these rows do not exist, whatever the mask says of none.
 Value Emitter::endOfHeld(const MaskQuery &mask, const KeyBlocks &blocks) {
   auto held = tl::RowsHeldOp::create(builder, loc, tileM);
   Value from = arith::AddIOp::create(builder, loc, m0, held.getFirst());
@@ -491,11 +492,12 @@ LogicalResult Emitter::run() {
     maxInit = factor ? given : scaled(given, log2e);
   }
 
-  // Teams of warps skip blocks that none of their rows sees.
+  // Teams of warps skip blocks at the end that none of their rows sees. Packed
+  // rows are heads, too: which of them a team holds says no position.
   Value heldEnd;
   int64_t teams = plan.getTeams();
-  if (plan.getProducers() > 0 && tileM - tileM / teams >= tileN &&
-      !blocks.cutEnd)
+  if (plan.getProducers() > 0 && teams > 1 && tileM - tileM / teams >= tileN &&
+      !blocks.cutEnd && !packed)
     heldEnd = endOfHeld(mask, blocks);
   bool isCut = false; // some scores are under the mask
   auto loop =
