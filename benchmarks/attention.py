@@ -28,8 +28,8 @@ def shape_of(seqlen, head_dim, tokens, width):
     return max(1, tokens // seqlen), seqlen, max(1, width // head_dim), head_dim
 
 
-# Matrix products in units of the forward's: the backward has five where it has two.
-WORK = {"forward": 1.0, "backward": 2.5, "both": 3.5}
+# Matrix products as long as head_dim, and as long as head_dim_v.
+PRODUCTS = {"forward": (1, 1), "backward": (3, 2), "both": (4, 3)}
 
 
 # What a GPU cell may be besides full and causal: each is causal, too.
@@ -38,13 +38,14 @@ WINDOW = 1024  # keys to the left
 SOFTCAP = 30.0
 
 
-def flop_count(shape, variant, what="forward"):
+def flop_count(shape, variant, what="forward", head_dim_v=None):
     batch, seqlen, heads, head_dim = shape
     if variant == "window":
         live = sum(min(row, WINDOW) + 1 for row in range(seqlen))
     else:
         live = seqlen**2 * (1.0 if variant == "full" else 0.5)
-    return 4 * batch * heads * live * head_dim * WORK[what]
+    long, short = PRODUCTS[what]
+    return 2 * batch * heads * live * (long * head_dim + short * (head_dim_v or head_dim))
 
 
 def bias_program(dtype, head_dim):
@@ -92,7 +93,8 @@ def own(chip, dtype, variant, inputs, dout, table=None, one_pass=False):
 
     q, k, v = inputs
     batch, seqlen, heads, head_dim = q.shape
-    specification = {"dtype": SHORT[dtype], "head_dim": head_dim, "causal": variant != "full"}
+    specification = {"dtype": SHORT[dtype], "head_dim": head_dim, "head_dim_v": v.shape[3]}
+    specification["causal"] = variant != "full"
     extra = []
     if variant == "bias":
         if dout is not None:
@@ -109,7 +111,7 @@ def own(chip, dtype, variant, inputs, dout, table=None, one_pass=False):
     scale = head_dim**-0.5
 
     def forward():
-        out = torch.empty_like(q)
+        out = torch.empty((batch, seqlen, heads, v.shape[3]), device=q.device, dtype=q.dtype)
         lse = torch.empty((batch, heads, seqlen), device=q.device, dtype=torch.float32)
         kernel(q, k, v, scale, *extra, out, lse)
         return out, lse
@@ -269,11 +271,13 @@ def run_gpu_cell(args, shape, variant, flush):
 
     dtype = getattr(torch, args.dtype)
 
-    def draw():
-        return torch.randn(shape, device="cuda", dtype=torch.float32).to(dtype)
+    def draw(head_dim):
+        size = (*shape[:3], head_dim)
+        return torch.randn(size, device="cuda", dtype=torch.float32).to(dtype)
 
-    inputs = [draw() for _ in range(3)]
-    dout = draw() if args.backward else None
+    head_dim_v = args.head_dim_v or shape[3]
+    inputs = [draw(shape[3]), draw(shape[3]), draw(head_dim_v)]
+    dout = draw(head_dim_v) if args.backward else None
     table = torch.randn(shape[2], shape[1], device="cuda")  # heads, distances
     calls, records = {}, {}
     for name, make in contestants_gpu(args, variant, inputs, dout, table).items():
@@ -302,7 +306,8 @@ def run_gpu_cell(args, shape, variant, flush):
         record = records[name]
         record["ms"] = median(times[name])
         what = "backward" if args.backward else "forward"
-        record["tflops"] = flop_count(shape, variant, what) / record["ms"] / 1e9
+        flops = flop_count(shape, variant, what, head_dim_v)
+        record["tflops"] = flops / record["ms"] / 1e9
         for peer in PEERS:
             if peer in calls and name != peer:
                 ratios = [p / own for p, own in zip(rounds[peer], rounds[name])]
@@ -680,6 +685,7 @@ def main():
         sub = commands.add_parser(name, help=(run.__doc__ or "").split("\n")[0])
         integers = lambda text: [int(x) for x in text.split(",")]  # noqa: E731
         sub.add_argument("--head-dims", type=integers, default=head_dims)
+        sub.add_argument("--head-dim-v", type=int, help="gpu: that of v and the output")
         sub.add_argument("--seqlens", type=integers, default=seqlens)
         sub.add_argument("--dtype", type=long_dtype, default=dtype, help="bf16, f16 or f32")
         sub.add_argument(
