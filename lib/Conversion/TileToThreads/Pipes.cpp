@@ -266,11 +266,11 @@ struct ProducePattern : PipePattern<ProduceOp> {
     storeAll(loaded, width, loc, rewriter);
   }
 
-  /// True when all columns of the tile lie in the source.
+  /// True when all columns of the panels lie in the source.
   static bool hasAllColumns(ProduceOp op) {
     return MergedView(op.getSource(), std::nullopt)
         .holds(1, op.getOffsets()[1],
-               op.getPipe().getType().getSlot().getShape()[1]);
+               op.getPipe().getType().getSlot().getStoredCols());
   }
 
   /// Loads 16 bytes by loads of `width` bytes; what lies outside the source

@@ -23,7 +23,7 @@ func.func @narrow(%a: memref<?x?xf16>, %b: memref<?x?xf16>, %c: memref<?x?xf32>,
   %c0 = arith.constant 0 : index
   scf.forall (%i) in (%n) {
     %zero = arith.constant dense<0.0> : tensor<64x64xf32>
-    // expected-error @below {{a row has 16 bytes; it must be a multiple of the swizzle, 32}}
+    // expected-error @below {{a row has 16 bytes; it must be a multiple of 32}}
     %x = tile.load %a[%i, %c0] : memref<?x?xf16> -> tensor<64x8xf16>
     %y = tile.load %b[%c0, %i] : memref<?x?xf16> -> tensor<8x64xf16>
     %z = tile.contract %x, %y, %zero {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, affine_map<(m, n, k) -> (m, n)>]}

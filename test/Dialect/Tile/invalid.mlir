@@ -225,8 +225,13 @@ func.func private @buffer_swizzle(!tile.buffer<16x64xf16, swizzle = 16>)
 
 // -----
 
-// expected-error @+1 {{a row has 64 bytes; it must be a multiple of the swizzle, 128}}
-func.func private @buffer_row(!tile.buffer<16x32xf16, swizzle = 128>)
+// expected-error @+1 {{a buffer holds integers or floats of 8 to 64 bits, not 'i1'}}
+func.func private @buffer_element(!tile.buffer<16x64xi1, swizzle = 128>)
+
+// -----
+
+// expected-error @+1 {{a row has 80 bytes; it must be a multiple of 32}}
+func.func private @buffer_row(!tile.buffer<16x40xf16, swizzle = 128>)
 
 // -----
 

@@ -224,15 +224,14 @@ void FragmentAttr::print(AsmPrinter &printer) const {
 // BufferType and PipeType
 //===----------------------------------------------------------------------===//
 
-int64_t BufferType::getSizeInBytes() const {
-  return getShape()[0] * getShape()[1] *
-         getElementType().getIntOrFloatBitWidth() / 8;
+int64_t BufferType::getStoredCols() const {
+  int64_t bits = getElementType().getIntOrFloatBitWidth();
+  return llvm::alignTo(getShape()[1], 8 * getSwizzle() / bits);
 }
 
-int64_t BufferType::chooseSwizzle(int64_t cols, Type element) {
-  // Of a number that may be any: multiples of 1024 change nothing.
-  int64_t rowBytes = cols % 1024 * element.getIntOrFloatBitWidth() / 8;
-  return rowBytes % 128 == 0 ? 128 : rowBytes % 64 == 0 ? 64 : 32;
+int64_t BufferType::getSizeInBytes() const {
+  return getShape()[0] * getStoredCols() *
+         getElementType().getIntOrFloatBitWidth() / 8;
 }
 
 LogicalResult BufferType::verify(function_ref<InFlightDiagnostic()> emitError,
@@ -242,26 +241,36 @@ LogicalResult BufferType::verify(function_ref<InFlightDiagnostic()> emitError,
   if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1 || shape[0] > kMost ||
       shape[1] > kMost)
     return emitError() << "a buffer is a matrix with extents of 1 to " << kMost;
-  if (!elementType.isIntOrFloat())
-    return emitError() << "a buffer holds integers or floats, not "
+  if (!elementType.isIntOrFloat() || elementType.getIntOrFloatBitWidth() < 8 ||
+      elementType.getIntOrFloatBitWidth() > 64)
+    return emitError() << "a buffer holds integers or floats of 8 to 64 bits, "
+                          "not "
                        << elementType;
   if (swizzle != 32 && swizzle != 64 && swizzle != 128)
     return emitError() << "swizzle is " << swizzle
                        << "; use the panel width in bytes: 32, 64 or 128";
+  constexpr int64_t kNarrowest = 32;
   int64_t rowBytes = shape[1] * elementType.getIntOrFloatBitWidth() / 8;
-  if (rowBytes % swizzle)
+  if (rowBytes % kNarrowest)
     return emitError() << "a row has " << rowBytes
-                       << " bytes; it must be a multiple of the swizzle, "
-                       << swizzle;
+                       << " bytes; it must be a multiple of " << kNarrowest;
   return success();
 }
 
 BufferType BufferType::getForTile(function_ref<InFlightDiagnostic()> emitError,
-                                  RankedTensorType tile) {
-  int64_t cols = tile.getShape().empty() ? 0 : tile.getShape().back();
+                                  RankedTensorType tile, bool padded) {
+  int64_t swizzle = 32;
+  if (!tile.getShape().empty()) {
+    // Of a number that may be any: multiples of 1024 change nothing else.
+    int64_t cols = tile.getShape().back();
+    int64_t rowBytes =
+        cols % 1024 * tile.getElementType().getIntOrFloatBitWidth() / 8;
+    while (swizzle < 128 && (padded ? cols >= 1024 || rowBytes > swizzle
+                                    : rowBytes % (2 * swizzle) == 0))
+      swizzle *= 2;
+  }
   return getChecked(emitError, tile.getContext(), tile.getShape(),
-                    tile.getElementType(),
-                    chooseSwizzle(cols, tile.getElementType()));
+                    tile.getElementType(), swizzle);
 }
 
 Type BufferType::parse(AsmParser &parser) {

@@ -109,12 +109,14 @@ struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
   /// Null after an error.
   Value createPipe(Block *body, LoadOp load, int64_t stages) {
     auto type = cast<RankedTensorType>(load.getResult().getType());
-    auto slot = BufferType::getForTile([&] { return load.emitError(); }, type);
-    if (!slot)
-      return Value();
     OpBuilder builder = OpBuilder::atBlockBegin(body);
     auto plan = load->getParentOfType<func::FuncOp>()->getAttrOfType<PlanAttr>(
         kPlanAttrName);
+    // A tensor copy is slow in narrow panels, and fills what it can't read.
+    auto slot = BufferType::getForTile([&] { return load.emitError(); }, type,
+                                       /*padded=*/plan.getCopy() == "tma");
+    if (!slot)
+      return Value();
     remark::passed(load.getLoc(), remarkOf(load))
         << remark::metric("form", plan.getCopy().getValue())
         << remark::metric("tile", Type(type))

@@ -150,7 +150,8 @@ def Tile_BufferType : Tile_Type<"Buffer", "buffer"> {
   let description = [{
     `rows x cols` elements stored as panels of `swizzle` bytes per row; the
     16-byte chunks of a panel are permuted by the row as the TMA and wgmma
-    hardware do: bits 4.. of the byte offset are xor-ed with bits 7.. .
+    hardware do: bits 4.. of the byte offset are xor-ed with bits 7.. . Every
+    panel takes the whole width, though the last may be used in part.
 
     ```mlir
     !tile.buffer<64x128xf16, swizzle = 128>
@@ -161,13 +162,15 @@ def Tile_BufferType : Tile_Type<"Buffer", "buffer"> {
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
+    /// Columns that the panels have: as many as a row, or more.
+    int64_t getStoredCols() const;
     int64_t getSizeInBytes() const;
-    /// The widest swizzle whose panels divide a row of `cols` elements.
-    static int64_t chooseSwizzle(int64_t cols, ::mlir::Type element);
     /// The buffer that holds `tile`; null after an error where there is none.
+    /// Its panels are the widest that divide a row or, `padded`, the narrowest
+    /// that hold it, else the widest.
     static BufferType getForTile(
         ::llvm::function_ref<::mlir::InFlightDiagnostic()> emitError,
-        ::mlir::RankedTensorType tile);
+        ::mlir::RankedTensorType tile, bool padded = false);
   }];
 }
 
