@@ -30,6 +30,7 @@ void fa::buildLowerTileToNVVMPipeline(OpPassManager &manager) {
   func.addPass(tl::createTilePersistent());
   func.addPass(tl::createTilePipeline());
   addCleanup(func);
+  func.addPass(tl::createTileInvertDivisors());
   func.addPass(tl::createTileAssignLayouts());
   func.addPass(createCSEPass());
   func.addPass(tl::createTilePlanResources());

@@ -259,16 +259,15 @@ LogicalResult BufferType::verify(function_ref<InFlightDiagnostic()> emitError,
 
 BufferType BufferType::getForTile(function_ref<InFlightDiagnostic()> emitError,
                                   RankedTensorType tile, bool padded) {
+  // Of a number that may be any: multiples of 1024 change nothing.
+  int64_t cols = tile.getShape().empty() ? 0 : tile.getShape().back() % 1024;
+  int64_t rowBytes = cols * tile.getElementType().getIntOrFloatBitWidth() / 8;
   int64_t swizzle = 32;
-  if (!tile.getShape().empty()) {
-    // Of a number that may be any: multiples of 1024 change nothing else.
-    int64_t cols = tile.getShape().back();
-    int64_t rowBytes =
-        cols % 1024 * tile.getElementType().getIntOrFloatBitWidth() / 8;
-    while (swizzle < 128 && (padded ? cols >= 1024 || rowBytes > swizzle
-                                    : rowBytes % (2 * swizzle) == 0))
-      swizzle *= 2;
-  }
+  // Wider as long as the panels take no more than those of the least width.
+  int64_t least = padded && rowBytes != swizzle ? 64 : swizzle;
+  for (int64_t wider : {64, 128})
+    if (llvm::alignTo(rowBytes, wider) == llvm::alignTo(rowBytes, least))
+      swizzle = wider;
   return getChecked(emitError, tile.getContext(), tile.getShape(),
                     tile.getElementType(), swizzle);
 }

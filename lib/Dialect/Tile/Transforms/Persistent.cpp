@@ -312,47 +312,6 @@ static void shiftOrdinals(Region &body, FillCounts &counts, ValueRange fills) {
   });
 }
 
-/// Divides in `loop` by what does not change in it: multiplications by the
-/// reciprocal, which is computed before the loop. A division is 20 dependent
-/// instructions, and several of them begin each iteration.
-static void divideByReciprocals(scf::ForOp loop) {
-  Location loc = loop.getLoc();
-  DenseMap<Value, Value> reciprocals; // (2^32 - 1) / divisor
-  SmallVector<Operation *> divisions;
-  loop.walk([&](Operation *op) {
-    if (isa<arith::DivUIOp, arith::RemUIOp>(op) &&
-        op->getResult(0).getType().isInteger(32) &&
-        loop.isDefinedOutsideOfLoop(op->getOperand(1)))
-      divisions.push_back(op);
-  });
-  for (Operation *op : divisions) {
-    Value number = op->getOperand(0), divisor = op->getOperand(1);
-    Value &reciprocal = reciprocals[divisor];
-    if (!reciprocal) {
-      OpBuilder builder(loop);
-      I32 math{builder, loc};
-      reciprocal = math.divide(math.constant(-1), divisor);
-    }
-    OpBuilder builder(op);
-    I32 math{builder, loc};
-    // Too small by one at most.
-    Value quotient =
-        arith::MulUIExtendedOp::create(builder, loc, number, reciprocal)
-            .getHigh();
-    Value rest = math.subtract(number, math.multiply(quotient, divisor));
-    Value isLess = math.isLess(rest, divisor);
-    Value result;
-    if (isa<arith::DivUIOp>(op))
-      result = arith::SelectOp::create(builder, loc, isLess, quotient,
-                                       math.add(quotient, math.constant(1)));
-    else
-      result = arith::SelectOp::create(builder, loc, isLess, rest,
-                                       math.subtract(rest, divisor));
-    op->replaceAllUsesWith(ValueRange{result});
-    op->erase();
-  }
-}
-
 /// Puts `body` into the loop over rounds.
 static void wrap(func::FuncOp func, Region &body, bool inSections,
                  FillCounts &counts, ArrayRef<Value> filled) {
@@ -402,7 +361,6 @@ static void wrap(func::FuncOp func, Region &body, bool inSections,
         builder, loc, before,
         arith::IndexCastOp::create(builder, loc, before.getType(), more)));
   scf::YieldOp::create(builder, loc, next);
-  divideByReciprocals(loop);
 }
 
 /// Second slots for what is copied once per grid iteration, as far as shared

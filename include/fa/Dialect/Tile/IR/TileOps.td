@@ -166,8 +166,8 @@ def Tile_BufferType : Tile_Type<"Buffer", "buffer"> {
     int64_t getStoredCols() const;
     int64_t getSizeInBytes() const;
     /// The buffer that holds `tile`; null after an error where there is none.
-    /// Its panels are the widest that divide a row or, `padded`, the narrowest
-    /// that hold it, else the widest.
+    /// Its panels are the widest that take no more than a row or, `padded`,
+    /// no more than panels of 64 bytes take, if a row is wider than 32.
     static BufferType getForTile(
         ::llvm::function_ref<::mlir::InFlightDiagnostic()> emitError,
         ::mlir::RankedTensorType tile, bool padded = false);

@@ -332,6 +332,29 @@ def TilePersistent : Pass<"tile-persistent", "::mlir::func::FuncOp"> {
                            "::mlir::memref::MemRefDialect"];
 }
 
+def TileInvertDivisors : Pass<"tile-invert-divisors", "::mlir::func::FuncOp"> {
+  let summary = "Multiply by reciprocals of what loops don't change";
+  let description = [{
+    A division of 32-bit numbers without sign is some 20 dependent instructions, and
+    several of them, which find out the place of a tile, begin an iteration. Where a loop
+    does not change the divisor, the reciprocal is computed before the outermost
+    such loop. The quotient that it gives is too small by one at most (for the
+    difference is below n / 2^32 + 1), which the remainder tells.
+
+    Output, of `%q = arith.divui %n, %d : i32` in a loop:
+    ```mlir
+    %r = arith.divui %c-1, max(%d, 1) : i32
+    scf.for ... {
+      %low = high half of %n * %r
+      %rest = %n - %low * %d
+      %exact = arith.cmpi ult, %rest, %d : i32
+      %q = arith.select %exact, %low, %low + 1 : i32
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect"];
+}
+
 def TileAssignLayouts : Pass<"tile-assign-layouts", "::mlir::func::FuncOp"> {
   let summary = "Decide which thread holds which element of each tile";
   let description = [{
