@@ -223,7 +223,7 @@ static void readArgumentAttributes(ModuleOp module, LaunchInfo &info) {
       return;
     for (auto [index, arg] : llvm::enumerate(info.args)) {
       if (auto name = func.getArgAttrOfType<StringAttr>(index, "tile.name"))
-        arg.name = name.str();
+        arg.name = llvm::json::fixUTF8(name);
       if (auto align = func.getArgAttrOfType<IntegerAttr>(index, "tile.align"))
         arg.align = align.getInt();
       arg.nonnegative =

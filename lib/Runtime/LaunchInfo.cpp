@@ -126,6 +126,10 @@ static llvm::Error malformed(Operation *func, StringRef what) {
 static llvm::Expected<LaunchInfo::Launch> makeLaunch(Operation *func) {
   LaunchInfo::Launch result;
   result.entry = SymbolTable::getSymbolName(func).str();
+  if (!json::isUTF8(result.entry))
+    return fail(FA_INVALID_ARGUMENT,
+                "the function's name, \"{0}\", is not UTF-8: use another",
+                json::fixUTF8(result.entry));
   auto launch = func->getAttrOfType<DictionaryAttr>("tile.launch");
   auto map = launch ? launch.getAs<AffineMapAttr>("grid") : AffineMapAttr();
   auto symbols =

@@ -137,6 +137,14 @@ def test_malformed_mlir(text, chip):
     assert str(error.value)
 
 
+@pytest.mark.parametrize("chip", ["cpu", "sm_80"])
+def test_name_that_is_no_utf8(chip):
+    text = fa._compiler.build(dtype="f16" if chip == "sm_80" else "f32", head_dim=16)
+    text = text.replace("@attention(", '@"f\\F8"(')
+    with pytest.raises(ValueError, match="not UTF-8"):
+        fa.compile(chip=chip, mlir=text, cache=False)
+
+
 def test_unknown_chip():
     with pytest.raises((ValueError, NotImplementedError), match="sm_12345"):
         fa.compile(chip="sm_12345", head_dim=64)

@@ -251,7 +251,7 @@ static bool holdsRuns(int64_t width, FragmentAttr layout, RankedTensorType tile,
   return tile.getRank() == 2 && !modes.empty() &&
          modes[0].extent % width == 0 && modes[0].dim == 1 &&
          modes[0].stride == 1 && !order &&
-         rowAlignment(memref) * 8 >= width * tile.getElementTypeBitWidth() &&
+         rowAlignment(memref) >= width * tile.getElementTypeBitWidth() / 8 &&
          MergedView(memref, merged).holds(1, offsets[1], tile.getDimSize(1)) &&
          getConstantIntValue(offsets[1]).value_or(1) % width == 0;
 }

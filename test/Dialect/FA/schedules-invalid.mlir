@@ -11,6 +11,11 @@ module attributes {fa.schedules = #fa.schedules<"0.1.0", []>} {}
 
 // -----
 
+// expected-error @+1 {{tile_m is 9223372036854775807 and tile_n 0; both must be 1 to 65536}}
+module attributes {a = #fa.schedule<tile_m = 9223372036854775807, tile_n = 0, plan = <chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>} {}
+
+// -----
+
 #schedule = #fa.schedule<tile_m = 16, tile_n = 8, plan = <chip = "sm_81", mma = "mma_sync", copy = "direct", warps = 1, producers = 0, stages = 1>>
 // expected-error @+1 {{chip is 'sm_81', which has no code of its own: its devices run what is compiled for sm_80; allowed are cpu, sm_75}}
 module attributes {a = #fa.choice<work = few, schedule = #schedule>} {}
