@@ -24,6 +24,10 @@ static const char *synchronisation(Opcode opcode) {
     return "cp.async wait";
   case Opcode::CopyCommit:
     return "cp.async commit";
+  case Opcode::BulkCommit:
+    return "bulk copy commit";
+  case Opcode::BulkWait:
+    return "bulk copy wait";
   case Opcode::BarrierInit:
     return "mbarrier init";
   case Opcode::BarrierTryWait:
@@ -110,6 +114,13 @@ static Expected<Inst> decode(StringRef name) {
     inst.count = match[5].empty() ? 1 : number(5);
     return set(Opcode::ReduceGlobal);
   }
+  if (is("cp\\.reduce\\.async\\.bulk\\.global\\.shared::cta\\.bulk_group\\.add\\."
+         "f32"))
+    return set(Opcode::BulkReduce);
+  if (is("cp\\.async\\.bulk\\.commit_group"))
+    return set(Opcode::BulkCommit);
+  if (is("cp\\.async\\.bulk\\.wait_group\\.read"))
+    return set(Opcode::BulkWait);
   if (is("shfl\\.sync\\.(bfly|idx)\\.b32")) {
     inst.butterfly = match[1] == "bfly";
     return set(Opcode::Shuffle);
@@ -175,6 +186,10 @@ static std::string mnemonic(StringRef name) {
     return "cp.async.wait_group";
   if (is("cp\\.async\\.wait\\.all"))
     return "cp.async.wait_all";
+  if (is("cp\\.async\\.bulk\\.commit\\.group"))
+    return "cp.async.bulk.commit_group";
+  if (is("cp\\.async\\.bulk\\.wait\\.group\\.read"))
+    return "cp.async.bulk.wait_group.read";
   if (is("mbarrier\\.init(\\.shared)?"))
     return "mbarrier.init.shared.b64";
   if (is("shfl\\.sync\\.(bfly|idx)\\.(i32|f32)"))

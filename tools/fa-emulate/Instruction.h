@@ -38,6 +38,9 @@ enum class Opcode {
   FenceProxy,
   TensorLoad,   // cp.async.bulk.tensor from global to shared memory
   ReduceGlobal, // red.global.add.f32
+  BulkReduce,   // cp.reduce.async.bulk: global, shared, bytes
+  BulkCommit,   // cp.async.bulk.commit_group
+  BulkWait,     // cp.async.bulk.wait_group.read
   // The 32 threads of a warp together.
   Shuffle,
   VoteAny,

@@ -93,6 +93,41 @@ void Machine::reduceGlobal(const Inst &inst) {
 // mbarriers and bulk copies
 //===----------------------------------------------------------------------===//
 
+void Machine::startSum(const Inst &inst) {
+  BulkSum sum;
+  sum.dest = value(inst.args[0]);
+  sum.source = sharedOffset(value(inst.args[1]));
+  sum.bytes = word(inst.args[2]);
+  sum.reads = kFirstSum + ++sumCount;
+  if (sum.dest % 16 || sum.source % 16 || sum.bytes % 16 || !sum.bytes)
+    fail("the addresses and bytes of a bulk copy are no multiples of 16");
+  accessGlobal(current->site, sum.dest, 4);
+  accessGlobal(current->site, sum.dest + sum.bytes - 4, 4);
+  SharedMemory::Access reader = access();
+  reader.async = true;
+  check(shared.beginRead(sum.source, sum.bytes, reader, sum.reads));
+  current->sums.back().push_back(sum);
+}
+
+/// The bytes are read as late as can be: when all groups but the last
+/// `pending` have been.
+void Machine::waitForSums(size_t pending) {
+  Thread &thread = *current;
+  Warp &warp = warps[thread.warp];
+  while (thread.sums.size() - 1 > pending) {
+    for (const BulkSum &sum : thread.sums.front()) {
+      float *dest = reinterpret_cast<float *>(sum.dest);
+      auto *source =
+          reinterpret_cast<const float *>(shared.pointer(sum.source));
+      for (uint32_t i = 0; i < sum.bytes / 4; ++i)
+        dest[i] += source[i];
+      shared.endReads(warp.index, sum.reads, sum.reads,
+                      warp.known.generic.time[warp.index]);
+    }
+    thread.sums.pop_front();
+  }
+}
+
 Machine::Barrier &Machine::barrierAt(const Operand &operand) {
   uint32_t offset = sharedOffset(value(operand));
   auto it = barriers.find(offset);
@@ -555,7 +590,7 @@ void Machine::retire(Warp &warp, const Inst &inst) {
   }
   warp.retired = std::max(warp.retired, last);
   warp.fenced = false;
-  shared.endReads(warp.index, warp.retired,
+  shared.endReads(warp.index, 0, warp.retired,
                   warp.known.generic.time[warp.index]);
   const Site &site = sites[current->site];
   for (int i = 0; i < 32; ++i)

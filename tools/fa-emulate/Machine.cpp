@@ -29,6 +29,8 @@ void Machine::enter(void *argument) {
   Machine &machine = *static_cast<Machine *>(argument);
   machine.launch.kernel(machine.launch.words);
   Thread &thread = *machine.current;
+  if (thread.sums.size() > 1 || !thread.sums.front().empty())
+    machine.fail("ends before its bulk copies have read shared memory");
   thread.state = Thread::Ended;
   machine.warps[thread.warp].alive &= ~(1u << thread.lane);
   --machine.alive;
@@ -313,6 +315,17 @@ void Machine::execute(int site, uint64_t *registers) {
       break;
     case Opcode::ReduceGlobal:
       reduceGlobal(inst);
+      break;
+    case Opcode::BulkReduce:
+      startSum(inst);
+      break;
+    case Opcode::BulkCommit:
+      if (!skips())
+        thread.sums.emplace_back();
+      break;
+    case Opcode::BulkWait:
+      if (!skips())
+        waitForSums(word(args[0]));
       break;
     case Opcode::WarpSync:
     case Opcode::BlockBarrier:

@@ -70,6 +70,11 @@ private:
     int site;
     bool performed;
   };
+  static constexpr uint64_t kFirstSum = uint64_t(1) << 40; // no wgmma's group
+  struct BulkSum { // cp.reduce.async.bulk
+    uint64_t dest, reads; // which reads of shared memory
+    uint32_t source, bytes;
+  };
   struct Barrier { // mbarrier
     uint32_t offset;
     int agent;
@@ -115,6 +120,8 @@ private:
     uint32_t parity = 0;
     // Copies not waited for, by group; the last group is open.
     std::deque<std::vector<Copy>> copies = std::deque<std::vector<Copy>>(1);
+    // The same for additions by bulk copies.
+    std::deque<std::vector<BulkSum>> sums = std::deque<std::vector<BulkSum>>(1);
   };
   struct Warp {
     int index;
@@ -170,6 +177,8 @@ private:
   Barrier &barrierAt(const Operand &operand);
   void initBarrier(const Inst &inst);
   void reduceGlobal(const Inst &inst);
+  void startSum(const Inst &inst);
+  void waitForSums(size_t pending);
   void arrive(Barrier &barrier);
   void completeIfDone(Barrier &barrier);
   bool tryWait(const Inst &inst);
@@ -205,6 +214,7 @@ private:
   std::map<uint32_t, NamedBarrier> named;
   std::vector<BulkCopy> bulkCopies;
   std::vector<std::vector<const Inst *>> groupProducts; // of four warps
+  uint64_t sumCount = 0;
   Thread *current = nullptr;
   Fiber scheduler = nullptr;
   int64_t block = 0;

@@ -157,12 +157,16 @@ SharedMemory::Problem SharedMemory::beginRead(uint32_t offset, uint32_t size,
   });
 }
 
-void SharedMemory::endReads(int warp, uint64_t group, uint32_t time) {
+void SharedMemory::endReads(int warp, uint64_t first, uint64_t last,
+                            uint32_t time) {
   auto &list = inFlight[warp];
-  for (auto &[word, reading] : list)
-    if (reading <= group)
-      reader(word, warp) = time;
-  llvm::erase_if(list, [&](auto &entry) { return entry.second <= group; });
+  auto isDone = [&](auto &entry) {
+    return entry.second >= first && entry.second <= last;
+  };
+  for (auto &entry : list)
+    if (isDone(entry))
+      reader(entry.first, warp) = time;
+  llvm::erase_if(list, isDone);
   // Some may be read by a later group too.
   for (auto &[word, reading] : list)
     reader(word, warp) = kInFlight;

@@ -92,8 +92,8 @@ public:
   /// An asynchronous read by `access.warp`, as part of its group `group`.
   Problem beginRead(uint32_t offset, uint32_t size, const Access &access,
                     uint64_t group);
-  /// The reads of the warp's groups up to `group` are done.
-  void endReads(int warp, uint64_t group, uint32_t time);
+  /// The reads of the warp's groups from `first` to `last` are done.
+  void endReads(int warp, uint64_t first, uint64_t last, uint32_t time);
 
   /// An mbarrier lives in these bytes from now on.
   Problem beginBarrier(uint32_t offset, const Access &access);

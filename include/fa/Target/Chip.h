@@ -23,7 +23,7 @@ struct Chip {
   int64_t mmaDepth;
   bool hasBF16;
   bool hasCpAsync;
-  /// wgmma and tensor maps.
+  /// wgmma, tensor maps and other bulk copies.
   bool hasWgmma;
   /// What one multiprocessor has for its blocks; each also takes
   /// `reservedShared` bytes of shared memory for the system.

@@ -329,6 +329,13 @@ static void guarded(OpBuilder &builder, Location loc, Value condition) {
   builder.setInsertionPointToStart(branch.thenBlock());
 }
 
+/// Whether both conditions hold, of which either may be null: it always does.
+static Value both(OpBuilder &builder, Location loc, Value one, Value other) {
+  if (!one || !other)
+    return one ? one : other;
+  return arith::AndIOp::create(builder, loc, one, other);
+}
+
 /// Whether all replicated lane and warp digits of this thread are zero; null
 /// when nothing is replicated.
 static Value ownsElements(OpBuilder &builder, Location loc,
@@ -551,6 +558,142 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
   KernelContext &kernel;
 };
 
+} // namespace
+
+/// All threads of the team wait for each other: the block's barrier, or the
+/// last one, which nothing else uses, of a role.
+static void synchronize(OpBuilder &builder, Location loc,
+                        const KernelContext &kernel, const Team &team) {
+  if (!kernel.hasRoles()) {
+    NVVM::Barrier0Op::create(builder, loc);
+    return;
+  }
+  NVVM::BarrierOp::create(builder, loc, TypeRange(),
+                          constantI32(builder, loc, 15),
+                          constantI32(builder, loc, 32 * team.warps),
+                          NVVM::BarrierReductionAttr(), Value());
+}
+
+/// wgmma and bulk copies read shared memory by another path than stores write
+/// it.
+static void fenceAsync(OpBuilder &builder, Location loc) {
+  NVVM::FenceProxyOp::create(
+      builder, loc, NVVM::ProxyKind::async_shared,
+      NVVM::SharedSpaceAttr::get(builder.getContext(),
+                                 NVVM::SharedSpace::shared_cta));
+}
+
+/// The thread's bulk copies, if any, have read what they copy.
+static void waitForBulkReads(OpBuilder &builder, Location loc) {
+  NVVM::CpAsyncBulkWaitGroupOp::create(
+      builder, loc, builder.getI32IntegerAttr(0), builder.getUnitAttr());
+}
+
+namespace {
+/// tile.accumulate through shared memory: what lies there is laid out as the
+/// memory is, so one thread adds all of it by one copy.
+struct BulkAccumulatePattern : OpConversionPattern<AccumulateOp> {
+  BulkAccumulatePattern(const TypeConverter &converter, MLIRContext *context,
+                        KernelContext &kernel)
+      : OpConversionPattern(converter, context, /*benefit=*/2), kernel(kernel) {
+  }
+  LogicalResult
+  matchAndRewrite(AccumulateOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!op.getOffset())
+      return failure();
+    Location loc = op.getLoc();
+    auto type = cast<RankedTensorType>(op.getValue().getType());
+    FragmentAttr layout = layoutOf(type);
+    int64_t cols = type.getDimSize(1);
+    if (!type.getElementType().isF32() ||
+        !holdsBlocks(layout, shuffledColumns(op.getDest().getType())))
+      return op.emitError("goes through shared memory, which this tile has no "
+                          "form for: ")
+             << type;
+    const Team &team = kernel.teamOf(op);
+    if (!op.getFree()) {
+      waitForBulkReads(rewriter, loc);
+      synchronize(rewriter, loc, kernel, team);
+    }
+    store(op, adaptor.getValue(), layout, team, rewriter);
+    fenceAsync(rewriter, loc);
+    synchronize(rewriter, loc, kernel, team);
+    {
+      // Rows that exist.
+      Value left = arith::SubIOp::create(
+          rewriter, loc, memref::DimOp::create(rewriter, loc, op.getDest(), 0),
+          op.getOffsets()[0]);
+      Value zero = arith::ConstantIndexOp::create(rewriter, loc, 0);
+      Value all =
+          arith::ConstantIndexOp::create(rewriter, loc, type.getDimSize(0));
+      Value rows = arith::MinSIOp::create(rewriter, loc, left, all);
+      Value bytes =
+          arith::MulIOp::create(rewriter, loc, toI32(rewriter, loc, rows),
+                                constantI32(rewriter, loc, 4 * cols));
+      Value pointer =
+          globalPointer(rewriter, loc, op.getDest(), op.getOffsets());
+      Value isFirst =
+          arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::eq,
+                                team.thread, constantI32(rewriter, loc, 0));
+      Value exists = arith::CmpIOp::create(
+          rewriter, loc, arith::CmpIPredicate::sgt, left, zero);
+      OpBuilder::InsertionGuard guard(rewriter);
+      guarded(rewriter, loc, both(rewriter, loc, isFirst, exists));
+      Value source = sharedPointer(rewriter, loc, kernel.shared,
+                                   constantI32(rewriter, loc, *op.getOffset()));
+      ptx::bulkReduceAdd(rewriter, loc, pointer, source, bytes);
+      NVVM::CpAsyncBulkCommitGroupOp::create(rewriter, loc);
+    }
+    {
+      // A block keeps its shared memory until the last copy has read it.
+      OpBuilder::InsertionGuard guard(rewriter);
+      Operation *outermost = op;
+      while (auto loop = outermost->getParentOfType<scf::ForOp>())
+        outermost = loop;
+      rewriter.setInsertionPointAfter(outermost);
+      waitForBulkReads(rewriter, loc);
+    }
+    rewriter.eraseOp(op);
+    return success();
+  }
+
+  void store(AccumulateOp op, ValueRange values, FragmentAttr layout,
+             const Team &team, ConversionPatternRewriter &rewriter) const {
+    Location loc = op.getLoc();
+    auto type = cast<RankedTensorType>(op.getValue().getType());
+    int64_t cols = type.getDimSize(1);
+    SmallVector<Value> origin(2,
+                              arith::ConstantIndexOp::create(rewriter, loc, 0));
+    Access access(rewriter, loc, kernel, team, layout, type, op.getDest(),
+                  origin, /*order=*/std::nullopt, /*merged=*/std::nullopt,
+                  /*isShuffled=*/true);
+    auto constant = [&](int64_t value) {
+      return constantI32(rewriter, loc, value);
+    };
+    Value row = toI32(rewriter, loc, access.index(0, 0));
+    Value place = arith::AddIOp::create(
+        rewriter, loc,
+        arith::MulIOp::create(rewriter, loc, row, constant(cols)),
+        toI32(rewriter, loc, access.index(0, 1)));
+    place = arith::AddIOp::create(
+        rewriter, loc, arith::MulIOp::create(rewriter, loc, place, constant(4)),
+        constant(*op.getOffset()));
+    Value pointer = sharedPointer(rewriter, loc, kernel.shared, place);
+    OpBuilder::InsertionGuard guard(rewriter);
+    guarded(rewriter, loc, ownsElements(rewriter, loc, kernel, team, layout));
+    for (int64_t reg = 0, e = layout.numRegisters(); reg < e; ++reg) {
+      int64_t far = access.distance(reg, 0) * cols + access.distance(reg, 1);
+      Value at = LLVM::GEPOp::create(rewriter, loc, pointer.getType(),
+                                     type.getElementType(), pointer,
+                                     ArrayRef<LLVM::GEPArg>{int32_t(far)});
+      LLVM::StoreOp::create(rewriter, loc, values[reg], at, /*alignment=*/4);
+    }
+  }
+
+  KernelContext &kernel;
+};
+
 /// Pairs of neighbours go to the swizzled places that products read.
 struct StagePattern : OpConversionPattern<StageOp> {
   StagePattern(const TypeConverter &converter, MLIRContext *context,
@@ -586,7 +729,7 @@ struct StagePattern : OpConversionPattern<StageOp> {
                                         constant(*op.getOffset()));
     DenseMap<int64_t, Value> places; // of the columns of a register
     if (!op.getUnread())
-      synchronize(rewriter, loc, team);
+      synchronize(rewriter, loc, kernel, team);
     // Threads that hold copies of the same element: one of them stores.
     OpBuilder::InsertPoint after;
     if (Value owner = ownsElements(rewriter, loc, kernel, team, layout)) {
@@ -626,28 +769,14 @@ struct StagePattern : OpConversionPattern<StageOp> {
     }
     if (after.isSet())
       rewriter.restoreInsertionPoint(after);
-    // wgmma reads shared memory by another path than stores write it.
     if (kernel.plan.getMma() == "wgmma")
-      NVVM::FenceProxyOp::create(
-          rewriter, loc, NVVM::ProxyKind::async_shared,
-          NVVM::SharedSpaceAttr::get(rewriter.getContext(),
-                                     NVVM::SharedSpace::shared_cta));
-    synchronize(rewriter, loc, team);
+      fenceAsync(rewriter, loc);
+    if (any_of(op->getBlock()->getOps<AccumulateOp>(),
+               [](AccumulateOp add) { return add.getFree(); }))
+      waitForBulkReads(rewriter, loc);
+    synchronize(rewriter, loc, kernel, team);
     rewriter.replaceOp(op, constant(*op.getOffset()));
     return success();
-  }
-
-  /// All threads of the team wait for each other: the block's barrier, or the
-  /// last one, which nothing else uses, of a role.
-  void synchronize(OpBuilder &builder, Location loc, const Team &team) const {
-    if (!kernel.hasRoles()) {
-      NVVM::Barrier0Op::create(builder, loc);
-      return;
-    }
-    NVVM::BarrierOp::create(builder, loc, TypeRange(),
-                            constantI32(builder, loc, 15),
-                            constantI32(builder, loc, 32 * team.warps),
-                            NVVM::BarrierReductionAttr(), Value());
   }
 
   KernelContext &kernel;
@@ -660,6 +789,7 @@ void tl::populateMemoryPatterns(const TypeConverter &converter,
                                 KernelContext &kernel) {
   patterns.add<LoadPattern, StorePattern<StoreOp>, StorePattern<AccumulateOp>>(
       converter, patterns.getContext(), kernel);
-  patterns.add<StagePattern>(converter, patterns.getContext(), kernel);
+  patterns.add<BulkAccumulatePattern, StagePattern>(
+      converter, patterns.getContext(), kernel);
   patterns.add<GatherPattern>(converter, patterns.getContext());
 }

@@ -208,3 +208,11 @@ void ptx::reduceAdd(OpBuilder &builder, Location loc, Value pointer,
                .str(),
            constraints + "~{memory}");
 }
+
+void ptx::bulkReduceAdd(OpBuilder &builder, Location loc, Value dest,
+                        Value source, Value bytes) {
+  assembly(builder, loc, {}, {dest, address(builder, loc, source), bytes},
+           "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 "
+           "[$0], [$1], $2;",
+           "l,r,r,~{memory}");
+}

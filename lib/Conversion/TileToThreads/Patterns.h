@@ -44,6 +44,9 @@ Value warpOffset(OpBuilder &builder, Location loc, const Team &team,
 
 Value constantI32(OpBuilder &builder, Location loc, int64_t value);
 
+/// An index as i32.
+Value toI32(OpBuilder &builder, Location loc, Value index);
+
 /// Registers of a 16-bit tile, two neighbours per 32-bit word.
 Value packPair(OpBuilder &builder, Location loc, Value low, Value high);
 

@@ -64,11 +64,6 @@ template <typename OpT> struct PipePattern : OpConversionPattern<OpT> {
                                  constantI32(builder, loc, 1));
   }
 
-  static Value toI32(OpBuilder &builder, Location loc, Value index) {
-    return arith::IndexCastOp::create(builder, loc, builder.getI32Type(),
-                                      index);
-  }
-
   KernelContext &kernel;
 };
 

@@ -37,6 +37,10 @@ Value tl::constantI32(OpBuilder &builder, Location loc, int64_t value) {
   return arith::ConstantIntOp::create(builder, loc, value, 32);
 }
 
+Value tl::toI32(OpBuilder &builder, Location loc, Value index) {
+  return arith::IndexCastOp::create(builder, loc, builder.getI32Type(), index);
+}
+
 Value tl::packPair(OpBuilder &builder, Location loc, Value low, Value high) {
   auto type = VectorType::get(2, low.getType());
   Value pair =

@@ -353,29 +353,47 @@ LogicalResult Emitter::emitColumns() {
     if (failed(emitBlock(qTile, kTile, needsDr ? dOTile : Value(), vTile, rows,
                          keep, /*inFull=*/Value(), n0, block)))
       return failure();
-    // By the order of their last uses: probabilities and d_o, then q.
-    Value nextDK, nextDV;
+    // By the order of their last uses: probabilities and d_o, then q. Where
+    // products run beside other work, all start one after another, and d_q is
+    // on its way to memory while d_k is made; elsewhere what a product takes
+    // is computed before it, and the registers of d_q are free again soon.
+    bool overlap = schedule.getPlan().getOverlap();
+    Value p = narrow(block.p), dr, nextDK, nextDV;
     ValueRange sums = loop.getRegionIterArgs();
-    if (backward.getDV())
-      nextDV = contract(narrow(block.p), dOTile, sums.back(),
-                        /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
-    if (backward.getDK())
-      nextDK = contract(narrow(block.dr), qTile, sums.front(),
-                        /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
-    if (Value dQSum = backward.getDQSum()) {
+    auto emitDV = [&] {
+      if (backward.getDV())
+        nextDV = contract(p, dOTile, sums.back(),
+                          /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
+    };
+    auto emitDK = [&] {
+      if (backward.getDK())
+        nextDK = contract(dr, qTile, sums.front(),
+                          /*rhsIsTransposed=*/false, /*lhsIsTransposed=*/true);
+    };
+    if (!overlap)
+      emitDV();
+    if (needsDr)
+      dr = narrow(block.dr);
+    if (overlap)
+      emitDV();
+    else
+      emitDK();
+    Value dQSum = backward.getDQSum(), dQ, view;
+    // Only this grid point adds to it, or several at once.
+    bool owned = schedule.getSequential();
+    if (dQSum) {
       // All rows, with those that fill its last block.
-      Value view = headOf(dQSum, op.getMap(AttentionSpace::Q), head, sumMap);
-      // Only this grid point adds to it, or several at once.
-      bool owned = schedule.getSequential();
+      view = headOf(dQSum, op.getMap(AttentionSpace::Q), head, sumMap);
       Value before = owned ? load(view, sumMap, AttentionSpace::M, m0, tileM, d)
                            : constant(matrix(tileM, d, accType), 0.0);
-      Value dQ = contract(narrow(block.dr), kTile, before,
-                          /*rhsIsTransposed=*/false);
-      if (owned)
-        store(dQ, view, sumMap, AttentionSpace::M, m0);
-      else
-        accumulate(dQ, view, sumMap, AttentionSpace::M, m0);
+      dQ = contract(dr, kTile, before, /*rhsIsTransposed=*/false);
     }
+    if (overlap)
+      emitDK();
+    if (dQSum && owned)
+      store(dQ, view, sumMap, AttentionSpace::M, m0);
+    else if (dQSum)
+      accumulate(dQ, view, sumMap, AttentionSpace::M, m0);
     SmallVector<Value> next;
     for (Value sum : {nextDK, nextDV})
       if (sum)

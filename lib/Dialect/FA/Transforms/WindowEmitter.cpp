@@ -15,8 +15,10 @@ using namespace mlir::fa;
 // Memory
 //===----------------------------------------------------------------------===//
 
+/// A value near the end of 64 bits stays below it: no target has such tiles.
 static int64_t roundUp(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
+  int64_t most = std::numeric_limits<int64_t>::max() / multiple * multiple;
+  return value > most ? most : int64_t(llvm::alignTo(value, multiple));
 }
 
 int64_t WindowEmitter::paddedExtent(Value shaped, unsigned pos) {
@@ -310,7 +312,7 @@ void WindowEmitter::accumulate(Value tile, Value memref, AffineMap map,
                                unsigned rowDim, Value rowOffset) {
   auto [offsets, order] = place(map, rowDim, rowOffset);
   tl::AccumulateOp::create(builder, loc, tile, memref, offsets, order,
-                           /*shuffled=*/true);
+                           /*shuffled=*/true, /*offset=*/IntegerAttr(), /*free=*/false);
 }
 
 Value WindowEmitter::loadVector(const Rows &rows) {

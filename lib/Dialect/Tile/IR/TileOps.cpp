@@ -89,7 +89,19 @@ LogicalResult AccumulateOp::verify() {
   if (failed(verifyAccess(*this, dest, tile.getRank(), getOffsets().size(),
                           getOrder(), /*merged=*/std::nullopt)))
     return failure();
+  if (getOffset() && !isContiguous())
+    return emitOpError("goes through shared memory: it must be shuffled and as "
+                       "wide as the memory, whose rows are neighbours");
   return verifySameElement(*this, dest.getElementType(), tile.getElementType());
+}
+
+bool AccumulateOp::isContiguous() {
+  MemRefType dest = getDest().getType();
+  auto tile = cast<RankedTensorType>(getValue().getType());
+  auto [strides, offset] = dest.getStridesAndOffset();
+  return getShuffled() && isZeroInteger(getOffsets()[1]) &&
+         tile.getDimSize(1) == dest.getDimSize(1) &&
+         strides[0] == tile.getDimSize(1) && strides[1] == 1;
 }
 
 LogicalResult StageOp::verify() {

@@ -38,6 +38,36 @@ static LogicalResult checkChip(func::FuncOp func, PlanAttr plan,
   return failure(result.wasInterrupted());
 }
 
+/// Gives tiles that are added to memory a place in what is left from `offset`
+/// on, the same for all, where the chip adds by bulk copies. Returns its bytes.
+static int64_t placeSums(func::FuncOp func, int64_t offset,
+                         const fa::Chip &chip) {
+  constexpr int64_t kAlignment = 128;
+  int64_t place = llvm::alignTo(offset, kAlignment), end = offset;
+  if (!chip.hasWgmma)
+    return 0;
+  func.walk([&](AccumulateOp add) {
+    auto type = cast<RankedTensorType>(add.getValue().getType());
+    int64_t bytes = type.getNumElements() * type.getElementTypeBitWidth() / 8;
+    if (!type.getElementType().isF32() || !add.isContiguous() ||
+        place + bytes > chip.sharedBytes)
+      return;
+    add.setOffset(place);
+    end = std::max(end, place + bytes);
+    // All threads meet at the barriers of a stage and of this: what the one
+    // has read and the other has waited for needs no further ones.
+    for (StageOp stage : add->getBlock()->getOps<StageOp>()) {
+      if (!stage->isBeforeInBlock(add))
+        continue;
+      add.setFree(true);
+      if (llvm::hasSingleElement(stage->getUsers()) &&
+          *stage->user_begin() == add.getValue().getDefiningOp())
+        stage.setUnread(true);
+    }
+  });
+  return end - offset;
+}
+
 namespace {
 struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
   void runOnOperation() override {
@@ -79,6 +109,8 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
         pipe.setBarriersAttr(builder.getI64IntegerAttr(offset));
         offset += 16 * pipe.getPipe().getType().getStages();
       }
+    if (chip)
+      offset += placeSums(func, offset, *chip);
     func->setAttr("tile.shared_bytes", builder.getI64IntegerAttr(offset));
     remark::analysis(func.getLoc(), remark::RemarkOpts::name("resources")
                                         .category("tile-plan-resources")

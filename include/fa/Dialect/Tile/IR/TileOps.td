@@ -283,18 +283,31 @@ def Tile_AccumulateOp : Tile_Op<"accumulate",
     the memory are multiples of 8 and 16, the offsets of 8 and 32; there is no
     `order`.
 
+    With an `offset` (`tile-plan-resources`) the tile is written to that place of shared
+    memory first, and one bulk copy adds all of it, asynchronously. It is shuffled, and as
+    wide as the memory, whose rows are neighbours. `free` says that a `tile.stage` before
+    it, whose barrier all threads pass, has waited until the copy before is done with that
+    place.
+
     ```mlir
     tile.accumulate %t, %sum[%m0, %c0] : tensor<64x64xf32>,
         memref<?x64xf32, strided<[?, 1], offset: ?>>
+    tile.accumulate %t, %sum[%m0, %c0] shuffled {offset = 65536} : tensor<64x64xf32>,
+        memref<?x64xf32, strided<[64, 1], offset: ?>>
     ```
   }];
   let arguments = (ins StaticShapeTensorOf<[F32, F64]>:$value,
                        AnyStridedMemRef:$dest, Variadic<Index>:$offsets,
                        OptionalAttr<DenseI64ArrayAttr>:$order,
-                       UnitAttr:$shuffled);
+                       UnitAttr:$shuffled, OptionalAttr<I64Attr>:$offset,
+                       UnitAttr:$free);
   let assemblyFormat = [{
     $value `,` $dest `[` $offsets `]` (`order` $order^)?
     (`shuffled` $shuffled^)? attr-dict `:` type($value) `,` type($dest)
+  }];
+  let extraClassDeclaration = [{
+    /// Whether the tile's rows in memory are one run of bytes.
+    bool isContiguous();
   }];
   let hasVerifier = 1;
 }
