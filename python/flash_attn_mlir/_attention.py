@@ -264,9 +264,9 @@ def _one_pass(
         # as have one, not seven by all.
         threads = _fa.get_num_threads()
         return 5 * -(-points // threads) * threads < 7 * points
-    # The order of the additions to the sum is not fixed. For small heads wgmma computes
-    # the scores twice in less time.
-    return not deterministic and (chip != "sm_90a" or head_dim > 128)
+    # The order of the additions to the sum is not fixed. Where two groups of warps share
+    # rows, wgmma pads heads to 128, and computes the scores twice in less time.
+    return not deterministic and (chip != "sm_90a" or not 64 < head_dim <= 112)
 
 
 def _has_sum(chip: str, k, letters: str, options, lib) -> bool:

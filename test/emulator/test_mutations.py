@@ -14,7 +14,7 @@ import flash_attn_mlir as fa
 import numpy as np
 import pytest
 from emulate import EmulationError, emulate, emulator
-from reference import attention, band
+from reference import attention, attention_backward, band
 from test_kernels import compile_program, program
 from test_programs import PLANS
 
@@ -69,6 +69,15 @@ SPARE = {
     ("row-normalised", "sm_90a-persistent"): PERSISTENT,
     ("chain", "sm_90a-persistent"): PERSISTENT | FENCE,
     ("transposed-chain", "sm_90a-persistent"): PERSISTENT | FENCE,
+    # By head size. Keys and values as ONCE, the slots of the loop as TOGETHER; at 128 all
+    # products after the scores start in a row, and are waited for together.
+    ("sums", 64): {"mbarrier wait": 3, "mbarrier arrive": 2},
+    ("sums", 128): {
+        "mbarrier wait": 3,
+        "mbarrier arrive": 2,
+        "wgmma fence": 3,
+        "wgmma commit": 1,
+    },
     ("attention", "sm_75"): {"barrier": 1},
     # And the commit of the last iteration of the last loop.
     ("attention", "sm_80"): FIRST_FILLS | {"cp.async commit": 2},
@@ -120,6 +129,31 @@ def test_program(name, target, rng):
     # The width of a copy changes nothing in the order of its waits.
     schedule = "sm_80" if target == "sm_80-4" else target
     assert not spare - collections.Counter(SPARE.get((name, schedule), {}))
+
+
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_sums_by_bulk_copies(head_dim, rng):
+    """Gradients in one pass on sm_90a, whose d_q goes to memory through shared memory."""
+    shape = (1, 300, 1, head_dim)
+    q, k, v, dout = (rng.standard_normal(shape).astype(np.float16) for _ in range(4))
+    scale = head_dim**-0.5
+    out, lse, _ = attention(q, k, v)
+    want = attention_backward(q, k, v, dout)
+    want = (want.d_q, want.d_k, want.d_v)
+    kernel = fa.compile(chip="sm_90a", head_dim=head_dim, backward=True, d_q_sum=True, ptxas=False)
+
+    def run(seed, skip):
+        results = [np.full(shape, np.nan, np.float16) for _ in range(3)]
+        delta = np.full(lse.shape, np.nan, np.float32)
+        d_q_sum = np.full((1, 1, 304, head_dim), np.nan, np.float32).swapaxes(1, 2)
+        inputs = (q, k, v, out.astype(q.dtype), lse.astype(np.float32), dout, scale)
+        emulate(kernel, *inputs, delta, d_q_sum, *results, seed=seed, skip=skip)
+        return all(
+            np.linalg.norm(got - exact) < 5e-3 * np.linalg.norm(exact)
+            for got, exact in zip(results, want)
+        )
+
+    assert not undetected(kernel, run) - collections.Counter(SPARE.get(("sums", head_dim), {}))
 
 
 @pytest.mark.parametrize("chip", ["sm_75", "sm_80", "sm_90a"])

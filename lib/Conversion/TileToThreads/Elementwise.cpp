@@ -132,12 +132,19 @@ struct IotaPattern : OpConversionPattern<IotaOp> {
 };
 
 struct BroadcastPattern : OpConversionPattern<BroadcastOp> {
-  using OpConversionPattern::OpConversionPattern;
+  BroadcastPattern(const TypeConverter &converter, MLIRContext *context,
+                   KernelContext &kernel)
+      : OpConversionPattern(converter, context), kernel(kernel) {}
   LogicalResult
   matchAndRewrite(BroadcastOp op, OneToNOpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
     FragmentAttr large = layoutOf(op.getResult().getType());
     FragmentAttr small = layoutOf(op.getSource().getType());
+    if (isSpread(small) && op.getDim() == 0) {
+      rewriter.replaceOpWithMultiple(
+          op, {shuffled(op, adaptor.getSource(), large, rewriter)});
+      return success();
+    }
     if (small != large.dropDim(op.getDim()))
       return op.emitError(
           "the source is not laid out as a slice of the result");
@@ -149,6 +156,44 @@ struct BroadcastPattern : OpConversionPattern<BroadcastOp> {
     rewriter.replaceOpWithMultiple(op, {results});
     return success();
   }
+
+  /// Whether each lane holds other elements than all others.
+  static bool isSpread(FragmentAttr layout) {
+    SmallVector<FragmentAttr::Mode> lanes = layout.laneModes();
+    return lanes.size() == 1 && lanes[0].extent == 32 && lanes[0].stride == 1;
+  }
+
+  /// Every column from the lane that holds it.
+  SmallVector<Value> shuffled(BroadcastOp op, ValueRange source,
+                              FragmentAttr large,
+                              ConversionPatternRewriter &rewriter) const {
+    Location loc = op.getLoc();
+    // The first column of the lane, two of each eight.
+    Value first = arith::ShLIOp::create(
+        rewriter, loc,
+        arith::AndIOp::create(rewriter, loc, kernel.lane,
+                              constantI32(rewriter, loc, 3)),
+        constantI32(rewriter, loc, 1));
+    DenseMap<int64_t, Value> columns;
+    SmallVector<Value> results;
+    for (int64_t reg = 0, e = large.numRegisters(); reg < e; ++reg) {
+      int64_t column = large.registerOffset(reg, 1);
+      Value &value = columns[column];
+      if (!value) {
+        Value lane = arith::AddIOp::create(
+            rewriter, loc, first, constantI32(rewriter, loc, column % 32));
+        Value held = source[column / 32];
+        value = NVVM::ShflOp::create(
+            rewriter, loc, held.getType(), constantI32(rewriter, loc, -1), held,
+            lane, constantI32(rewriter, loc, 31), NVVM::ShflKind::idx,
+            UnitAttr());
+      }
+      results.push_back(value);
+    }
+    return results;
+  }
+
+  KernelContext &kernel;
 };
 
 struct ReducePattern : OpConversionPattern<ReduceOp> {
@@ -321,8 +366,9 @@ void tl::populateElementwisePatterns(const TypeConverter &converter,
   MLIRContext *context = patterns.getContext();
   patterns.add<ElementwisePattern>(converter, context);
   patterns.add<TruncFPattern>(converter, context, /*benefit=*/2);
-  patterns.add<ConstantPattern, SplatPattern, BroadcastPattern, ReducePattern,
-               NonfinitePattern, ExceedsPattern>(converter, context);
+  patterns.add<ConstantPattern, SplatPattern, ReducePattern, NonfinitePattern,
+               ExceedsPattern>(converter, context);
   patterns.add<UnusedPattern>(converter, context);
-  patterns.add<IotaPattern, RowsHeldPattern>(converter, context, kernel);
+  patterns.add<BroadcastPattern, IotaPattern, RowsHeldPattern>(
+      converter, context, kernel);
 }

@@ -68,7 +68,7 @@ func.func @long_keys(%q: memref<?x256xf16> {tile.align = 16 : i64}, %s: f32, %l:
 // CHECK-LABEL: @sum
 // CHECK: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, plan = <chip = "sm_{{[0-9a]+}}", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>>
 // SM80: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 128, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 1, square = true>>
-// SM90A: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 1>>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true>>
 // CHECK: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, plan = <chip = "sm_{{[0-9a]+}}", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>>
 func.func @sum(%q: memref<?x128xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>, %sum: memref<?x128xf32> {tile.align = 16 : i64}) {
   fa.attention_backward ins(%q, %q, %q, %l, %q : memref<?x128xf16>, memref<?x128xf16>, memref<?x128xf16>, memref<?xf32>, memref<?x128xf16>) o(%q : memref<?x128xf16>) scale(%s : f32)

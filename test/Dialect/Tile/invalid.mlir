@@ -48,6 +48,15 @@ func.func @accumulate_order(%m: memref<?x?xf32>, %t: tensor<16x16xf32>, %i: inde
 
 // -----
 
+func.func @accumulate_through_shared(%m: memref<?x32xf32>, %t: tensor<16x16xf32>, %i: index) {
+  %c0 = arith.constant 0 : index
+  // expected-error @+1 {{goes through shared memory: it must be shuffled and as wide as the memory, whose rows are neighbours}}
+  tile.accumulate %t, %m[%i, %c0] shuffled {offset = 0} : tensor<16x16xf32>, memref<?x32xf32>
+  return
+}
+
+// -----
+
 func.func @load_rank(%m: memref<?xf32>, %i: index) {
   // expected-error @+1 {{is shuffled: the memref must have rank 2, it has 1, and there must be no order}}
   %t = tile.load %m[%i] shuffled : memref<?xf32> -> tensor<16xf32>

@@ -46,6 +46,89 @@ func.func @barriers() attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = 
 
 // -----
 
+// What is added to memory goes there through what is left of shared memory. The two
+// barriers of it and of the stage before order all that either has read.
+#plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2>
+#nt = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]
+!b = !tile.buffer<64x64xf16, swizzle = 128>
+!sum = memref<?x64xf32, strided<[64, 1], offset: ?>>
+// CHECK-LABEL: func.func @sums
+// CHECK-SAME: tile.shared_bytes = 24576 : i64
+// CHECK: tile.stage %{{.*}} {offset = 0 : i64, unread}
+// CHECK: tile.accumulate %{{.*}} shuffled {free, offset = 8192 : i64}
+// CHECK: tile.accumulate %{{.*}} shuffled {offset = 8192 : i64}
+// CHECK: tile.accumulate %{{.*}} shuffled : tensor<64x64xf32>, memref<?x128xf32
+// CHECK: tile.accumulate %{{[a-z0-9]*}}, %{{[a-z0-9]*}}[%{{.*}}] : tensor<64x64xf32>
+func.func @sums(%t: tensor<64x64xf16>, %k: !b, %sum: !sum, %wide: memref<?x128xf32, strided<[128, 1], offset: ?>>,
+    %r: tensor<64x64xf32>, %i: index) attributes {tile.plan = #plan} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant dense<0.0> : tensor<64x64xf32>
+  scf.for %j = %c0 to %i step %c1 {
+    %a = tile.stage %t : tensor<64x64xf16> -> !b
+    %o = tile.contract %a, %k, %zero {maps = #nt} : !b, !b, tensor<64x64xf32>
+    tile.accumulate %o, %sum[%j, %c0] shuffled : tensor<64x64xf32>, !sum
+  }
+  tile.accumulate %r, %sum[%i, %c0] shuffled : tensor<64x64xf32>, !sum
+  // Not as wide as the memory; not shuffled.
+  tile.accumulate %r, %wide[%i, %c0] shuffled : tensor<64x64xf32>, memref<?x128xf32, strided<[128, 1], offset: ?>>
+  tile.accumulate %r, %sum[%i, %c0] : tensor<64x64xf32>, !sum
+  return
+}
+
+// -----
+
+// Where a second reader of the stage may still run, its barrier stays; without
+// room, and on chips without bulk copies, threads add.
+#nt = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]
+!b = !tile.buffer<64x64xf16, swizzle = 128>
+!sum = memref<?x64xf32, strided<[64, 1], offset: ?>>
+// CHECK-LABEL: func.func @two_readers
+// CHECK: tile.stage %{{.*}} {offset = 0 : i64} :
+// CHECK: tile.accumulate %{{.*}} shuffled {free, offset = 8192 : i64}
+func.func @two_readers(%t: tensor<64x64xf16>, %k: !b, %sum: !sum, %i: index) -> tensor<64x64xf32>
+    attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true>} {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant dense<0.0> : tensor<64x64xf32>
+  %a = tile.stage %t : tensor<64x64xf16> -> !b
+  %o = tile.contract %a, %k, %zero {maps = #nt} : !b, !b, tensor<64x64xf32>
+  %p = tile.contract %a, %k, %zero {maps = #nt} : !b, !b, tensor<64x64xf32>
+  tile.accumulate %o, %sum[%i, %c0] shuffled : tensor<64x64xf32>, !sum
+  return %p : tensor<64x64xf32>
+}
+// CHECK-LABEL: func.func @two_done
+// CHECK: tile.stage %{{.*}} {offset = 0 : i64, unread} :
+func.func @two_done(%t: tensor<64x64xf16>, %k: !b, %sum: !sum, %i: index) -> tensor<64x64xf32>
+    attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2>} {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant dense<0.0> : tensor<64x64xf32>
+  %a = tile.stage %t : tensor<64x64xf16> -> !b
+  %o = tile.contract %a, %k, %zero {maps = #nt} : !b, !b, tensor<64x64xf32>
+  %p = tile.contract %a, %k, %zero {maps = #nt} : !b, !b, tensor<64x64xf32>
+  tile.accumulate %o, %sum[%i, %c0] shuffled : tensor<64x64xf32>, !sum
+  return %p : tensor<64x64xf32>
+}
+// CHECK-LABEL: func.func @no_room
+// CHECK-SAME: tile.shared_bytes = 229376 : i64
+// CHECK: tile.accumulate %{{.*}} shuffled : tensor<64x64xf32>
+func.func @no_room(%r: tensor<64x64xf32>, %sum: !sum, %i: index)
+    attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 7>} {
+  %c0 = arith.constant 0 : index
+  %0 = tile.pipe : !tile.pipe<7, !tile.buffer<128x128xf16, swizzle = 128>>
+  tile.accumulate %r, %sum[%i, %c0] shuffled : tensor<64x64xf32>, !sum
+  return
+}
+// CHECK-LABEL: func.func @by_threads
+// CHECK: tile.accumulate %{{.*}} shuffled : tensor<64x64xf32>
+func.func @by_threads(%r: tensor<64x64xf32>, %sum: !sum, %i: index)
+    attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2>} {
+  %c0 = arith.constant 0 : index
+  tile.accumulate %r, %sum[%i, %c0] shuffled : tensor<64x64xf32>, !sum
+  return
+}
+
+// -----
+
 // expected-error @+1 {{needs 196608 bytes of shared memory; sm_80 has 166912 per block: use smaller tiles or fewer stages}}
 func.func @too_much() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 3>} {
   %0 = tile.pipe : !tile.pipe<3, !tile.buffer<128x256xf16, swizzle = 128>>

@@ -54,7 +54,8 @@ module attributes {fa.schedules = #fa.schedules<"0.1.0", [
   <work = keys, max_head_size = 256, schedule = <tile_m = 32, tile_n = 16, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 2, producers = 0, stages = 1>>>,
   <work = keys, schedule = <tile_m = 64, tile_n = 64, plan = <chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>>,
 
-  <work = all, max_head_size = 64, schedule = <tile_m = 128, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 1>>>,
+  <work = all, max_head_size = 64, schedule = <tile_m = 128, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2>>>,
+  <work = all, max_head_size = 128, schedule = <tile_m = 64, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true>>>,
   <work = all, max_head_size = 256, schedule = <tile_m = 64, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 1>>>,
   <work = all, max_head_size = 64, schedule = <tile_m = 32, tile_n = 128, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>>,
   <work = all, max_head_size = 128, shared_kib = 160, schedule = <tile_m = 64, tile_n = 128, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 1, square = true>>>,

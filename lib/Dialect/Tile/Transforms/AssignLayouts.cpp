@@ -62,6 +62,54 @@ static bool isFree(Operation *op) {
          isTile(op->getResult(0));
 }
 
+/// The layout of a vector along the columns of a matrix with `layout` in which
+/// each lane of a warp holds other elements: a 32nd of the registers of a slice
+/// times four. Null where a warp has no multiple of 32 columns.
+static FragmentAttr spreadOverLanes(FragmentAttr layout) {
+  FragmentAttr slice = layout.dropDim(0);
+  SmallVector<Mode> reg = slice.regModes(), lane = slice.laneModes();
+  auto is = [](Mode mode, int64_t extent, int64_t stride) {
+    return mode.extent == extent && mode.dim == 0 && mode.stride == stride;
+  };
+  if (reg.size() != 2 || !is(reg[0], 2, 1) || !is(reg[1], reg[1].extent, 8) ||
+      reg[1].extent % 4 || lane.size() != 2 || !is(lane[0], 4, 2))
+    return {};
+  return FragmentAttr::get(layout.getContext(), {{reg[1].extent / 4, 0, 32}},
+                           {{32, 0, 1}}, slice.warpModes());
+}
+
+/// Whether `vector` and all that is computed with it elementwise comes from
+/// memory or from coordinates, and goes to memory or, as f32, to broadcasts
+/// along rows: registers can be spared by a layout that broadcasts shuffle.
+static bool isSpread(Value vector) {
+  SetVector<Value> all;
+  all.insert(vector);
+  auto insert = [&](ValueRange values) {
+    for (Value value : values)
+      if (isTile(value))
+        all.insert(value);
+  };
+  for (size_t i = 0; i < all.size(); ++i) {
+    Operation *def = all[i].getDefiningOp();
+    if (!def || cast<RankedTensorType>(all[i].getType()).getRank() != 1)
+      return false;
+    if (def->hasTrait<OpTrait::Elementwise>())
+      insert(def->getOperands());
+    else if (!isa<LoadOp>(def) && !isFree(def))
+      return false;
+    for (Operation *user : all[i].getUsers()) {
+      auto broadcast = dyn_cast<BroadcastOp>(user);
+      if (user->hasTrait<OpTrait::Elementwise>())
+        insert(user->getResults());
+      else if (broadcast ? broadcast.getDim() != 0 ||
+                               !getElementTypeOrSelf(all[i].getType()).isF32()
+                         : !isa<StoreOp>(user))
+        return false;
+    }
+  }
+  return true;
+}
+
 namespace {
 struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
   DenseMap<Value, FragmentAttr> layouts;
@@ -217,9 +265,14 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
   void propagateThrough(Operation *op, Value value, FragmentAttr layout) {
     if (auto reduce = dyn_cast<ReduceOp>(op))
       return relate(reduce.getSource(), reduce.getResult(), reduce.getDim());
-    if (auto broadcast = dyn_cast<BroadcastOp>(op))
-      return relate(broadcast.getResult(), broadcast.getSource(),
-                    broadcast.getDim());
+    if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
+      Value result = broadcast.getResult(), source = broadcast.getSource();
+      auto it = layouts.find(result);
+      if (it != layouts.end() && isSpread(source))
+        if (FragmentAttr spread = spreadOverLanes(it->second))
+          return set(source, spread);
+      return relate(result, source, broadcast.getDim());
+    }
     if (auto loop = dyn_cast<scf::ForOp>(op)) {
       for (unsigned i = 0; i < loop.getNumResults(); ++i)
         if (loop.getInitArgs()[i] == value || loop.getResult(i) == value)

@@ -40,7 +40,7 @@ static LogicalResult checkChip(func::FuncOp func, PlanAttr plan,
 
 /// Gives tiles that are added to memory a place in what is left from `offset`
 /// on, the same for all, where the chip adds by bulk copies. Returns its bytes.
-static int64_t placeSums(func::FuncOp func, int64_t offset,
+static int64_t placeSums(func::FuncOp func, PlanAttr plan, int64_t offset,
                          const fa::Chip &chip) {
   constexpr int64_t kAlignment = 128;
   int64_t place = llvm::alignTo(offset, kAlignment), end = offset;
@@ -55,13 +55,17 @@ static int64_t placeSums(func::FuncOp func, int64_t offset,
     add.setOffset(place);
     end = std::max(end, place + bytes);
     // All threads meet at the barriers of a stage and of this: what the one
-    // has read and the other has waited for needs no further ones.
+    // has waited for and products before the other have read needs no others.
+    auto isDone = [&](Operation *product) {
+      return product == add.getValue().getDefiningOp() ||
+             (!plan.getOverlap() && product->getBlock() == add->getBlock() &&
+              product->isBeforeInBlock(add));
+    };
     for (StageOp stage : add->getBlock()->getOps<StageOp>()) {
       if (!stage->isBeforeInBlock(add))
         continue;
       add.setFree(true);
-      if (llvm::hasSingleElement(stage->getUsers()) &&
-          *stage->user_begin() == add.getValue().getDefiningOp())
+      if (llvm::all_of(stage->getUsers(), isDone))
         stage.setUnread(true);
     }
   });
@@ -110,7 +114,7 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
         offset += 16 * pipe.getPipe().getType().getStages();
       }
     if (chip)
-      offset += placeSums(func, offset, *chip);
+      offset += placeSums(func, plan, offset, *chip);
     func->setAttr("tile.shared_bytes", builder.getI64IntegerAttr(offset));
     remark::analysis(func.getLoc(), remark::RemarkOpts::name("resources")
                                         .category("tile-plan-resources")
