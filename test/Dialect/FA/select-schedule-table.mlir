@@ -26,7 +26,7 @@ module attributes {fa.schedules = #fa.schedules<"0.1.0", [
 // CHECK-LABEL: @causal
 // CHECK: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 32, {{.*}} warps = 4, producers = 4, stages = 3>>
 // OLDER-LABEL: @causal
-// OLDER: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64,
+// OLDER: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128,
 // What has just been chosen, as a row of a table.
 // REMARK: [Analysis] row | Category:fa-select-schedule | Function=causal | row="#fa.choice<work = output, min_head_size = 64, max_head_size = 64, element = f16, mask = "(d0, d1, d2, d3)[s0, s1] : (d2 + s1 - s0 - d3 >= 0)", scored = false, schedule = <tile_m = 64, tile_n = 32, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 3>>>"
 // REMARK: [Passed] schedule | {{.*}} Function=causal | {{.*}} from=tuned,

@@ -12,7 +12,7 @@
          affine_map<(b,h,m,n,d,e) -> (m)>]
 
 // CHECK-LABEL: @d64
-// SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2>>
+// SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>
 // SM90A: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true>
 func.func @d64(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
@@ -32,7 +32,7 @@ func.func @d64_e256(%q: memref<?x64xbf16> {tile.align = 16 : i64}, %v: memref<?x
 
 // 4 bytes of alignment are enough for asynchronous copies, not for tensor maps.
 // CHECK-LABEL: @aligned4
-// CHECK: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_{{[0-9a]+}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0,
+// CHECK: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_{{[0-9a]+}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0,
 func.func @aligned4(%q: memref<?x64xf16> {tile.align = 16 : i64}, %k: memref<?x64xf16> {tile.align = 4 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %k, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
@@ -49,7 +49,7 @@ func.func @aligned2(%q: memref<?x64xf16> {tile.align = 16 : i64}, %k: memref<?x6
 
 // Without a promise of alignment, copies go through registers.
 // CHECK-LABEL: @unaligned
-// CHECK: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_{{[0-9a]+}}", mma = "mma_sync", copy = "direct", warps = 4, producers = 0,
+// CHECK: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_{{[0-9a]+}}", mma = "mma_sync", copy = "direct", warps = 4, producers = 0,
 func.func @unaligned(%q: memref<?x64xf16>, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
@@ -58,7 +58,7 @@ func.func @unaligned(%q: memref<?x64xf16>, %s: f32, %l: memref<?xf32>) {
 
 // Lengths end inside of the tensor: no tensor maps.
 // CHECK-LABEL: @lengths
-// CHECK: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_{{[0-9a]+}}", mma = "mma_sync", copy = "cp_async", warps = 4,
+// CHECK: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_{{[0-9a]+}}", mma = "mma_sync", copy = "cp_async", warps = 4,
 func.func @lengths(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %n: memref<?xi32>, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     lengths(%n, %n : memref<?xi32>, memref<?xi32>)
