@@ -80,19 +80,6 @@ func.func @lengths(%q: !t, %k: !t, %v: !t, %scale: f32, %ql: memref<?xi32>, %kl:
   return
 }
 
-// Tensor maps bound tensors: k is whole.
-// CHECK-LABEL: func.func @lengths_by_maps(
-// CHECK-SAME: %{{[a-z0-9]*}}: memref<?x?x?x64{{.*}}, %[[K:[a-z0-9]*]]: memref<?x?x?x64
-// CHECK: %[[SK:.*]] = memref.dim %[[K]], %{{.*}}
-// CHECK: memref.subview %[[K]][{{.*}}] [1, %[[SK]], 1, 64]
-func.func @lengths_by_maps(%q: !t, %k: !t, %v: !t, %scale: f32, %ql: memref<?xi32>, %kl: memref<?xi32>, %o: !t, %l: !l) {
-  fa.attention ins(%q, %k, %v : !t, !t, !t) scale(%scale : f32)
-    lengths(%ql, %kl : memref<?xi32>, memref<?xi32>) outs(%o, %l : !t, !l)
-    {indexing_maps = #maps, fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = #tile.plan<chip = "sm_90a",
-     mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2>>}
-  return
-}
-
 // -----
 
 #maps = [affine_map<(b,h,m,n,d,e) -> (m, d)>, affine_map<(b,h,m,n,d,e) -> (n, d)>,

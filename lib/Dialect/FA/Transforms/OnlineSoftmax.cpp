@@ -646,10 +646,8 @@ LogicalResult Emitter::run() {
     store(out, o.memref, oMap, AttentionOp::M, o.offset, column);
   };
   // A masked probability is 0, and 0 * NaN spoils the rows that do not see that
-  // key: then acc is not finite. (Keys beyond the end of k are zeros.)
-  bool hasMasked =
-      op.getMaskAttr() || mayExceed(op.getK(), kMap, AttentionOp::N, lk);
-  if ((isCut && hasMasked) || mayDropKeys(attention)) {
+  // key: then acc is not finite. (Keys beyond the end are loaded as zeros.)
+  if ((isCut && op.getMaskAttr()) || mayDropKeys(attention)) {
     // Rows whose scores are NaN are NaN by right.
     Value zero = constant(cast<RankedTensorType>(acc.getType()), 0.0);
     Value isNumber = arith::CmpFOp::create(builder, loc,

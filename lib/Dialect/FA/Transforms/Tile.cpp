@@ -220,9 +220,7 @@ void Tiler::emitRows(ValueRange ivs) {
   Value mOrigin = addOrigin(2, m0);
   OpFoldResult lq = op.getLength(builder, AttentionSpace::M, bOrigin, numRows);
   OpFoldResult lk = op.getLength(builder, AttentionSpace::N, bOrigin, numKeys);
-  // Keys from lk on are loaded as zeros, but a tensor map bounds tensors only.
-  bool isTMA = schedule.getPlan().getCopy() == "tma";
-  if (!op.getLengths().empty() && !isTMA)
+  if (!op.getLengths().empty())
     keys[AttentionSpace::N] = {Part::Prefix, {}, lk, {}, {}};
   emitWindow(rows, keys, {bOrigin, hOrigin, mOrigin}, lq, lk);
 }

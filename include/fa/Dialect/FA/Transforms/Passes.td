@@ -178,8 +178,8 @@ def FATile : Pass<"fa-tile", "::mlir::func::FuncOp"> {
     the first to the last. One of a capture's gradient stays as it
     is: its loop is over the capture, and `fa-recompute-softmax` makes it. The
     windows of q, o, lse and init_lse are taken from subviews that hold all rows
-    of the batch and head; k and v hold the `lk` keys of the sequence (all of the tensor's
-    where tensor maps copy: they bound tensors only). Per-batch lengths are read here and clamped to the extents. A loop around the
+    of the batch and head; k and v hold the `lk` keys of the sequence.
+    Per-batch lengths are read here and clamped to the extents. A loop around the
     operation (`fa-split-keys`) becomes the outermost dimension of the grid.
 
     With a schedule that is `packed`, the grid is over (batch, key head, block of
@@ -246,9 +246,8 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     stays NaN to the end, where each warp asks once (`tile.nonfinite`), about
     rows whose scores are numbers: if it is not finite, its rows are computed
     again, some columns at a time, one key at a time and only for rows that keep
-    it. That is slow and exact, and no register is kept for it. Keys beyond the end of k are
-    loaded as zeros; where k goes on behind the sequence, its blocks count as cut. A score
-    region can drop keys as well, with a score of -inf: programs whose region may (it reads captured
+    it. That is slow and exact, and no register is kept for it. Keys beyond the lengths are loaded as zeros. A score region can drop keys
+    as well, with a score of -inf: programs whose region may (it reads captured
     tensors, or constants of infinity, or functions with poles) ask the same, and
     a row keeps a key whose score is not -inf. A captured number is taken to be
     finite: a soft cap or a product with a position asks nothing. Programs that
