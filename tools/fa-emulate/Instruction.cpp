@@ -114,7 +114,8 @@ static Expected<Inst> decode(StringRef name) {
     inst.count = match[5].empty() ? 1 : number(5);
     return set(Opcode::ReduceGlobal);
   }
-  if (is("cp\\.reduce\\.async\\.bulk\\.global\\.shared::cta\\.bulk_group\\.add\\."
+  if (is("cp\\.reduce\\.async\\.bulk\\.global\\.shared::cta\\.bulk_group\\."
+         "add\\."
          "f32"))
     return set(Opcode::BulkReduce);
   if (is("cp\\.async\\.bulk\\.commit_group"))

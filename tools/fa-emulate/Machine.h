@@ -71,7 +71,7 @@ private:
     bool performed;
   };
   static constexpr uint64_t kFirstSum = uint64_t(1) << 40; // no wgmma's group
-  struct BulkSum { // cp.reduce.async.bulk
+  struct BulkSum {        // cp.reduce.async.bulk
     uint64_t dest, reads; // which reads of shared memory
     uint32_t source, bytes;
   };

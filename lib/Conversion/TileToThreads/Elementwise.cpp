@@ -183,10 +183,10 @@ struct BroadcastPattern : OpConversionPattern<BroadcastOp> {
         Value lane = arith::AddIOp::create(
             rewriter, loc, first, constantI32(rewriter, loc, column % 32));
         Value held = source[column / 32];
-        value = NVVM::ShflOp::create(
-            rewriter, loc, held.getType(), constantI32(rewriter, loc, -1), held,
-            lane, constantI32(rewriter, loc, 31), NVVM::ShflKind::idx,
-            UnitAttr());
+        value = NVVM::ShflOp::create(rewriter, loc, held.getType(),
+                                     constantI32(rewriter, loc, -1), held, lane,
+                                     constantI32(rewriter, loc, 31),
+                                     NVVM::ShflKind::idx, UnitAttr());
       }
       results.push_back(value);
     }
@@ -369,6 +369,6 @@ void tl::populateElementwisePatterns(const TypeConverter &converter,
   patterns.add<ConstantPattern, SplatPattern, ReducePattern, NonfinitePattern,
                ExceedsPattern>(converter, context);
   patterns.add<UnusedPattern>(converter, context);
-  patterns.add<BroadcastPattern, IotaPattern, RowsHeldPattern>(
-      converter, context, kernel);
+  patterns.add<BroadcastPattern, IotaPattern, RowsHeldPattern>(converter,
+                                                               context, kernel);
 }

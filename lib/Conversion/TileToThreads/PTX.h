@@ -61,8 +61,8 @@ void tensorLoad(OpBuilder &builder, Location loc, Value dest, Value map,
 void reduceAdd(OpBuilder &builder, Location loc, Value pointer,
                ValueRange values);
 
-/// Starts to add `bytes` (i32, a multiple of 16) of f32 from `source`, in shared
-/// memory, to `dest`; part of the thread's open group of bulk copies.
+/// Starts to add `bytes` (i32, a multiple of 16) of f32 from `source`, in
+/// shared memory, to `dest`; part of the thread's open group of bulk copies.
 void bulkReduceAdd(OpBuilder &builder, Location loc, Value dest, Value source,
                    Value bytes);
 

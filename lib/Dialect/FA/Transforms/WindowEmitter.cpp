@@ -312,7 +312,8 @@ void WindowEmitter::accumulate(Value tile, Value memref, AffineMap map,
                                unsigned rowDim, Value rowOffset) {
   auto [offsets, order] = place(map, rowDim, rowOffset);
   tl::AccumulateOp::create(builder, loc, tile, memref, offsets, order,
-                           /*shuffled=*/true, /*offset=*/IntegerAttr(), /*free=*/false);
+                           /*shuffled=*/true, /*offset=*/IntegerAttr(),
+                           /*free=*/false);
 }
 
 Value WindowEmitter::loadVector(const Rows &rows) {

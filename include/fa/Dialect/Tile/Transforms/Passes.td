@@ -108,7 +108,9 @@ def TileAsyncCopy : Pass<"tile-async-copy", "::mlir::func::FuncOp"> {
     `tile.consume` before the first user, `tile.release` after the last. Loads
     in a loop get the plan's number of stages, others one. Loops that continue
     each other (the lower bound of one is the upper bound of the one before)
-    share their pipes; the fill number is the trip count since the first.
+    share their pipes; the fill number is the trip count since the first. Slots have the
+    widest panels that divide a row; for tensor copies, which are slow in narrow ones, they
+    have 64 bytes at least where a row has more than 32, and 128 where that takes no more.
 
     Input:
     ```mlir
@@ -366,11 +368,17 @@ def TileAssignLayouts : Pass<"tile-assign-layouts", "::mlir::func::FuncOp"> {
     operations, reductions, broadcasts and loops. Constants, splats and iotas
     are copied per use first.
 
+    A vector along the columns of a matrix would take a register for each of them that a
+    thread has: 16 of 64, each in eight lanes. Where it comes from memory or
+    coordinates it is spread over the lanes, a 32nd in each, and its broadcast shuffles.
+
     Output:
     ```mlir
     #acc = #tile.frag<reg = [2:1:1, 2:0:8, 8:1:8, 2:0:16],
                       lane = [4:1:2, 8:0:1], warp = [4:0:32]>
     %s = tile.contract %q, %k, %zero : ..., tensor<128x64xf32, #acc>
+    %l = tile.load %lse[%m0] : ...
+        -> tensor<64xf32, #tile.frag<reg = [2:0:32], lane = [32:0:1], warp = [4:0:0]>>
     ```
   }];
 }
@@ -380,7 +388,9 @@ def TilePlanResources : Pass<"tile-plan-resources", "::mlir::func::FuncOp"> {
   let description = [{
     Gives each `tile.pipe` its offset, and with roles its barriers, gives each
     `tile.stage` its offset and says where it can save a barrier, and notes the
-    total as `tile.shared_bytes`. Refuses a total above the chip's limit and a
+    total as `tile.shared_bytes`. On chips with bulk copies a shuffled `tile.accumulate` of
+    whole rows gets an offset in what is left, if it fits: the same for all, as each waits
+    for the one before. Refuses a total above the chip's limit and a
     plan for instructions that the chip does not have (`cp_async` and products of
     bf16 on sm_75, for example).
   }];
