@@ -329,8 +329,12 @@ def test_problems():
     problem = _tune.Problem.parse("head_dim=128,causal,backward", "sm_90a")
     assert (problem.batch, problem.heads, problem.seqlen_k, problem.dtype) == (4, 16, 4096, "f16")
     assert _tune.Problem.parse(str(problem), "sm_90a") == problem
-    assert problem.specification("sm_90a")["d_q_sum"] is False
+    assert problem.specification("sm_90a")["d_q_sum"] is True
     assert problem.specification("sm_80")["d_q_sum"] is True
+    # Where two groups of warps would share padded rows, two passes.
+    middle = _tune.Problem.parse("head_dim=96,causal,backward", "sm_90a")
+    assert middle.specification("sm_90a")["d_q_sum"] is False
+    assert middle.specification("sm_80")["d_q_sum"] is True
     one = _tune.Problem.parse("head_dim=128,causal,seqlen=1,parts=3", "sm_90a")
     assert one.specification("sm_90a")["query_rows"] == 1
     assert one.specification("sm_90a")["causal"] is False  # as the library does
