@@ -46,8 +46,6 @@ static const char *synchronisation(Opcode opcode) {
     return "barrier";
   case Opcode::BlockArrive:
     return "barrier arrive";
-  case Opcode::BlockReduce:
-    return "barrier with reduction";
   case Opcode::WgmmaFence:
     return "wgmma fence";
   case Opcode::WgmmaCommit:
@@ -150,8 +148,6 @@ static Expected<Inst> decode(StringRef name) {
     return set(Opcode::BlockBarrier);
   if (is("bar(rier)?(\\.cta)?\\.arrive(\\.aligned)?"))
     return set(Opcode::BlockArrive);
-  if (is("bar(rier)?(\\.cta)?\\.red(\\.aligned)?\\.or\\.pred"))
-    return set(Opcode::BlockReduce);
   if (is("wgmma\\.fence\\.sync\\.aligned"))
     return set(Opcode::WgmmaFence);
   if (is("wgmma\\.commit_group\\.sync\\.aligned"))

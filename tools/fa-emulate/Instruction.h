@@ -52,7 +52,6 @@ enum class Opcode {
   SetRegisters,
   BlockBarrier, // all threads, or as many as `hasCount` says
   BlockArrive,
-  BlockReduce, // bar.red.or.pred
   WgmmaFence,
   Wgmma,
   WgmmaCommit,
@@ -97,7 +96,7 @@ inline bool isCollective(Opcode opcode) { return opcode >= Opcode::Shuffle; }
 /// True for the barriers of a warp or a block.
 inline bool isBarrier(Opcode opcode) {
   return opcode == Opcode::WarpSync || opcode == Opcode::BlockBarrier ||
-         opcode == Opcode::BlockArrive || opcode == Opcode::BlockReduce;
+         opcode == Opcode::BlockArrive;
 }
 
 /// The program of a call; fails when it is not known what that does.

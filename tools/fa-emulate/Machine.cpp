@@ -331,9 +331,6 @@ void Machine::execute(int site, uint64_t *registers) {
     case Opcode::BlockBarrier:
     case Opcode::BlockArrive:
       break; // left out
-    case Opcode::BlockReduce:
-      registers[args[0].reg] = value(args[3]) != 0;
-      break;
     default:
       fail("an instruction that is not implemented");
     }
@@ -402,7 +399,6 @@ void Machine::collective(Warp &warp, const Inst &inst) {
     break;
   case Opcode::BlockBarrier:
   case Opcode::BlockArrive:
-  case Opcode::BlockReduce:
     arriveAtBarrier(warp, inst);
     return;
   case Opcode::WgmmaFence:
@@ -467,34 +463,24 @@ void Machine::setRegisters(Warp &warp, const Inst &inst) {
 
 void Machine::arriveAtBarrier(Warp &warp, const Inst &inst) {
   const std::vector<Operand> &args = inst.args;
-  bool reduces = inst.opcode == Opcode::BlockReduce;
-  size_t first = reduces ? 1 : 0;
-  bool any = false;
-  if (reduces)
-    for (int i = 0; i < 32; ++i)
-      any |= laneValue(warp, i, args[3]) != 0;
   uint32_t all = ~0u & ~(1u << current->lane);
-  uint32_t id = uint32_t(laneValue(warp, 0, args[first]));
-  int expected = inst.hasCount || reduces
-                     ? int(laneValue(warp, 0, args[first + 1]))
-                     : launch.threads;
+  uint32_t id = uint32_t(laneValue(warp, 0, args[0]));
+  int expected =
+      inst.hasCount ? int(laneValue(warp, 0, args[1])) : launch.threads;
   if (id > 15)
     fail(formatv("barrier {0}; a block has 16", id));
   if (expected % 32 || expected < 32 || expected > launch.threads)
     fail(formatv("a barrier of {0} threads in a block of {1}", expected,
                  launch.threads));
   NamedBarrier &barrier = named[id];
-  Opcode opcode = reduces ? inst.opcode : Opcode::BlockBarrier;
   if (!barrier.arrived) {
     barrier.expected = expected;
-    barrier.opcode = opcode;
-  } else if (barrier.expected != expected || barrier.opcode != opcode) {
+  } else if (barrier.expected != expected) {
     fail(formatv("barrier {0} is used in two ways at once: for {1} and for {2} "
                  "threads",
                  id, barrier.expected, expected));
   }
   barrier.arrived += 32;
-  barrier.any |= any;
   release(barrier.known, warp);
   passBarrier(warp);
   bool waits = inst.opcode != Opcode::BlockArrive;
@@ -508,10 +494,6 @@ void Machine::arriveAtBarrier(Warp &warp, const Inst &inst) {
       other.known.join(barrier.known);
       other.known.generic.time[index] = time;
       other.runnable = &other == &warp ? all : ~0u;
-      for (int i = 0; reduces && i < 32; ++i) {
-        Thread &thread = threads[32 * index + i];
-        thread.registers[thread.inst->args[0].reg] = barrier.any;
-      }
     }
     named.erase(id);
   }

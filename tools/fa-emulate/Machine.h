@@ -140,8 +140,6 @@ private:
   };
   struct NamedBarrier {
     int expected = 0, arrived = 0;
-    Opcode opcode;
-    bool any = false;
     Knowledge known;
     std::vector<int> warps; // that wait
   };

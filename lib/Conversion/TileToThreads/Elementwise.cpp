@@ -140,7 +140,8 @@ struct BroadcastPattern : OpConversionPattern<BroadcastOp> {
                   ConversionPatternRewriter &rewriter) const override {
     FragmentAttr large = layoutOf(op.getResult().getType());
     FragmentAttr small = layoutOf(op.getSource().getType());
-    if (isSpread(small) && op.getDim() == 0) {
+    if (op.getDim() == 0 && small == large.spreadColumns() &&
+        getElementTypeOrSelf(op.getSource().getType()).isF32()) {
       rewriter.replaceOpWithMultiple(
           op, {shuffled(op, adaptor.getSource(), large, rewriter)});
       return success();
@@ -155,12 +156,6 @@ struct BroadcastPattern : OpConversionPattern<BroadcastOp> {
           offsetsOf(large, i, rank, op.getDim()))]);
     rewriter.replaceOpWithMultiple(op, {results});
     return success();
-  }
-
-  /// Whether each lane holds other elements than all others.
-  static bool isSpread(FragmentAttr layout) {
-    SmallVector<FragmentAttr::Mode> lanes = layout.laneModes();
-    return lanes.size() == 1 && lanes[0].extent == 32 && lanes[0].stride == 1;
   }
 
   /// Every column from the lane that holds it.

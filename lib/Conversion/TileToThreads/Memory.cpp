@@ -329,13 +329,6 @@ static void guarded(OpBuilder &builder, Location loc, Value condition) {
   builder.setInsertionPointToStart(branch.thenBlock());
 }
 
-/// Whether both conditions hold, of which either may be null: it always does.
-static Value both(OpBuilder &builder, Location loc, Value one, Value other) {
-  if (!one || !other)
-    return one ? one : other;
-  return arith::AndIOp::create(builder, loc, one, other);
-}
-
 /// Whether all replicated lane and warp digits of this thread are zero; null
 /// when nothing is replicated.
 static Value ownsElements(OpBuilder &builder, Location loc,
@@ -639,7 +632,8 @@ struct BulkAccumulatePattern : OpConversionPattern<AccumulateOp> {
       Value exists = arith::CmpIOp::create(
           rewriter, loc, arith::CmpIPredicate::sgt, left, zero);
       OpBuilder::InsertionGuard guard(rewriter);
-      guarded(rewriter, loc, both(rewriter, loc, isFirst, exists));
+      guarded(rewriter, loc,
+              arith::AndIOp::create(rewriter, loc, isFirst, exists));
       Value source = sharedPointer(rewriter, loc, kernel.shared,
                                    constantI32(rewriter, loc, *op.getOffset()));
       ptx::bulkReduceAdd(rewriter, loc, pointer, source, bytes);

@@ -57,6 +57,15 @@ func.func @accumulate_through_shared(%m: memref<?x32xf32>, %t: tensor<16x16xf32>
 
 // -----
 
+func.func @accumulate_free(%m: memref<?x16xf32>, %t: tensor<16x16xf32>, %i: index) {
+  %c0 = arith.constant 0 : index
+  // expected-error @+1 {{has no offset, so no place that could be free: give it one or leave `free` out}}
+  tile.accumulate %t, %m[%i, %c0] shuffled {free} : tensor<16x16xf32>, memref<?x16xf32>
+  return
+}
+
+// -----
+
 func.func @load_rank(%m: memref<?xf32>, %i: index) {
   // expected-error @+1 {{is shuffled: the memref must have rank 2, it has 1, and there must be no order}}
   %t = tile.load %m[%i] shuffled : memref<?xf32> -> tensor<16xf32>

@@ -151,6 +151,19 @@ FragmentAttr FragmentAttr::dropDim(int64_t dim) const {
              drop(warpModes(), true));
 }
 
+FragmentAttr FragmentAttr::spreadColumns() const {
+  FragmentAttr slice = dropDim(0);
+  SmallVector<Mode> reg = slice.regModes(), lane = slice.laneModes();
+  auto is = [](Mode mode, int64_t extent, int64_t stride) {
+    return mode.extent == extent && mode.dim == 0 && mode.stride == stride;
+  };
+  if (reg.size() != 2 || !is(reg[0], 2, 1) || !is(reg[1], reg[1].extent, 8) ||
+      reg[1].extent % 4 || lane.size() != 2 || !is(lane[0], 4, 2))
+    return {};
+  return get(getContext(), {{reg[1].extent / 4, 0, 32}}, {{32, 0, 1}},
+             slice.warpModes());
+}
+
 LogicalResult FragmentAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    ArrayRef<int64_t> reg,
                                    ArrayRef<int64_t> lane,

@@ -89,6 +89,9 @@ LogicalResult AccumulateOp::verify() {
   if (failed(verifyAccess(*this, dest, tile.getRank(), getOffsets().size(),
                           getOrder(), /*merged=*/std::nullopt)))
     return failure();
+  if (getFree() && !getOffset())
+    return emitOpError("has no offset, so no place that could be free: give it "
+                       "one or leave `free` out");
   if (getOffset() && !isContiguous())
     return emitOpError("goes through shared memory: it must be shuffled and as "
                        "wide as the memory, whose rows are neighbours");

@@ -62,26 +62,10 @@ static bool isFree(Operation *op) {
          isTile(op->getResult(0));
 }
 
-/// The layout of a vector along the columns of a matrix with `layout` in which
-/// each lane of a warp holds other elements: a 32nd of the registers of a slice
-/// times four. Null where a warp has no multiple of 32 columns.
-static FragmentAttr spreadOverLanes(FragmentAttr layout) {
-  FragmentAttr slice = layout.dropDim(0);
-  SmallVector<Mode> reg = slice.regModes(), lane = slice.laneModes();
-  auto is = [](Mode mode, int64_t extent, int64_t stride) {
-    return mode.extent == extent && mode.dim == 0 && mode.stride == stride;
-  };
-  if (reg.size() != 2 || !is(reg[0], 2, 1) || !is(reg[1], reg[1].extent, 8) ||
-      reg[1].extent % 4 || lane.size() != 2 || !is(lane[0], 4, 2))
-    return {};
-  return FragmentAttr::get(layout.getContext(), {{reg[1].extent / 4, 0, 32}},
-                           {{32, 0, 1}}, slice.warpModes());
-}
-
 /// Whether `vector` and all that is computed with it elementwise comes from
 /// memory or from coordinates, and goes to memory or, as f32, to broadcasts
 /// along rows: registers can be spared by a layout that broadcasts shuffle.
-static bool isSpread(Value vector) {
+static bool mayBeSpread(Value vector) {
   SetVector<Value> all;
   all.insert(vector);
   auto insert = [&](ValueRange values) {
@@ -268,8 +252,8 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
     if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
       Value result = broadcast.getResult(), source = broadcast.getSource();
       auto it = layouts.find(result);
-      if (it != layouts.end() && isSpread(source))
-        if (FragmentAttr spread = spreadOverLanes(it->second))
+      if (it != layouts.end() && mayBeSpread(source))
+        if (FragmentAttr spread = FragmentAttr(it->second).spreadColumns())
           return set(source, spread);
       return relate(result, source, broadcast.getDim());
     }

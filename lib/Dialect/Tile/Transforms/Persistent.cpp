@@ -324,8 +324,7 @@ static void wrap(func::FuncOp func, Region &body, bool inSections,
            llvm::all_of(op.getResultTypes(),
                         [](Type type) { return type.isIntOrIndex(); }) &&
            llvm::none_of(op.getOperands(), [&](Value operand) {
-             Operation *def = operand.getDefiningOp();
-             return def && llvm::is_contained(work, def);
+             return work.contains(operand.getDefiningOp());
            });
   };
   for (Operation &op : *block)

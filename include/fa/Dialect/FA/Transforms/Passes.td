@@ -246,8 +246,8 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     stays NaN to the end, where each warp asks once (`tile.nonfinite`), about
     rows whose scores are numbers: if it is not finite, its rows are computed
     again, some columns at a time, one key at a time and only for rows that keep
-    it. That is slow and exact, and no register is kept for it. Keys beyond the lengths are loaded as zeros. A score region can drop keys
-    as well, with a score of -inf: programs whose region may (it reads captured
+    it. That is slow and exact, and no register is kept for it. Keys beyond the
+    lengths are loaded as zeros. A score region can drop keys as well, with a score of -inf: programs whose region may (it reads captured
     tensors, or constants of infinity, or functions with poles) ask the same, and
     a row keeps a key whose score is not -inf. A captured number is taken to be
     finite: a soft cap or a product with a position asks nothing. Programs that

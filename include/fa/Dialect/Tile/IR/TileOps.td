@@ -137,6 +137,10 @@ def Tile_FragmentAttr : Tile_Attr<"Fragment", "frag"> {
     /// a matrix tile): the same threads, duplicates along `dim` dropped from
     /// registers and replicated over lanes and warps.
     FragmentAttr dropDim(int64_t dim) const;
+    /// Another layout of a vector along the columns of an accumulator: each lane
+    /// of a warp holds other elements, where the slice (`dropDim(0)`) has them
+    /// in eight lanes. Null where a warp has no multiple of 32 columns.
+    FragmentAttr spreadColumns() const;
   }];
 }
 
