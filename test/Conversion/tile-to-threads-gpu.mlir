@@ -212,6 +212,35 @@ func.func @wide_store(%o: memref<64x32xf16> {tile.align = 16 : i64}) attributes 
   return
 }
 
+// With a place in shared memory: four matrices in one store, a row of 16 bytes in one
+// load. Lane l stores row l % 8 of matrix l / 8 and loads row l / 4 of matrix l % 4; each
+// matrix begins two rows further on than the one before.
+// CHECK-LABEL: func.func @shared_store
+// CHECK: %[[STEP:.*]] = arith.muli %{{.*}}, %c2048_i32
+// CHECK: %[[START:.*]] = arith.addi %[[STEP]], %c4096_i32
+// CHECK: %[[J:.*]] = arith.divui %[[LANE:.*]], %c8_i32
+// CHECK: %[[R:.*]] = arith.remui %[[LANE]], %c8_i32
+// CHECK: %[[TWO:.*]] = arith.muli %[[J]], %c2_i32
+// CHECK: %[[TURNED:.*]] = arith.addi %[[R]], %[[TWO]]
+// CHECK: %[[ROW:.*]] = arith.remui %[[TURNED]], %c8_i32
+// CHECK-DAG: arith.muli %[[J]], %c128_i32
+// CHECK-DAG: arith.muli %[[ROW]], %c16_i32
+// CHECK: nvvm.bar.warp.sync
+// CHECK-COUNT-2: nvvm.stmatrix
+// CHECK: nvvm.bar.warp.sync
+// CHECK-COUNT-2: llvm.load {{.*}} {alignment = 16 : i64} : !llvm.ptr<3> -> vector<4xi32>
+// CHECK-NOT: nvvm.shfl.sync bfly
+// CHECK-COUNT-2: llvm.store {{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<1>
+func.func @shared_store(%o: memref<64x32xf16> {tile.align = 16 : i64}) attributes {
+    tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 12288 : i64} {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %o[%c0, %c0] : memref<64x32xf16> -> tensor<64x32xf16, #acc>
+  %r = arith.addf %t, %t : tensor<64x32xf16, #acc>
+  tile.store %r, %o[%c0, %c0] {offset = 4096 : i64} : tensor<64x32xf16, #acc>, memref<64x32xf16>
+  return
+}
+
 // Less alignment: pairs, as they are held.
 // CHECK-LABEL: func.func @narrow_store
 // CHECK-NOT: nvvm.shfl.sync bfly

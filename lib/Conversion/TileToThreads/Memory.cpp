@@ -279,8 +279,23 @@ static FragmentAttr layoutOfRuns(FragmentAttr layout) {
                            layout.warpModes());
 }
 
-/// Registers of 16 bits from `layout` to `runs`, which layoutOfRuns gives: two
-/// per word. A transposition of 4x4 words, a bit of their number at a time.
+/// Words of two registers that lanes exchange with each other for the run of
+/// eight registers from `reg` of `runs` on, which layoutOfRuns gives.
+static SmallVector<Value> wordsToExchange(OpBuilder &builder, Location loc,
+                                          FragmentAttr layout,
+                                          FragmentAttr runs, int64_t reg,
+                                          ValueRange values) {
+  SmallVector<Value> words;
+  for (int64_t block = 0; block < 4; ++block) {
+    int64_t from = layout.findRegister(
+        {runs.registerOffset(reg, 0), runs.registerOffset(reg, 1) + 8 * block});
+    words.push_back(packPair(builder, loc, values[from], values[from + 1]));
+  }
+  return words;
+}
+
+/// Registers of 16 bits from `layout` to `runs`: two per word. A transposition
+/// of 4x4 words by shuffles, a bit of their number at a time.
 static SmallVector<Value> exchange(OpBuilder &builder, Location loc, Value lane,
                                    FragmentAttr layout, FragmentAttr runs,
                                    ValueRange values) {
@@ -295,13 +310,8 @@ static SmallVector<Value> exchange(OpBuilder &builder, Location loc, Value lane,
         constant(0));
   SmallVector<Value> result;
   for (int64_t reg = 0, e = runs.numRegisters(); reg < e; reg += 8) {
-    std::array<Value, 4> words;
-    for (int64_t block = 0; block < 4; ++block) {
-      int64_t from =
-          layout.findRegister({runs.registerOffset(reg, 0),
-                               runs.registerOffset(reg, 1) + 8 * block});
-      words[block] = packPair(builder, loc, values[from], values[from + 1]);
-    }
+    SmallVector<Value> words =
+        wordsToExchange(builder, loc, layout, runs, reg, values);
     for (int64_t bit : {0, 1})
       for (int64_t i = 0; i < 4; ++i) {
         if (i >> bit & 1)
@@ -317,6 +327,72 @@ static SmallVector<Value> exchange(OpBuilder &builder, Location loc, Value lane,
         high = select(high, other);
       }
     llvm::append_range(result, words);
+  }
+  return result;
+}
+
+/// The same by way of shared memory from `offset` on, of which each warp has
+/// its part: four matrices of 8x8 are stored, and a lane loads a row of one.
+static SmallVector<Value>
+exchangeInShared(OpBuilder &builder, Location loc, const KernelContext &kernel,
+                 const Team &team, int64_t offset, FragmentAttr layout,
+                 FragmentAttr runs, ValueRange values) {
+  constexpr int64_t kMatrices = 4, kMatrixBytes = 128, kRowBytes = 16;
+  constexpr int64_t kGroupBytes = kMatrices * kMatrixBytes;
+  MLIRContext *context = builder.getContext();
+  auto constant = [&](int64_t value) {
+    return constantI32(builder, loc, value);
+  };
+  auto add = [&](Value a, Value b) -> Value {
+    return arith::AddIOp::create(builder, loc, a, b);
+  };
+  auto times = [&](Value a, int64_t factor) -> Value {
+    return arith::MulIOp::create(builder, loc, a, constant(factor));
+  };
+  auto quotient = [&](Value a, int64_t divisor) -> Value {
+    return arith::DivUIOp::create(builder, loc, a, constant(divisor));
+  };
+  auto remainder = [&](Value a, int64_t divisor) -> Value {
+    return arith::RemUIOp::create(builder, loc, a, constant(divisor));
+  };
+  Value start =
+      add(times(team.warp, StoreOp::kExchangeBytes), constant(offset));
+  // Rows are turned by two per matrix, so that lanes which load different
+  // matrices at the same time use different banks.
+  auto place = [&](Value matrix, Value row) {
+    Value turned = remainder(add(row, times(matrix, 2)), 8);
+    Value within = add(times(matrix, kMatrixBytes), times(turned, kRowBytes));
+    return sharedPointer(builder, loc, kernel.shared, add(start, within));
+  };
+  Value to = place(quotient(kernel.lane, 8), remainder(kernel.lane, 8));
+  Value from = place(remainder(kernel.lane, 4), quotient(kernel.lane, 4));
+  auto groupOf = [&](Value pointer, int64_t group) -> Value {
+    return LLVM::GEPOp::create(
+        builder, loc, pointer.getType(), builder.getI8Type(), pointer,
+        ArrayRef<LLVM::GEPArg>{int32_t(group * kGroupBytes)});
+  };
+  SmallVector<Value> result;
+  constexpr int64_t kGroups = StoreOp::kExchangeBytes / kGroupBytes;
+  int64_t numGroups = runs.numRegisters() / 8;
+  for (int64_t first = 0; first < numGroups; first += kGroups) {
+    int64_t count = std::min(kGroups, numGroups - first);
+    // What was there has been loaded.
+    NVVM::SyncWarpOp::create(builder, loc, constant(-1));
+    for (int64_t i = 0; i < count; ++i)
+      NVVM::StMatrixOp::create(
+          builder, loc, groupOf(to, i),
+          wordsToExchange(builder, loc, layout, runs, 8 * (first + i), values),
+          NVVM::MMALayout::row, NVVM::LdStMatrixShapeAttr::get(context, 8, 8),
+          NVVM::LdStMatrixEltType::B16);
+    NVVM::SyncWarpOp::create(builder, loc, constant(-1));
+    for (int64_t i = 0; i < count; ++i) {
+      Value row = LLVM::LoadOp::create(builder, loc,
+                                       VectorType::get(4, builder.getI32Type()),
+                                       groupOf(from, i), kRowBytes);
+      for (int64_t word = 0; word < 4; ++word)
+        result.push_back(
+            vector::ExtractOp::create(builder, loc, row, ArrayRef{word}));
+    }
   }
   return result;
 }
@@ -489,8 +565,11 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     SmallVector<Value> words;
     if (FragmentAttr runs = layoutOfRuns(layout);
         runs && !add && type.getElementTypeBitWidth() == 16 && holds(8, runs)) {
-      words = exchange(rewriter, loc, kernel.lane, layout, runs,
-                       adaptor.getValue());
+      std::optional<int64_t> offset = exchangePlace(op);
+      words = offset ? exchangeInShared(rewriter, loc, kernel, team, *offset,
+                                        layout, runs, adaptor.getValue())
+                     : exchange(rewriter, loc, kernel.lane, layout, runs,
+                                adaptor.getValue());
       layout = runs;
       width = 8;
     }
@@ -541,6 +620,12 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     rewriter.eraseOp(op);
     return success();
   }
+
+  /// Where in shared memory warps exchange columns; none if by shuffles.
+  static std::optional<int64_t> exchangePlace(StoreOp op) {
+    return op.getOffset();
+  }
+  static std::optional<int64_t> exchangePlace(AccumulateOp) { return {}; }
 
   /// Whether one instruction adds several elements.
   bool hasVectorReduction() const {

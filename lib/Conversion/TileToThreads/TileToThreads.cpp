@@ -129,6 +129,28 @@ struct ConvertTileToThreads
     return failure(result.wasInterrupted());
   }
 
+  /// One lane releases a slot for its warp: the others must have seen by then
+  /// that it was full, or they wait for a barrier that has gone on. Products of
+  /// what is in it, which a warp begins together, tell; without one before the
+  /// release, lanes wait for each other.
+  static void orderReleases(func::FuncOp func) {
+    func.walk([](ReleaseOp release) {
+      auto reads = [&](ContractOp product) {
+        return product->isBeforeInBlock(release) &&
+               llvm::any_of(product->getOperands(), [&](Value operand) {
+                 auto consume = operand.getDefiningOp<ConsumeOp>();
+                 return consume && consume.getPipe() == release.getPipe() &&
+                        consume->getBlock() == release->getBlock();
+               });
+      };
+      if (llvm::any_of(release->getBlock()->getOps<ContractOp>(), reads))
+        return;
+      OpBuilder builder(release);
+      NVVM::SyncWarpOp::create(builder, release.getLoc(),
+                               constantI32(builder, release.getLoc(), -1));
+    });
+  }
+
   LogicalResult distribute(func::FuncOp func) {
     KernelContext kernel;
     kernel.plan = func->getAttrOfType<PlanAttr>(kPlanAttrName);
@@ -139,6 +161,8 @@ struct ConvertTileToThreads
     if (failed(checkLayouts(func)))
       return failure();
     prepare(func, kernel);
+    if (kernel.hasRoles())
+      orderReleases(func);
 
     TypeConverter converter;
     converter.addConversion([](Type type) { return type; });

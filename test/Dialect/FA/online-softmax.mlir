@@ -71,7 +71,9 @@
 // SPLIT: scf.yield
 // Values that a masked 0 has spoilt: a few columns at a time, one key at a time, of
 // the rows that keep it.
-// SPLIT: %[[SPOILT:.*]] = tile.nonfinite %{{.*}} : tensor<128x48xf32>
+// SPLIT: %[[SUMS:.*]] = tile.reduce add %{{.*}} dim 1 : tensor<128x48xf32> -> tensor<128xf32>
+// SPLIT: %[[NUMBERS:.*]] = arith.select %{{.*}}, %[[SUMS]], %{{.*}} : tensor<128xi1>, tensor<128xf32>
+// SPLIT: %[[SPOILT:.*]] = tile.nonfinite %[[NUMBERS]] : tensor<128xf32>
 // SPLIT: scf.if %[[SPOILT]]
 // SPLIT: scf.for %[[COLUMN:.*]] = %c0 to %c48 step %c16
 // SPLIT: scf.for %[[KEY:.*]] = %c0 to %{{.*}} iter_args(%{{.*}}) -> (tensor<128x16xf32>)
@@ -206,7 +208,7 @@ func.func @teams(%q: !t, %k: !t, %v: !t, %scale: f32 {fa.nonnegative}, %o: !t, %
 // CHECK: %[[S:.*]] = arith.addf %{{.*}}, %[[BT]] : tensor<32x16xf32>
 // CHECK: %[[R:.*]] = arith.mulf %[[S]], %[[G]] : tensor<32x16xf32>
 // CHECK: %[[X:.*]] = arith.select %{{.*}}, %[[R]], %{{.*}} : tensor<32x16xf32>
-// CHECK: %[[SPOILT:.*]] = tile.nonfinite %{{.*}} : tensor<32x
+// CHECK: %[[SPOILT:.*]] = tile.nonfinite %{{.*}} : tensor<32xf32>
 // CHECK: scf.if %[[SPOILT]]
 // CHECK: scf.for
 // CHECK: %[[KEY:.*]] = arith.cmpi eq, %{{.*}} : tensor<32x8xi32>

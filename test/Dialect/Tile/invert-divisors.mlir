@@ -61,3 +61,35 @@ func.func @others(%d: i32, %n: i32, %wide: i64) {
   }
   return
 }
+
+// What a loop does not change at all moves out of it. A divisor of indices that are 32
+// bits wide counts as many.
+// CHECK-LABEL: func.func @indices(
+// CHECK-SAME: %[[A:[a-z0-9]*]]: index, %[[B:[a-z0-9]*]]: index
+// CHECK: %[[MAX:.*]] = arith.maxui %[[B]], %{{.*}} : index
+// CHECK: %[[GROUP:.*]] = arith.divui %[[A]], %[[MAX]] : index
+// CHECK: %[[LIMIT:.*]] = arith.constant 4294967295 : index
+// CHECK: %[[LESS:.*]] = arith.minui %[[GROUP]], %[[LIMIT]] : index
+// CHECK: %[[D:.*]] = arith.index_castui %[[LESS]] : index to i32
+// CHECK: arith.divui %{{.*}}, %{{.*}} : i32
+// CHECK: scf.for %[[I:[a-z0-9]*]] =
+// CHECK: %{{.*}}, %[[LOW:.*]] = arith.mului_extended %[[I]], %{{.*}} : i32
+// CHECK: arith.muli %[[LOW]], %[[D]] : i32
+// CHECK: %[[Q:.*]] = arith.index_castui %{{.*}} : i32 to index
+// CHECK: %[[R:.*]] = arith.remui %{{.*}}, %[[GROUP]] : index
+// CHECK: func.call @use_index(%[[Q]], %[[R]])
+func.func @indices(%a: index, %b: index, %n: i32) {
+  %c0 = arith.constant 0 : i32
+  %c1 = arith.constant 1 : i32
+  scf.for %i = %c0 to %n step %c1 : i32 {
+    %group = arith.divui %a, %b : index
+    %x = arith.index_castui %i : i32 to index
+    %q = arith.divui %x, %group : index
+    // May be negative, and so a large number without sign.
+    %y = arith.index_cast %i : i32 to index
+    %r = arith.remui %y, %group : index
+    func.call @use_index(%q, %r) : (index, index) -> ()
+  }
+  return
+}
+func.func private @use_index(index, index)

@@ -172,3 +172,46 @@ func.func @less() attributes {tile.plan = #tile.plan<chip = "sm_89", mma = "mma_
   %0 = tile.pipe : !tile.pipe<2, !tile.buffer<128x256xf16, swizzle = 128>>
   return
 }
+
+// -----
+
+// Tiles of 16 bits that a persistent kernel stores exchange their columns behind
+// all else; with other element types, kernels and chips, or without room, in no memory.
+!o = memref<?x64xf16, strided<[64, 1], offset: ?>>
+// CHECK-LABEL: func.func @stores
+// CHECK-SAME: tile.shared_bytes = 32768 : i64
+// CHECK: tile.store {{.*}} {offset = 16384 : i64} : tensor<64x64xf16>
+// CHECK: tile.store %{{[a-z0-9]*}}, %{{[a-z0-9]*}}[%{{.*}}] : tensor<64xf32>
+func.func @stores(%r: tensor<64x64xf16>, %v: tensor<64xf32>, %o: !o, %l: memref<?xf32>, %i: index)
+    attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 1, persistent = true>} {
+  %c0 = arith.constant 0 : index
+  %0 = tile.pipe : !tile.pipe<1, !tile.buffer<64x128xf16, swizzle = 128>>
+  tile.store %r, %o[%i, %c0] : tensor<64x64xf16>, !o
+  tile.store %v, %l[%i] : tensor<64xf32>, memref<?xf32>
+  return
+}
+// CHECK-LABEL: func.func @not_persistent
+// CHECK-SAME: tile.shared_bytes = 0 : i64
+func.func @not_persistent(%r: tensor<64x64xf16>, %o: !o, %i: index)
+    attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 1>} {
+  %c0 = arith.constant 0 : index
+  tile.store %r, %o[%i, %c0] : tensor<64x64xf16>, !o
+  return
+}
+// CHECK-LABEL: func.func @other_chip
+// CHECK-SAME: tile.shared_bytes = 0 : i64
+func.func @other_chip(%r: tensor<64x64xf16>, %o: !o, %i: index)
+    attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 4, stages = 1, persistent = true>} {
+  %c0 = arith.constant 0 : index
+  tile.store %r, %o[%i, %c0] : tensor<64x64xf16>, !o
+  return
+}
+// CHECK-LABEL: func.func @no_room_to_exchange
+// CHECK-SAME: tile.shared_bytes = 229376 : i64
+func.func @no_room_to_exchange(%r: tensor<64x64xf16>, %o: !o, %i: index)
+    attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 7, persistent = true>} {
+  %c0 = arith.constant 0 : index
+  %0 = tile.pipe : !tile.pipe<7, !tile.buffer<128x128xf16, swizzle = 128>>
+  tile.store %r, %o[%i, %c0] : tensor<64x64xf16>, !o
+  return
+}

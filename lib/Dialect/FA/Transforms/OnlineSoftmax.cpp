@@ -632,14 +632,19 @@ LogicalResult Emitter::run() {
     dead = arith::OrIOp::create(builder, loc, dead, beyond);
   }
   Value safeSum = arith::SelectOp::create(builder, loc, dead, one, sum);
-  Value inverse = arith::DivFOp::create(builder, loc, one, safeSum);
+  // The sums of rows without a live key are 0 themselves, unless 0 * NaN has
+  // spoilt them (below).
+  Value inverse = arith::SelectOp::create(
+      builder, loc, dead, zeroRows,
+      arith::DivFOp::create(builder, loc, one, safeSum));
   auto finish = [&](Value acc, Value column) {
     auto type = cast<RankedTensorType>(acc.getType());
     int64_t width = type.getDimSize(1);
     Value out =
         arith::MulFOp::create(builder, loc, acc, alongColumns(inverse, width));
-    out = arith::SelectOp::create(builder, loc, alongColumns(dead, width),
-                                  constant(type, 0.0), out);
+    if (blocks.rowsEndEarly)
+      out = arith::SelectOp::create(builder, loc, alongColumns(dead, width),
+                                    constant(type, 0.0), out);
     Type outElement = op.getShaped(AttentionOp::O).getType().getElementType();
     if (outElement != accType)
       out = arith::TruncFOp::create(builder, loc, type.clone(outElement), out);
@@ -648,14 +653,14 @@ LogicalResult Emitter::run() {
   // A masked probability is 0, and 0 * NaN spoils the rows that do not see that
   // key: then acc is not finite. (Keys beyond the end are loaded as zeros.)
   if ((isCut && op.getMaskAttr()) || mayDropKeys(attention)) {
+    // A row's sum tells (it may also overflow: the branch is right then, too).
     // Rows whose scores are NaN are NaN by right.
-    Value zero = constant(cast<RankedTensorType>(acc.getType()), 0.0);
     Value isNumber = arith::CmpFOp::create(builder, loc,
                                            arith::CmpFPredicate::ORD, sum, sum);
     Value spoilt = tl::NonfiniteOp::create(
         builder, loc,
-        arith::SelectOp::create(builder, loc, alongColumns(isNumber, e), acc,
-                                zero));
+        arith::SelectOp::create(builder, loc, isNumber, sumOfRows(acc),
+                                zeroRows));
     auto branch = scf::IfOp::create(builder, loc, spoilt, true);
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(branch.thenBlock());

@@ -38,8 +38,8 @@ static SmallVector<Value> mapBlock(OpBuilder &builder, Location loc,
   Value last = arith::SubIOp::create(builder, loc, extents.back(), one);
   places.front() = arith::SubIOp::create(builder, loc, last, places.front());
   return llvm::map_to_vector(llvm::reverse(places), [&](Value place) -> Value {
-    return arith::IndexCastOp::create(builder, loc, builder.getIndexType(),
-                                      place);
+    return arith::IndexCastUIOp::create(builder, loc, builder.getIndexType(),
+                                        place);
   });
 }
 

@@ -72,6 +72,28 @@ static int64_t placeSums(func::FuncOp func, PlanAttr plan, int64_t offset,
   return end - offset;
 }
 
+/// Gives stores of 16-bit tiles a place from `offset` on, the same for all, where
+/// the chip stores matrices to shared memory. Returns its bytes. Persistent
+/// kernels only: they have the multiprocessor to themselves, and the products of
+/// the next tile wait for the stores of this one.
+static int64_t placeStores(func::FuncOp func, PlanAttr plan, int64_t offset,
+                           const fa::Chip &chip) {
+  constexpr int64_t kAlignment = 128;
+  int64_t place = llvm::alignTo(offset, kAlignment);
+  int64_t end = place + plan.getWarps() * StoreOp::kExchangeBytes;
+  if (!chip.hasWgmma || !plan.getPersistent() || end > chip.sharedBytes)
+    return 0;
+  bool found = false;
+  func.walk([&](StoreOp store) {
+    auto type = cast<RankedTensorType>(store.getValue().getType());
+    if (type.getElementTypeBitWidth() != 16 || type.getRank() != 2)
+      return;
+    store.setOffset(place);
+    found = true;
+  });
+  return found ? end - offset : 0;
+}
+
 namespace {
 struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
   void runOnOperation() override {
@@ -113,8 +135,10 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
         pipe.setBarriersAttr(builder.getI64IntegerAttr(offset));
         offset += 16 * pipe.getPipe().getType().getStages();
       }
-    if (chip)
+    if (chip) {
       offset += placeSums(func, plan, offset, *chip);
+      offset += placeStores(func, plan, offset, *chip);
+    }
     func->setAttr("tile.shared_bytes", builder.getI64IntegerAttr(offset));
     remark::analysis(func.getLoc(), remark::RemarkOpts::name("resources")
                                         .category("tile-plan-resources")

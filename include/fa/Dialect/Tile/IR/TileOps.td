@@ -251,6 +251,9 @@ def Tile_StoreOp : Tile_Op<"store", [MemoryEffects<[MemWrite]>]> {
     `order` as in `tile.load`: tile dimension `i` runs along memref dimension
     `order[i]`. `merged` as there, too.
 
+    With an `offset` (`tile-plan-resources`) the lanes of a warp exchange columns at that
+    place of shared memory, so that each stores 16 bytes at a time; without, by shuffles.
+
     ```mlir
     tile.store %t, %o[%m0, %c0] : tensor<64x64xf16>,
         memref<?x64xf16, strided<[?, 1], offset: ?>>
@@ -259,7 +262,8 @@ def Tile_StoreOp : Tile_Op<"store", [MemoryEffects<[MemWrite]>]> {
   let arguments = (ins Tile_Tile:$value, AnyStridedMemRef:$dest,
                        Variadic<Index>:$offsets,
                        OptionalAttr<DenseI64ArrayAttr>:$order,
-                       OptionalAttr<DenseI64ArrayAttr>:$merged);
+                       OptionalAttr<DenseI64ArrayAttr>:$merged,
+                       OptionalAttr<I64Attr>:$offset);
   let assemblyFormat = [{
     $value `,` $dest `[` $offsets `]` (`order` $order^)? (`merged` $merged^)?
     attr-dict
@@ -267,8 +271,18 @@ def Tile_StoreOp : Tile_Op<"store", [MemoryEffects<[MemWrite]>]> {
   }];
   let builders = [OpBuilder<(ins "::mlir::Value":$value, "::mlir::Value":$dest,
       "::mlir::ValueRange":$offsets, "::mlir::DenseI64ArrayAttr":$order), [{
-    build($_builder, $_state, value, dest, offsets, order, /*merged=*/{});
+    build($_builder, $_state, value, dest, offsets, order, /*merged=*/{},
+          /*offset=*/{});
+  }]>, OpBuilder<(ins "::mlir::Value":$value, "::mlir::Value":$dest,
+      "::mlir::ValueRange":$offsets, "::mlir::DenseI64ArrayAttr":$order,
+      "::mlir::DenseI64ArrayAttr":$merged), [{
+    build($_builder, $_state, value, dest, offsets, order, merged,
+          /*offset=*/{});
   }]>];
+  let extraClassDeclaration = [{
+    /// Of shared memory, which each warp exchanges columns in.
+    static constexpr int64_t kExchangeBytes = 2048;
+  }];
   let hasVerifier = 1;
 }
 

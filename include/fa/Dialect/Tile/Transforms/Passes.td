@@ -341,7 +341,9 @@ def TileInvertDivisors : Pass<"tile-invert-divisors", "::mlir::func::FuncOp"> {
     several of them, which find out the place of a tile, begin an iteration. Where a loop
     does not change the divisor, the reciprocal is computed before the outermost
     such loop. The quotient that it gives is too small by one at most (for the
-    difference is below n / 2^32 + 1), which the remainder tells.
+    difference is below n / 2^32 + 1), which the remainder tells. So are divisions of
+    indices that are 32-bit numbers extended by zeros. Where a loop changes neither
+    number, the division itself moves before it.
 
     Output, of `%q = arith.divui %n, %d : i32` in a loop:
     ```mlir
@@ -390,7 +392,8 @@ def TilePlanResources : Pass<"tile-plan-resources", "::mlir::func::FuncOp"> {
     `tile.stage` its offset and says where it can save a barrier, and notes the
     total as `tile.shared_bytes`. On chips with bulk copies a shuffled `tile.accumulate` of
     whole rows gets an offset in what is left, if it fits: the same for all, as each waits
-    for the one before. Refuses a total above the chip's limit and a
+    for the one before. So do the stores of 16-bit tiles of persistent kernels, where the
+    chip stores matrices to shared memory. Refuses a total above the chip's limit and a
     plan for instructions that the chip does not have (`cp_async` and products of
     bf16 on sm_75, for example).
   }];
