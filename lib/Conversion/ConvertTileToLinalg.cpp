@@ -71,7 +71,8 @@ private:
   template <typename OpT> void store(OpT op);
   Value gather(tl::GatherOp op);
   Value contract(tl::ContractOp op);
-  Value reduce(tl::ReduceOp op);
+  Value reduce(Value source, tl::ReduceKind kind, int64_t dim);
+  Value partialSums(tl::PartialSumsOp op);
   Value broadcast(tl::BroadcastOp op);
   Value nonfinite(tl::NonfiniteOp op);
   Value exceeds(tl::ExceedsOp op);
@@ -191,10 +192,11 @@ Value Converter::contract(tl::ContractOp op) {
                  });
 }
 
-Value Converter::reduce(tl::ReduceOp op) {
-  RankedTensorType type = typeOf(op);
+Value Converter::reduce(Value source, tl::ReduceKind kind, int64_t dim) {
+  auto type = cast<RankedTensorType>(source.getType());
+  type = RankedTensorType::Builder(type).dropDim(dim);
   auto element = cast<FloatType>(type.getElementType());
-  bool isMax = op.getKind() == tl::ReduceKind::max;
+  bool isMax = kind == tl::ReduceKind::max;
   APFloat neutral =
       isMax ? APFloat::getInf(element.getFloatSemantics(), /*Negative=*/true)
             : APFloat::getZero(element.getFloatSemantics());
@@ -205,14 +207,28 @@ Value Converter::reduce(tl::ReduceOp op) {
   AffineMap all = builder.getMultiDimIdentityMap(rank);
   SmallVector<utils::IteratorType> iterators(rank,
                                              utils::IteratorType::parallel);
-  iterators[op.getDim()] = utils::IteratorType::reduction;
-  return generic(op.getSource(), init, {all, all.dropResult(op.getDim())},
+  iterators[dim] = utils::IteratorType::reduction;
+  return generic(source, init, {all, all.dropResult(dim)},
                  iterators, [&](ValueRange args) -> Value {
                    if (isMax)
                      return arith::MaxNumFOp::create(builder, loc, args[1],
                                                      args[0]);
                    return arith::AddFOp::create(builder, loc, args[1], args[0]);
                  });
+}
+
+/// All columns are added to the first one of the result.
+Value Converter::partialSums(tl::PartialSumsOp op) {
+  RankedTensorType type = typeOf(op);
+  Value sums = reduce(op.getSource(), tl::ReduceKind::add, 1);
+  Value zero = arith::ConstantOp::create(
+      builder, loc, type, cast<DenseElementsAttr>(builder.getZeroAttr(type)));
+  SmallVector<OpFoldResult> offsets(2, builder.getIndexAttr(0)),
+      ones(2, builder.getIndexAttr(1));
+  SmallVector<OpFoldResult> sizes = {
+      builder.getIndexAttr(type.getDimSize(0)), builder.getIndexAttr(1)};
+  return tensor::InsertSliceOp::create(builder, loc, sums, zero, offsets, sizes,
+                                       ones);
 }
 
 Value Converter::broadcast(tl::BroadcastOp op) {
@@ -277,7 +293,10 @@ LogicalResult Converter::convert(Operation *op) {
     if (!isa<FloatType>(typeOf(op).getElementType()))
       return op->emitOpError("reduces ")
              << typeOf(op).getElementType() << "; only floats are reduced";
-    result = this->reduce(reduce);
+    result =
+        this->reduce(reduce.getSource(), reduce.getKind(), reduce.getDim());
+  } else if (auto sums = dyn_cast<tl::PartialSumsOp>(op)) {
+    result = partialSums(sums);
   } else if (auto broadcast = dyn_cast<tl::BroadcastOp>(op)) {
     result = this->broadcast(broadcast);
   } else if (auto nonfinite = dyn_cast<tl::NonfiniteOp>(op)) {

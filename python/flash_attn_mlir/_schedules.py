@@ -32,6 +32,7 @@ _DEFAULTS = {
     "overlap": False,
     "persistent": False,
     "fixed_reference": False,
+    "partial_sums": False,
     "sequential": False,
 }
 
@@ -129,6 +130,7 @@ _VALUES = {
         "warps": (1, 2, 4, 8),
         "stages": (1, 2, 3, 4),
         "square": (False, True),
+        "partial_sums": (False, True),
     },
     "wgmma": {
         "tile_m": (64, 128, 192, 256),
@@ -137,6 +139,7 @@ _VALUES = {
         "stages": (1, 2, 3, 4),
         "overlap": (False, True),
         "fixed_reference": (False, True),
+        "partial_sums": (False, True),
         "persistent": (False, True),
     },
 }
@@ -149,7 +152,8 @@ def neighbours(row: Row) -> list[Row]:
         for name in ("tile_m", "warps", "square"):
             choices.pop(name, None)
     if row.work != "output":
-        choices.pop("fixed_reference", None)
+        for name in ("fixed_reference", "partial_sums"):
+            choices.pop(name, None)
     # Warps split one dimension of a tile: both change together at the price of one.
     split = "tile_n" if row.work in ("keys", "all") else "tile_m"
     names = list(choices)

@@ -32,6 +32,33 @@ func.func @rows(%m: memref<?x?xf32>, %o: memref<?xf32>) attributes {
 
 // -----
 
+#row = #tile.frag<reg = [2:1:1, 2:0:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+#part = #tile.frag<reg = [2:0:8], lane = [4:1:1, 8:0:1], warp = [4:0:16]>
+#stat = #tile.frag<reg = [2:0:8], lane = [4:0:0, 8:0:1], warp = [4:0:16]>
+
+// Each lane adds the two columns of its two rows; the four lanes of a row exchange their
+// sums when those are reduced.
+// CHECK-LABEL: func.func @parts
+// CHECK-COUNT-4: scf.if {{.*}} -> (f32)
+// CHECK: %[[A:.*]] = arith.addf %{{.*}} : f32
+// CHECK-NEXT: %[[B:.*]] = arith.addf %{{.*}} : f32
+// CHECK-NEXT: %[[A1:.*]] = nvvm.shfl.sync bfly %{{.*}}, %[[A]], %c1_i32
+// CHECK-NEXT: %[[A2:.*]] = arith.addf %[[A]], %[[A1]]
+// CHECK-NEXT: nvvm.shfl.sync bfly %{{.*}}, %[[A2]], %c2_i32
+// CHECK: nvvm.shfl.sync bfly %{{.*}}, %[[B]], %c1_i32
+func.func @parts(%m: memref<?x?xf32>, %o: memref<?xf32>) attributes {
+    tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 0 : i64} {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %m[%c0, %c0] : memref<?x?xf32> -> tensor<64x8xf32, #row>
+  %p = tile.partial_sums %t : tensor<64x8xf32, #row> -> tensor<64x4xf32, #part>
+  %r = tile.reduce add %p dim 1 : tensor<64x4xf32, #part> -> tensor<64xf32, #stat>
+  tile.store %r, %o[%c0] : tensor<64xf32, #stat>, memref<?xf32>
+  return
+}
+
+// -----
+
 #acc = #tile.frag<reg = [2:1:1, 2:0:8, 2:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
 
 // 64x16x16: one block of A and of B from shared memory, two instructions. B is
@@ -330,5 +357,56 @@ func.func @each_warp(%o: memref<64x16xf32>) attributes {
   %r = tile.contract each_warp %a, %b, %zero {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]}
       : !tile.buffer<64x128xf16, swizzle = 128>, !tile.buffer<16x128xf16, swizzle = 128>, tensor<64x16xf32, #acc>
   tile.store %r, %o[%c0, %c0] : tensor<64x16xf32, #acc>, memref<64x16xf32>
+  return
+}
+
+// -----
+
+#plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 2>
+#nt = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 8:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16, 1:0:64]>
+!b = !tile.buffer<64x64xf16, swizzle = 128>
+
+// A lane releases a slot in a loop when all lanes have seen it full: a product of what is
+// in it tells, or a barrier, which serves all slots that were waited for.
+// CHECK-LABEL: func.func @releases
+// CHECK: scf.for
+// CHECK: mbarrier.try_wait
+// CHECK: wgmma.mma_async
+// CHECK-NOT: nvvm.bar.warp.sync
+// CHECK: mbarrier.arrive
+// CHECK: scf.for
+// CHECK: mbarrier.try_wait
+// CHECK: mbarrier.try_wait
+// CHECK: nvvm.bar.warp.sync
+// CHECK: mbarrier.arrive
+// CHECK-NOT: nvvm.bar.warp.sync
+// CHECK: mbarrier.arrive
+// CHECK-NOT: nvvm.bar.warp.sync
+// CHECK: return
+func.func @releases(%m: memref<64x64xf32>, %n: index) attributes {
+    tile.plan = #plan, tile.launch = {}, tile.shared_bytes = 65536 : i64} {
+  %0 = tile.pipe {offset = 0 : i64, barriers = 32768 : i64} : <2, !b>
+  %1 = tile.pipe {offset = 16384 : i64, barriers = 32800 : i64} : <2, !b>
+  tile.roles warps [4, 4] registers [40, 232] {
+    %none = arith.constant 0 : index
+  }, {
+    %c0 = arith.constant 0 : index
+    %c1 = arith.constant 1 : index
+    %zero = arith.constant dense<0.0> : tensor<64x64xf32, #acc>
+    %sum = scf.for %i = %c0 to %n step %c1 iter_args(%acc = %zero) -> tensor<64x64xf32, #acc> {
+      %a = tile.consume %0[%i] : <2, !b> -> <64x64xf16, swizzle = 128>
+      %next = tile.contract %a, %a, %acc {maps = #nt} : !b, !b, tensor<64x64xf32, #acc>
+      tile.release %0[%i] : <2, !b>
+      scf.yield %next : tensor<64x64xf32, #acc>
+    }
+    scf.for %i = %c0 to %n step %c1 {
+      %a = tile.consume %0[%i] : <2, !b> -> <64x64xf16, swizzle = 128>
+      %b = tile.consume %1[%i] : <2, !b> -> <64x64xf16, swizzle = 128>
+      tile.release %0[%i] : <2, !b>
+      tile.release %1[%i] : <2, !b>
+    }
+    tile.store %sum, %m[%c0, %c0] : tensor<64x64xf32, #acc>, memref<64x64xf32>
+  }
   return
 }

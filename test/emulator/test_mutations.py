@@ -47,6 +47,9 @@ FENCE = {"wgmma fence": 1}
 # What the lanes of a warp agree on at the end of a tile is for ptxas; and a producer that
 # waits for slots of the pipes of the loop is never two tiles ahead.
 PERSISTENT = {"warp barrier": 2, "mbarrier wait": 1}
+# Before a release: a lane that has not seen its slot full when the next fill but one is
+# there. Few seeds let one fall so far behind (others would be a dead lock).
+RELEASE = {"warp barrier": 3}
 SPARE = {
     ("matmul", "sm_80"): FIRST_FILLS_APART,
     ("matmul", "sm_90a"): TOGETHER,
@@ -67,8 +70,8 @@ SPARE = {
     ("transposed-chain", "sm_90a-overlap"): ONCE | FENCE | {"mbarrier arrive": 2},
     ("matmul", "sm_90a-persistent"): PERSISTENT,
     ("row-normalised", "sm_90a-persistent"): PERSISTENT,
-    ("chain", "sm_90a-persistent"): PERSISTENT | FENCE,
-    ("transposed-chain", "sm_90a-persistent"): PERSISTENT | FENCE,
+    ("chain", "sm_90a-persistent"): PERSISTENT | FENCE | RELEASE,
+    ("transposed-chain", "sm_90a-persistent"): PERSISTENT | FENCE | RELEASE,
     # By head size. Keys and values as ONCE, the slots of the loop as TOGETHER; at 128 all
     # products after the scores start in a row, and are waited for together.
     ("sums", 64): {"mbarrier wait": 3, "mbarrier arrive": 2},
@@ -84,7 +87,9 @@ SPARE = {
     # Persistent, as above. Producers hold no rows, so that their loop over blocks that
     # rows skip never runs: two waits and two arrivals. Teams that skip blocks need not wait
     # for the second of two pipes, nor the producer where the mask cuts blocks.
-    ("attention", "sm_90a"): FENCE | {"warp barrier": 2, "mbarrier wait": 5, "mbarrier expect": 2},
+    # Two more releases, and before columns are exchanged: the tile before has done so long
+    # ago.
+    ("attention", "sm_90a"): FENCE | {"warp barrier": 5, "mbarrier wait": 5, "mbarrier expect": 2},
 }
 
 

@@ -13,5 +13,5 @@ def forward_schedule(head_dim: int, persistent: bool) -> str:
         f"#fa.schedule<tile_m = {rows}, tile_n = {keys}, plan = #tile.plan<"
         f'chip = "sm_90a", mma = "wgmma", copy = "tma", warps = {warps}, producers = 4, '
         f"stages = {stages}, overlap = true, persistent = {str(persistent).lower()}>, "
-        "fixed_reference = true>"
+        "fixed_reference = true, partial_sums = true>"
     )

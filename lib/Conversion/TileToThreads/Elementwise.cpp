@@ -191,6 +191,20 @@ struct BroadcastPattern : OpConversionPattern<BroadcastOp> {
   KernelContext &kernel;
 };
 
+/// In a balanced tree, which keeps the dependent chain short.
+static Value combineInTree(SmallVector<Value> values,
+                           function_ref<Value(Value, Value)> combine) {
+  while (values.size() > 1) {
+    SmallVector<Value> next;
+    for (size_t i = 0; i + 1 < values.size(); i += 2)
+      next.push_back(combine(values[i], values[i + 1]));
+    if (values.size() % 2)
+      next.push_back(values.back());
+    values = std::move(next);
+  }
+  return values.front();
+}
+
 struct ReducePattern : OpConversionPattern<ReduceOp> {
   using OpConversionPattern::OpConversionPattern;
   LogicalResult
@@ -212,22 +226,14 @@ struct ReducePattern : OpConversionPattern<ReduceOp> {
         return arith::MaxNumFOp::create(rewriter, loc, a, b);
       return arith::AddFOp::create(rewriter, loc, a, b);
     };
-    // Registers first: a balanced tree keeps the dependent chain short.
+    // Registers first.
     SmallVector<SmallVector<Value>> groups(small.numRegisters());
     for (int64_t i = 0, e = large.numRegisters(); i < e; ++i)
       groups[small.findRegister(offsetsOf(large, i, rank, op.getDim()))]
           .push_back(adaptor.getSource()[i]);
     SmallVector<Value> results;
     for (SmallVector<Value> &group : groups) {
-      while (group.size() > 1) {
-        SmallVector<Value> next;
-        for (size_t i = 0; i + 1 < group.size(); i += 2)
-          next.push_back(combine(group[i], group[i + 1]));
-        if (group.size() % 2)
-          next.push_back(group.back());
-        group = std::move(next);
-      }
-      Value value = group.front();
+      Value value = combineInTree(group, combine);
       int64_t below = 1;
       for (const FragmentAttr::Mode &mode : large.laneModes()) {
         if (mode.dim == int64_t(op.getDim()) && mode.stride)
@@ -243,6 +249,31 @@ struct ReducePattern : OpConversionPattern<ReduceOp> {
       }
       results.push_back(value);
     }
+    rewriter.replaceOpWithMultiple(op, {results});
+    return success();
+  }
+};
+
+/// Every lane adds what it holds of a row.
+struct PartialSumsPattern : OpConversionPattern<PartialSumsOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(PartialSumsOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    FragmentAttr large = layoutOf(op.getSource().getType());
+    FragmentAttr small = layoutOf(op.getResult().getType());
+    if (small != large.sumColumns())
+      return op.emitError("the result is not laid out as the partial sums of "
+                          "the source");
+    SmallVector<SmallVector<Value>> rows(small.numRegisters());
+    for (auto [i, value] : llvm::enumerate(adaptor.getSource()))
+      rows[small.findRegister({large.registerOffset(i, 0), 0})].push_back(
+          value);
+    SmallVector<Value> results;
+    for (SmallVector<Value> &row : rows)
+      results.push_back(combineInTree(row, [&](Value a, Value b) -> Value {
+        return arith::AddFOp::create(rewriter, op.getLoc(), a, b);
+      }));
     rewriter.replaceOpWithMultiple(op, {results});
     return success();
   }
@@ -361,7 +392,7 @@ void tl::populateElementwisePatterns(const TypeConverter &converter,
   MLIRContext *context = patterns.getContext();
   patterns.add<ElementwisePattern>(converter, context);
   patterns.add<TruncFPattern>(converter, context, /*benefit=*/2);
-  patterns.add<ConstantPattern, SplatPattern, ReducePattern, NonfinitePattern,
+  patterns.add<ConstantPattern, SplatPattern, ReducePattern, PartialSumsPattern, NonfinitePattern,
                ExceedsPattern>(converter, context);
   patterns.add<UnusedPattern>(converter, context);
   patterns.add<BroadcastPattern, IotaPattern, RowsHeldPattern>(converter,

@@ -132,19 +132,25 @@ struct ConvertTileToThreads
   /// One lane releases a slot for its warp: the others must have seen by then
   /// that it was full, or they wait for a barrier that has gone on. Products of
   /// what is in it, which a warp begins together, tell; without one before the
-  /// release, lanes wait for each other.
+  /// release, lanes wait for each other. Slots that are filled once do not go on.
   static void orderReleases(func::FuncOp func) {
     func.walk([](ReleaseOp release) {
-      auto reads = [&](ContractOp product) {
-        return product->isBeforeInBlock(release) &&
-               llvm::any_of(product->getOperands(), [&](Value operand) {
-                 auto consume = operand.getDefiningOp<ConsumeOp>();
-                 return consume && consume.getPipe() == release.getPipe() &&
-                        consume->getBlock() == release->getBlock();
-               });
+      auto isOfPipe = [&](Operation *op) {
+        auto consume = dyn_cast_or_null<ConsumeOp>(op);
+        return consume && consume.getPipe() == release.getPipe();
       };
-      if (llvm::any_of(release->getBlock()->getOps<ContractOp>(), reads))
+      if (!release->getParentOfType<scf::ForOp>())
         return;
+      for (Operation *before = release->getPrevNode();
+           before && !isOfPipe(before); before = before->getPrevNode()) {
+        auto readsIt = [&](Value operand) {
+          return isOfPipe(operand.getDefiningOp());
+        };
+        if (isa<NVVM::SyncWarpOp>(before) ||
+            (isa<ContractOp>(before) &&
+             llvm::any_of(before->getOperands(), readsIt)))
+          return;
+      }
       OpBuilder builder(release);
       NVVM::SyncWarpOp::create(builder, release.getLoc(),
                                constantI32(builder, release.getLoc(), -1));

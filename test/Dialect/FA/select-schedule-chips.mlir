@@ -19,8 +19,8 @@
 
 // CHECK-LABEL: @d64
 // SM75: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>>
-// SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>
-// SM86: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[69]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>
+// SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>, partial_sums = true>
+// SM86: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[69]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>, partial_sums = true>
 func.func @d64(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}

@@ -15,7 +15,7 @@
 // CHECK-SAME: 0.50 * S: bound by products at S = 4096, by products from S = 593 on; one query has 1.00
 // CHECK-SAME: bytes_per_key=512, bytes_per_query=516, flops_per_pair=512
 // CHECK-NOT: [Missed]
-// CHECK: remark: [Passed] schedule | Category:fa-select-schedule | Function=aligned | copy=tma, fixed_reference={{true|false}}, from=table, mma=wgmma, overlap={{true|false}}, producers=4, sequential=false, stages={{[0-9]}}, tile_m=128, tile_n={{[0-9]+}}, warps=8
+// CHECK: remark: [Passed] schedule | Category:fa-select-schedule | Function=aligned | copy=tma, fixed_reference={{true|false}}, from=table, mma=wgmma, overlap={{true|false}}, partial_sums={{true|false}}, producers=4, sequential=false, stages={{[0-9]}}, tile_m=128, tile_n={{[0-9]+}}, warps=8
 func.func @aligned(%q: memref<?x?x?x128xf16> {tile.align = 16}, %k: memref<?x?x?x128xf16> {tile.align = 16},
     %v: memref<?x?x?x128xf16> {tile.align = 16}, %scale: f32, %o: memref<?x?x?x128xf16> {tile.align = 16}, %l: memref<?x?x?xf32>) {
   fa.attention ins(%q, %k, %v : memref<?x?x?x128xf16>, memref<?x?x?x128xf16>, memref<?x?x?x128xf16>)

@@ -12,8 +12,8 @@
          affine_map<(b,h,m,n,d,e) -> (m)>]
 
 // CHECK-LABEL: @d64
-// SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>
-// SM90A: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true>
+// SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>, partial_sums = true>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>
 func.func @d64(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
@@ -22,7 +22,7 @@ func.func @d64(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref
 
 // The larger head size decides.
 // CHECK-LABEL: @d64_e256
-// SM80: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, {{.*}} stages = 1>>
+// SM80: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, {{.*}} stages = 1>, partial_sums = true>
 // SM90A: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma",
 func.func @d64_e256(%q: memref<?x64xbf16> {tile.align = 16 : i64}, %v: memref<?x256xbf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %v : memref<?x64xbf16>, memref<?x64xbf16>, memref<?x256xbf16>) scale(%s : f32)

@@ -64,3 +64,17 @@ func.func @slices(%a: !b, %m: memref<64xf32>, %n: memref<64xi32>, %o: memref<64x
   tile.store %u, %o[%c0, %c0] : tensor<64x64xf32>, memref<64x64xf32>
   return
 }
+
+// Sums in parts: one for each of the four lanes that share a row.
+// CHECK-LABEL: func.func @parts
+// CHECK: tile.partial_sums {{.*}} -> tensor<64x4xf32, #tile.frag<reg = [2:0:8], lane = [4:1:1, 8:0:1], warp = [4:0:16]>>
+// CHECK: tile.reduce add {{.*}} -> tensor<64xf32, #tile.frag<reg = [2:0:8], lane = [4:0:0, 8:0:1], warp = [4:0:16]>>
+func.func @parts(%m: memref<64x64xf32>, %o: memref<64xf32>) attributes {
+    tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>} {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %m[%c0, %c0] : memref<64x64xf32> -> tensor<64x64xf32>
+  %p = tile.partial_sums %t : tensor<64x64xf32> -> tensor<64x4xf32>
+  %r = tile.reduce add %p dim 1 : tensor<64x4xf32> -> tensor<64xf32>
+  tile.store %r, %o[%c0] : tensor<64xf32>, memref<64xf32>
+  return
+}

@@ -61,3 +61,13 @@ func.func @both(%x: !tile.buffer<64x64xf16, swizzle = 128>) attributes {tile.pla
   %r = tile.contract %t, %x, %zero {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]} : tensor<64x64xf16>, !tile.buffer<64x64xf16, swizzle = 128>, tensor<64x64xf32>
   return
 }
+
+// -----
+
+// ERR: error: 'tile.partial_sums' op adds up columns that are spread over warps; give each warp whole rows
+func.func @spread_sums(%x: !tile.buffer<64x64xf16, swizzle = 128>) -> tensor<64x4xf32> attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 1>} {
+  %zero = arith.constant dense<0.0> : tensor<64x64xf32>
+  %s = tile.contract %x, %x, %zero {maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]} : !tile.buffer<64x64xf16, swizzle = 128>, !tile.buffer<64x64xf16, swizzle = 128>, tensor<64x64xf32>
+  %p = tile.partial_sums %s : tensor<64x64xf32> -> tensor<64x4xf32>
+  return %p : tensor<64x4xf32>
+}

@@ -146,6 +146,22 @@ func.func @reduce_dim(%a: tensor<16x16xf32>) {
 
 // -----
 
+func.func @partial_sums_shape(%a: tensor<16x16xf32>) {
+  // expected-error @+1 {{expected 'tensor<16x4xf32>' beside 'tensor<16x16xf32>', not 'tensor<16x8xf32>'}}
+  %r = tile.partial_sums %a : tensor<16x16xf32> -> tensor<16x8xf32>
+  return
+}
+
+// -----
+
+func.func @partial_sums_of_integers(%a: tensor<16x16xi32>) {
+  // expected-error @+1 {{adds up columns of 'tensor<16x16xi32>'; it must be a matrix of floats}}
+  %r = tile.partial_sums %a : tensor<16x16xi32> -> tensor<16x4xi32>
+  return
+}
+
+// -----
+
 func.func @broadcast_shape(%a: tensor<16xf32>) {
   // expected-error @+1 {{expected 'tensor<8xf32>' beside 'tensor<8x16xf32>', not 'tensor<16xf32>'}}
   %r = tile.broadcast %a dim 1 : tensor<16xf32> -> tensor<8x16xf32>

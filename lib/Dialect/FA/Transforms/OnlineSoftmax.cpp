@@ -54,7 +54,10 @@ public:
         // A reference from elsewhere may be too small for the first block.
         isFixed(schedule.getFixedReference() && !op.getInitLse() &&
                 isCheap(op.getScore())),
-        isPacked(schedule.getPacked()), plan(schedule.getPlan()) {}
+        inParts(schedule.getPartialSums() &&
+                schedule.getPlan().getMma() != "vector"),
+        isPacked(schedule.getPacked()),
+        plan(schedule.getPlan()) {}
 
   LogicalResult run();
 
@@ -76,6 +79,9 @@ private:
   Value exponentials(Value scores, Value reference, Value factor);
   Value largerMaximum(Value scores, Value factor, Value max);
   Value sumOfRows(Value p);
+  RankedTensorType sumType();
+  Value blockSums(Value p);
+  Value alongSums(Value rows);
   Value widened(Value tile);
   Value flag(bool value);
   FailureOr<ValueRange>
@@ -90,7 +96,7 @@ private:
                                    Value reference, Value column);
 
   AttentionOp attention;
-  bool isFixed, isPacked;
+  bool isFixed, inParts, isPacked;
   tl::PlanAttr plan;
 };
 } // namespace
@@ -312,8 +318,8 @@ Emitter::Softmax Emitter::runningMaximum(Value scores, Value max, Value sum,
   Value p = exponentials(scores, reference, factor);
   Value alpha = math::Exp2Op::create(
       builder, loc, fused<arith::SubFOp>(scaled(max, factor), reference));
-  Value newSum =
-      fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), sumOfRows(p));
+  Value newSum = fused<arith::AddFOp>(
+      fused<arith::MulFOp>(sum, alongSums(alpha)), blockSums(p));
   return {p, newMax, newSum, alpha, flag(true)};
 }
 
@@ -335,6 +341,22 @@ Value Emitter::widened(Value tile) {
   if (type.getElementType() == accType)
     return tile;
   return arith::ExtFOp::create(builder, loc, type.clone(accType), tile);
+}
+
+/// What sums of rows are kept in.
+RankedTensorType Emitter::sumType() {
+  return inParts ? matrix(tileM, tl::PartialSumsOp::kParts, accType)
+                 : vectorType();
+}
+
+Value Emitter::blockSums(Value p) {
+  if (!inParts)
+    return sumOfRows(p);
+  return tl::PartialSumsOp::create(builder, loc, sumType(), p);
+}
+
+Value Emitter::alongSums(Value rows) {
+  return inParts ? alongColumns(rows, tl::PartialSumsOp::kParts) : rows;
 }
 
 Value Emitter::flag(bool value) {
@@ -374,8 +396,8 @@ Emitter::Softmax Emitter::largerReference(Value scores, Value reference,
   Value p = exponentials(scores, larger, factor);
   Value alpha = math::Exp2Op::create(
       builder, loc, arith::SubFOp::create(builder, loc, reference, larger));
-  Value total =
-      fused<arith::AddFOp>(fused<arith::MulFOp>(sum, alpha), sumOfRows(p));
+  Value total = fused<arith::AddFOp>(
+      fused<arith::MulFOp>(sum, alongSums(alpha)), blockSums(p));
   return {p, larger, total, alpha, flag(true)};
 }
 
@@ -392,7 +414,7 @@ Emitter::fixedReference(Value scores, Value reference, Value sum, Value factor,
       [&] { return Values{largerMaximum(scores, factor, reference)}; },
       [&] { return Values{reference}; });
   reference = first->front();
-  Value p = exponentials(scores, reference, factor), blockSum = sumOfRows(p);
+  Value p = exponentials(scores, reference, factor), blockSum = blockSums(p);
   Value limit = arith::ConstantOp::create(
       builder, loc, builder.getFloatAttr(accType, kLimit));
   Value isLater = arith::XOrIOp::create(builder, loc, isFirst, flag(true));
@@ -481,13 +503,15 @@ LogicalResult Emitter::run() {
   }
 
   Value maxInit = isFixed ? constant(vectorType(), kNoReference) : noRows;
-  Value sumInit = zeroRows;
+  Value sumInit = constant(sumType(), 0.0);
   if (initLse) {
     Value given = loadVector(rowsOf(initLse, lseMap));
     Value none = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ,
                                        given, noRows);
-    sumInit = arith::SelectOp::create(builder, loc, none, zeroRows,
-                                      constant(vectorType(), 1.0));
+    // All parts of a sum are 1 together.
+    double part = inParts ? 1.0 / tl::PartialSumsOp::kParts : 1.0;
+    sumInit = alongSums(arith::SelectOp::create(builder, loc, none, zeroRows,
+                                                constant(vectorType(), part)));
     // A null factor means base-2 units.
     maxInit = factor ? given : scaled(given, log2e);
   }
@@ -574,7 +598,7 @@ LogicalResult Emitter::run() {
       // code that makes scores again.
       Type rows = vectorType();
       auto chosen = branch(
-          inFull, {scoreType(), rows, rows, rows, builder.getI1Type()},
+          inFull, {scoreType(), rows, sumType(), rows, builder.getI1Type()},
           [&]() -> FailureOr<SmallVector<Value>> {
             FailureOr<Softmax> softmax = fixed();
             if (failed(softmax))
@@ -613,6 +637,8 @@ LogicalResult Emitter::run() {
 
   Value acc = loop.getResult(0), max = loop.getResult(1),
         sum = loop.getResult(2);
+  if (inParts)
+    sum = sumOfRows(sum);
   // Normalise. Rows without a live key, and rows from lq on whatever their
   // data, are exactly 0 and dead_lse.
   Value one = constant(vectorType(), 1.0);

@@ -3,15 +3,15 @@
 // docs/tuning.md how rows are found. Rows of a newer chip stand before those of
 // older ones, which serve it, too.
 module attributes {fa.schedules = #fa.schedules<"0.1.0", [
-  <work = output, max_head_size = 64, schedule = <tile_m = 192, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true>>,
-  <work = output, max_head_size = 128, schedule = <tile_m = 128, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true, persistent = true>, fixed_reference = true>>,
-  <work = output, max_head_size = 192, schedule = <tile_m = 128, tile_n = 96, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true, persistent = true>, fixed_reference = true>>,
-  <work = output, max_head_size = 256, schedule = <tile_m = 128, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true, persistent = true>, fixed_reference = true>>,
-  <work = output, max_head_size = 64, scored = false, schedule = <tile_m = 128, tile_n = 128, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>>,
+  <work = output, max_head_size = 64, schedule = <tile_m = 192, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>>,
+  <work = output, max_head_size = 128, schedule = <tile_m = 128, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>>,
+  <work = output, max_head_size = 192, schedule = <tile_m = 128, tile_n = 96, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>>,
+  <work = output, max_head_size = 256, schedule = <tile_m = 128, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>>,
+  <work = output, max_head_size = 64, scored = false, schedule = <tile_m = 128, tile_n = 128, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>, partial_sums = true>>,
   <work = output, max_head_size = 64, schedule = <tile_m = 128, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2>>>,
   <work = output, max_head_size = 128, shared_kib = 128, schedule = <tile_m = 128, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>>,
   <work = output, max_head_size = 128, schedule = <tile_m = 128, tile_n = 32, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>>,
-  <work = output, max_head_size = 256, schedule = <tile_m = 64, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>>,
+  <work = output, max_head_size = 256, schedule = <tile_m = 64, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>, partial_sums = true>>,
   <work = output, max_head_size = 64, schedule = <tile_m = 128, tile_n = 64, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>>>,
   <work = output, max_head_size = 128, schedule = <tile_m = 64, tile_n = 32, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>>>,
   <work = output, max_head_size = 256, schedule = <tile_m = 64, tile_n = 32, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>>>,

@@ -206,6 +206,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
            << remark::metric("stages", plan.getStages())
            << remark::metric("overlap", plan.getOverlap())
            << remark::metric("fixed_reference", schedule.getFixedReference())
+           << remark::metric("partial_sums", schedule.getPartialSums())
            << remark::metric("sequential", schedule.getSequential());
     made << remark::metric("from", origin);
     const Chip *target = findChip(chip);

@@ -151,6 +151,20 @@ FragmentAttr FragmentAttr::dropDim(int64_t dim) const {
              drop(warpModes(), true));
 }
 
+FragmentAttr FragmentAttr::sumColumns() const {
+  SmallVector<Mode> reg = regModes(), lane = laneModes();
+  llvm::erase_if(reg, [](Mode mode) { return mode.dim == 1; });
+  if (lane.empty() || lane[0].extent != PartialSumsOp::kParts ||
+      lane[0].dim != 1 || lane[0].stride == 0)
+    return {};
+  lane[0].stride = 1;
+  auto isColumn = [](Mode mode) { return mode.dim == 1 && mode.stride; };
+  if (llvm::any_of(ArrayRef(lane).drop_front(), isColumn) ||
+      llvm::any_of(warpModes(), isColumn))
+    return {};
+  return get(getContext(), reg, lane, warpModes());
+}
+
 FragmentAttr FragmentAttr::spreadColumns() const {
   FragmentAttr slice = dropDim(0);
   SmallVector<Mode> reg = slice.regModes(), lane = slice.laneModes();

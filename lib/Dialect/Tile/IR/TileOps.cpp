@@ -230,6 +230,21 @@ LogicalResult ReduceOp::verify() {
                          getDim());
 }
 
+LogicalResult PartialSumsOp::verify() {
+  auto source = cast<RankedTensorType>(getSource().getType());
+  auto result = cast<RankedTensorType>(getResult().getType());
+  if (source.getRank() != 2 || !isa<FloatType>(source.getElementType()))
+    return emitOpError("adds up columns of ")
+           << source << "; it must be a matrix of floats";
+  SmallVector<int64_t> expected = {source.getDimSize(0), kParts};
+  if (result.getShape() != ArrayRef(expected) ||
+      result.getElementType() != source.getElementType())
+    return emitOpError("expected ")
+           << RankedTensorType::get(expected, source.getElementType())
+           << " beside " << source << ", not " << result;
+  return success();
+}
+
 LogicalResult BroadcastOp::verify() {
   return verifyDimension(*this, cast<RankedTensorType>(getResult().getType()),
                          cast<RankedTensorType>(getSource().getType()),

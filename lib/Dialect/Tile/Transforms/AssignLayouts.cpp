@@ -249,6 +249,8 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
   void propagateThrough(Operation *op, Value value, FragmentAttr layout) {
     if (auto reduce = dyn_cast<ReduceOp>(op))
       return relate(reduce.getSource(), reduce.getResult(), reduce.getDim());
+    if (auto sums = dyn_cast<PartialSumsOp>(op))
+      return relate(sums);
     if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
       Value result = broadcast.getResult(), source = broadcast.getSource();
       auto it = layouts.find(result);
@@ -297,6 +299,17 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
     auto it = layouts.find(large);
     if (it != layouts.end())
       set(small, FragmentAttr(it->second).dropDim(dim));
+  }
+
+  void relate(PartialSumsOp op) {
+    auto it = layouts.find(op.getSource());
+    if (it == layouts.end() || conflicting)
+      return;
+    if (FragmentAttr sums = FragmentAttr(it->second).sumColumns())
+      return set(op.getResult(), sums);
+    conflicting = true;
+    op.emitOpError("adds up columns that are spread over warps; give each warp "
+                   "whole rows");
   }
 
   void retype(Operation *op) {

@@ -87,6 +87,9 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
     - `fixed_reference`: what a row's exponentials are relative to. Otherwise its
       maximum so far; with it the maximum of its first block, replaced where it
       turns out to be too small (`fa-online-softmax`).
+    - `partial_sums`: the lanes that share a row each add up what they hold of its
+      exponentials and exchange their sums once, behind the loop over keys. On a
+      CPU, where no row is shared, it says nothing.
     - `sequential`: of gradients of keys, the blocks of keys of one batch and key
       head come one after the other at one grid point. Nothing else adds to the
       `d_q_sum` of the query heads that read it then, so its sums have an order.
@@ -100,6 +103,7 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
       "::mlir::tl::PlanAttr":$plan,
       DefaultValuedParameter<"bool", "false">:$packed,
       DefaultValuedParameter<"bool", "false">:$fixed_reference,
+      DefaultValuedParameter<"bool", "false">:$partial_sums,
       DefaultValuedParameter<"bool", "false">:$sequential);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
@@ -107,7 +111,7 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
     /// The same but for these.
     ScheduleAttr with(::mlir::tl::PlanAttr plan, bool packed) const {
       return get(getContext(), getTileM(), getTileN(), plan, packed,
-                 getFixedReference(), getSequential());
+                 getFixedReference(), getPartialSums(), getSequential());
     }
   }];
 }

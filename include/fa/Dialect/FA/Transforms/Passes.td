@@ -236,6 +236,9 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     few as they are, take their maximum at once. Regions with functions (a tanh) or of many
     operations, and operations with `init_lse`, keep the running maximum.
 
+    With `partial_sums`, rows' sums are kept in parts (`tile.partial_sums`), one for each
+    lane that shares the row, and added up behind the loop.
+
     The running maximum is exact. Without a score region and with a scale that
     is known not to be negative (a constant, or a function argument with the
     attribute `fa.nonnegative`), scale and base change cost one multiply-subtract

@@ -137,6 +137,9 @@ def Tile_FragmentAttr : Tile_Attr<"Fragment", "frag"> {
     /// a matrix tile): the same threads, duplicates along `dim` dropped from
     /// registers and replicated over lanes and warps.
     FragmentAttr dropDim(int64_t dim) const;
+    /// The layout of the partial sums of an accumulator's rows, one per lane that
+    /// holds columns of the row. Null where warps share rows.
+    FragmentAttr sumColumns() const;
     /// Another layout of a vector along the columns of an accumulator: each lane
     /// of a warp holds other elements, where the slice (`dropDim(0)`) has them
     /// in eight lanes. Null where a warp has no multiple of 32 columns.
@@ -436,6 +439,28 @@ def Tile_ReduceOp : Tile_Op<"reduce", [Pure]> {
   let results = (outs Tile_Tile:$result);
   let assemblyFormat = [{
     $kind $source `dim` $dim attr-dict `:` type($source) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_PartialSumsOp : Tile_Op<"partial_sums", [Pure]> {
+  let summary = "add columns up, to few";
+  let description = [{
+    Each column of the source is added to one of the result's four; the target chooses to
+    which. So only a `tile.reduce add` of the result is specified: it is that of the
+    source. On a GPU the lanes that share a row add what they hold and exchange nothing,
+    which one reduction behind a loop makes up for.
+
+    ```mlir
+    %s = tile.partial_sums %p : tensor<128x64xf32> -> tensor<128x4xf32>
+    ```
+  }];
+  let arguments = (ins Tile_Tile:$source);
+  let results = (outs Tile_Tile:$result);
+  let assemblyFormat = "$source attr-dict `:` type($source) `->` type($result)";
+  let extraClassDeclaration = [{
+    /// Columns of the result.
+    static constexpr int64_t kParts = 4;
   }];
   let hasVerifier = 1;
 }
