@@ -208,8 +208,8 @@ Value Converter::reduce(Value source, tl::ReduceKind kind, int64_t dim) {
   SmallVector<utils::IteratorType> iterators(rank,
                                              utils::IteratorType::parallel);
   iterators[dim] = utils::IteratorType::reduction;
-  return generic(source, init, {all, all.dropResult(dim)},
-                 iterators, [&](ValueRange args) -> Value {
+  return generic(source, init, {all, all.dropResult(dim)}, iterators,
+                 [&](ValueRange args) -> Value {
                    if (isMax)
                      return arith::MaxNumFOp::create(builder, loc, args[1],
                                                      args[0]);
@@ -225,8 +225,8 @@ Value Converter::partialSums(tl::PartialSumsOp op) {
       builder, loc, type, cast<DenseElementsAttr>(builder.getZeroAttr(type)));
   SmallVector<OpFoldResult> offsets(2, builder.getIndexAttr(0)),
       ones(2, builder.getIndexAttr(1));
-  SmallVector<OpFoldResult> sizes = {
-      builder.getIndexAttr(type.getDimSize(0)), builder.getIndexAttr(1)};
+  SmallVector<OpFoldResult> sizes = {builder.getIndexAttr(type.getDimSize(0)),
+                                     builder.getIndexAttr(1)};
   return tensor::InsertSliceOp::create(builder, loc, sums, zero, offsets, sizes,
                                        ones);
 }

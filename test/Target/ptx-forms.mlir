@@ -16,12 +16,12 @@
 // CHECK: mbarrier.init.shared.b64
 // CHECK: fence.mbarrier_init
 // The producer: wait for the slot, announce 16 KB, copy.
-// CHECK: setmaxnreg.dec.sync.aligned.u32 40
+// CHECK: setmaxnreg.dec.sync.aligned.u32 24
 // CHECK: mbarrier.try_wait.parity.shared::cta.b64
 // CHECK: mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r{{[0-9]+}}], 16384;
 // CHECK: cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes
 // The consumers: A and B from shared memory, starting from zero.
-// CHECK: setmaxnreg.inc.sync.aligned.u32 232
+// CHECK: setmaxnreg.inc.sync.aligned.u32 240
 // CHECK: wgmma.fence.sync.aligned
 // CHECK: setp.ne.b32 p, 0, 0;
 // CHECK-NEXT: wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {{.*}}, da, db, p, 1, 1, 0, 0;

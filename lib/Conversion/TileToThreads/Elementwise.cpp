@@ -392,8 +392,8 @@ void tl::populateElementwisePatterns(const TypeConverter &converter,
   MLIRContext *context = patterns.getContext();
   patterns.add<ElementwisePattern>(converter, context);
   patterns.add<TruncFPattern>(converter, context, /*benefit=*/2);
-  patterns.add<ConstantPattern, SplatPattern, ReducePattern, PartialSumsPattern, NonfinitePattern,
-               ExceedsPattern>(converter, context);
+  patterns.add<ConstantPattern, SplatPattern, ReducePattern, PartialSumsPattern,
+               NonfinitePattern, ExceedsPattern>(converter, context);
   patterns.add<UnusedPattern>(converter, context);
   patterns.add<BroadcastPattern, IotaPattern, RowsHeldPattern>(converter,
                                                                context, kernel);

@@ -132,7 +132,8 @@ struct ConvertTileToThreads
   /// One lane releases a slot for its warp: the others must have seen by then
   /// that it was full, or they wait for a barrier that has gone on. Products of
   /// what is in it, which a warp begins together, tell; without one before the
-  /// release, lanes wait for each other. Slots that are filled once do not go on.
+  /// release, lanes wait for each other. Slots that are filled once do not go
+  /// on.
   static void orderReleases(func::FuncOp func) {
     func.walk([](ReleaseOp release) {
       auto isOfPipe = [&](Operation *op) {

@@ -3,7 +3,7 @@
 
 // CHECK-LABEL: func.func @chain
 // CHECK: %[[PA:.*]] = tile.pipe : <1, <128x64xf16
-// CHECK: tile.roles warps [4, 8] registers [40, 232] {
+// CHECK: tile.roles warps [4, 8] registers [24, 240] {
 // Copies: the loop carries nothing.
 // CHECK-NOT: tile.consume
 // CHECK: tile.produce %[[PA]]

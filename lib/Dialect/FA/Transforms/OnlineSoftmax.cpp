@@ -56,8 +56,7 @@ public:
                 isCheap(op.getScore())),
         inParts(schedule.getPartialSums() &&
                 schedule.getPlan().getMma() != "vector"),
-        isPacked(schedule.getPacked()),
-        plan(schedule.getPlan()) {}
+        isPacked(schedule.getPacked()), plan(schedule.getPlan()) {}
 
   LogicalResult run();
 

@@ -256,9 +256,13 @@ int64_t BufferType::getStoredCols() const {
   return llvm::alignTo(getShape()[1], 8 * getSwizzle() / bits);
 }
 
+int64_t BufferType::getNumPanels() const {
+  return getStoredCols() * getElementType().getIntOrFloatBitWidth() / 8 /
+         getSwizzle();
+}
+
 int64_t BufferType::getSizeInBytes() const {
-  return getShape()[0] * getStoredCols() *
-         getElementType().getIntOrFloatBitWidth() / 8;
+  return getShape()[0] * getNumPanels() * getSwizzle();
 }
 
 LogicalResult BufferType::verify(function_ref<InFlightDiagnostic()> emitError,

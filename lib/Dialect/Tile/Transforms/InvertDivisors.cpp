@@ -92,8 +92,8 @@ private:
     }
     Type type = op->getResult(0).getType();
     auto extension = op->getOperand(0).getDefiningOp<arith::IndexCastUIOp>();
-    bool isIndex =
-        type.isIndex() && extension && extension.getIn().getType().isInteger(32);
+    bool isIndex = type.isIndex() && extension &&
+                   extension.getIn().getType().isInteger(32);
     if (!type.isInteger(32) && !isIndex)
       return;
     Value number = isIndex ? extension.getIn() : op->getOperand(0);
@@ -133,8 +133,8 @@ private:
           arith::MinUIOp::create(builder, loc, divisor, limit));
     }
     Value most = arith::ConstantIntOp::create(builder, loc, -1, 32);
-    reciprocal = arith::DivUIOp::create(builder, loc, most,
-                                        makePositive(loop, narrow));
+    reciprocal =
+        arith::DivUIOp::create(builder, loc, most, makePositive(loop, narrow));
     return {narrow, reciprocal};
   }
 

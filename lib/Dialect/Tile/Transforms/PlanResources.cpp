@@ -72,10 +72,10 @@ static int64_t placeSums(func::FuncOp func, PlanAttr plan, int64_t offset,
   return end - offset;
 }
 
-/// Gives stores of 16-bit tiles a place from `offset` on, the same for all, where
-/// the chip stores matrices to shared memory. Returns its bytes. Persistent
-/// kernels only: they have the multiprocessor to themselves, and the products of
-/// the next tile wait for the stores of this one.
+/// Gives stores of 16-bit tiles a place from `offset` on, the same for all,
+/// where the chip stores matrices to shared memory. Returns its bytes.
+/// Persistent kernels only: they have the multiprocessor to themselves, and the
+/// products of the next tile wait for the stores of this one.
 static int64_t placeStores(func::FuncOp func, PlanAttr plan, int64_t offset,
                            const fa::Chip &chip) {
   constexpr int64_t kAlignment = 128;

@@ -77,7 +77,7 @@ struct TileRoles : tl::impl::TileRolesBase<TileRoles> {
     auto roles = RolesOp::create(
         builder, loc,
         builder.getDenseI64ArrayAttr({plan.getProducers(), plan.getWarps()}),
-        builder.getDenseI64ArrayAttr(chooseRegisters(plan)), 2);
+        builder.getDenseI64ArrayAttr(chooseRegisters(func, plan)), 2);
     Block *copies = &roles.getBodies()[0].emplaceBlock();
     Block *products = &roles.getBodies()[1].emplaceBlock();
 
@@ -103,15 +103,22 @@ struct TileRoles : tl::impl::TileRolesBase<TileRoles> {
   }
 
   /// Register counts per role that fill the file of 64K registers
-  /// (setmaxnreg takes multiples of 8; 24 for the producers spills where a tile
-  /// has many panels).
-  static SmallVector<int64_t> chooseRegisters(PlanAttr plan) {
+  /// (setmaxnreg takes multiples of 8). With 24, the least, producers spill
+  /// where they copy many panels.
+  static SmallVector<int64_t> chooseRegisters(func::FuncOp func,
+                                              PlanAttr plan) {
     if (plan.getMma() != "wgmma")
       return {0, 0};
+    constexpr int64_t kFewPanels = 4;
+    bool hasFew = llvm::all_of(func.getOps<PipeOp>(), [](PipeOp pipe) {
+      return pipe.getPipe().getType().getSlot().getNumPanels() <= kFewPanels;
+    });
     switch (plan.getWarps()) {
     case 4:
       return {56, 240};
     case 8:
+      if (hasFew)
+        return {24, 240};
       return {40, 232};
     case 12:
       return {32, 160};

@@ -171,6 +171,7 @@ def Tile_BufferType : Tile_Type<"Buffer", "buffer"> {
   let extraClassDeclaration = [{
     /// Columns that the panels have: as many as a row, or more.
     int64_t getStoredCols() const;
+    int64_t getNumPanels() const;
     int64_t getSizeInBytes() const;
     /// The buffer that holds `tile`; null after an error where there is none.
     /// Its panels are the widest that take no more than a row or, `padded`,
@@ -693,7 +694,7 @@ def Tile_RolesOp : Tile_Op<"roles", [NoTerminator, RecursiveMemoryEffects]> {
     capture only memrefs, pipes, scalars and constants, and yield nothing.
 
     ```mlir
-    tile.roles warps [4, 8] registers [40, 232] {
+    tile.roles warps [4, 8] registers [24, 240] {
       // copies
     }, {
       // products

@@ -163,7 +163,7 @@ def TileRoles : Pass<"tile-roles", "::mlir::func::FuncOp"> {
 
     Output:
     ```mlir
-    tile.roles warps [4, 8] registers [40, 232] {
+    tile.roles warps [4, 8] registers [24, 240] {
       scf.for ... { tile.produce ... }
     }, {
       scf.for ... { tile.consume ... tile.contract ... tile.release ... }
@@ -297,7 +297,7 @@ def TilePersistent : Pass<"tile-persistent", "::mlir::func::FuncOp"> {
 
     Input:
     ```mlir
-    tile.roles warps [4, 8] registers [40, 232] {
+    tile.roles warps [4, 8] registers [24, 240] {
       %id = gpu.block_id x
       scf.for %i = %c0 to %n step %c1 {
         tile.produce %pipe[%i], ...
@@ -308,7 +308,7 @@ def TilePersistent : Pass<"tile-persistent", "::mlir::func::FuncOp"> {
     ```
     Output:
     ```mlir
-    tile.roles warps [4, 8] registers [40, 232] {
+    tile.roles warps [4, 8] registers [24, 240] {
       %block = gpu.block_id x
       %blocks = gpu.grid_dim x
       scf.for %round = %c0 to %rounds step %c1 iter_args(%fills = %c0) -> (index) {
