@@ -16,7 +16,7 @@ import tempfile
 import time
 
 import flash_attn_mlir as fa
-from flash_attn_mlir._attention import _one_pass
+from flash_attn_mlir._attention import _one_pass, _query_rows
 
 
 def median(values):
@@ -107,7 +107,10 @@ def own(chip, dtype, variant, inputs, dout, table=None, one_pass=False):
     elif variant == "softcap":
         specification["softcap"] = True
         extra = [SOFTCAP]
-    kernel = fa.compile(chip=chip, **specification)
+    few = {}
+    if "mlir" not in specification:
+        few["query_rows"] = _query_rows(chip, head_dim, seqlen, k.shape[1])
+    kernel = fa.compile(chip=chip, **specification, **few)
     scale = head_dim**-0.5
 
     def forward():

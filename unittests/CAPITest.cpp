@@ -779,7 +779,7 @@ static void testSpecifications() {
   wrong.query_rows = 2;
   buildText(wrong, result);
   CHECK(result.failed(FA_INVALID_ARGUMENT,
-                      "query_rows is 2; allowed are 0 (any number), 1 and 16"));
+                      "query_rows is 2; allowed are 0 (any number), 1, 16"));
   wrong.query_rows = 16;
   buildBackwardText(wrong, FA_GRADIENT_Q, 0, 0, result);
   CHECK(result.failed(
@@ -796,7 +796,7 @@ static void testFewQueries() {
   spec.head_dim_v = 8;
   spec.alignment = 1;
   spec.dead_lse = -INFINITY;
-  for (int rows : {1, 16}) {
+  for (int rows : {1, 16, 1024}) {
     spec.query_rows = rows;
     spec.has_partials = rows == 1;
     std::string text = buildText(spec, result);
@@ -804,11 +804,14 @@ static void testFewQueries() {
     CHECK((text.find("memref<?x1x?x16xf16") != std::string::npos) ==
           (rows == 1));
     CHECK((text.find("fa.few_rows") != std::string::npos) == (rows == 16));
+    CHECK((text.find("fa.short_sequences") != std::string::npos) ==
+          (rows == 1024));
     CHECK((text.find("%o_parts: memref<?x?x1x?x8xf32") != std::string::npos) ==
           (rows == 1));
     Compiled program(text, "cpu", R"({"cache": false, "stop_after": "llvm"})");
     CHECK(program.result.ok());
   }
+  spec.query_rows = 16;
   spec.pack_heads = 1;
   CHECK(buildText(spec, result).find("fa.few_rows, fa.pack_heads") !=
         std::string::npos);

@@ -222,6 +222,17 @@ _BLOCKS_AT_ONCE = {"sm_90a": 6, "sm_80": 4}
 _PART, _MOST_PARTS = 64, 128
 
 
+# Sequences of at most so many queries and keys have programs of their own, whose tiles of
+# fewer rows leave less of the last ones unused, where the compiler's table has such.
+_SHORT_SEQUENCES = 1024
+
+
+def _query_rows(chip: str, head_dim: int, seqlen_q: int, seqlen_k: int) -> int:
+    """How many queries to compile for, when they are more than few; 0: any number."""
+    is_short = max(seqlen_q, seqlen_k) <= _SHORT_SEQUENCES
+    return _SHORT_SEQUENCES if is_short and chip == "sm_90a" and head_dim <= 64 else 0
+
+
 def _few_blocks(queries: int, group: int) -> tuple[int, bool]:
     """Blocks of the few queries of `group` heads that share a key head, and whether to pack.
 
@@ -354,6 +365,8 @@ def _forward(operands, options, causal, chip=None, wanted=(), with_lse=True):
                 outputs.append(lib.empty(shape, lse_dtype, like)[1])
                 outputs.append(lib.empty((parts, batch, heads, seqlen_q), lse_dtype, like)[1])
             key = (*key, (1 if seqlen_q == 1 else _FEW_QUERIES, pack, parts > 1))
+        elif most := _query_rows(chips[0], head_dim, seqlen_q, k.shape[1]):
+            key = (*key, (most, False, False))
         if True in wanted and (chips[0], *key) not in _kernels:
             letters = "".join(operand.name for operand, want in zip(operands, wanted) if want)
             has_sum = _has_sum(chips[0], k, letters, options, lib)

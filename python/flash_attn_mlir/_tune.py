@@ -155,6 +155,9 @@ class Problem:
             rows = 1 if one else _attention._FEW_QUERIES
             _, pack = _attention._few_blocks(self.seqlen, self.group)
             specification |= {"query_rows": rows, "pack_heads": pack, "partials": self.parts > 1}
+        elif not self.backward:
+            most = _attention._query_rows(chip, self.head_dim, self.seqlen, self.seqlen_k)
+            specification |= {"query_rows": most}
         if self.backward:
             one_pass = _attention._one_pass(
                 chip,

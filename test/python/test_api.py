@@ -259,7 +259,10 @@ def test_programs_of_few_queries():
     assert "%q: memref<?x1x?x64xf16" in one
     assert "partials(%o_parts, %lse_parts" in one
     assert "fa.few_rows" in _compiler.build(head_dim=64, query_rows=16)
-    with pytest.raises(ValueError, match=r"query_rows 2 is not supported; allowed: 0 .*1, or 16"):
+    assert "fa.short_sequences" in _compiler.build(head_dim=64, query_rows=1024)
+    with pytest.raises(
+        ValueError, match=r"query_rows 2 is not supported; allowed: 0 .*1, 16 .*1024"
+    ):
         _compiler.build(head_dim=64, query_rows=2)
     packed = _compiler.build(head_dim=64, query_rows=16, pack_heads=True)
     assert "fa.few_rows, fa.pack_heads" in packed

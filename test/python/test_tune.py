@@ -340,6 +340,13 @@ def test_problems():
     assert one.specification("sm_90a")["causal"] is False  # as the library does
     five = _tune.Problem.parse("head_dim=128,seqlen=5,heads=12,kv_heads=4", "sm_90a")
     assert five.specification("sm_90a")["pack_heads"] is True
+    # Short sequences have programs and rows of their own.
+    short = _tune.Problem.parse("head_dim=64,seqlen=1024", "sm_90a")
+    assert short.specification("sm_90a")["query_rows"] == 1024
+    for longer in ("head_dim=64,seqlen=1024,seqlen_k=1025", "head_dim=128,seqlen=1024"):
+        problem = _tune.Problem.parse(longer, "sm_90a")
+        assert problem.specification("sm_90a")["query_rows"] == 0
+    assert short.specification("sm_80")["query_rows"] == 0
     assert len(_tune.usual_problems("sm_90a")) == 12
 
 

@@ -20,6 +20,16 @@ func.func @d64(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref
   return
 }
 
+// Rows for short sequences serve where those are expected.
+// CHECK-LABEL: @d64_short
+// SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>, partial_sums = true>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>
+func.func @d64_short(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
+    outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps, fa.short_sequences}
+  return
+}
+
 // The larger head size decides.
 // CHECK-LABEL: @d64_e256
 // SM80: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, {{.*}} stages = 1>, partial_sums = true>

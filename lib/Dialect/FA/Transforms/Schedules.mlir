@@ -3,6 +3,7 @@
 // docs/tuning.md how rows are found. Rows of a newer chip stand before those of
 // older ones, which serve it, too.
 module attributes {fa.schedules = #fa.schedules<"0.1.0", [
+  <work = output, max_head_size = 64, short_sequences = true, schedule = <tile_m = 128, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>>,
   <work = output, max_head_size = 64, schedule = <tile_m = 192, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>>,
   <work = output, max_head_size = 128, schedule = <tile_m = 128, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>>,
   <work = output, max_head_size = 192, schedule = <tile_m = 128, tile_n = 96, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>>,

@@ -31,6 +31,10 @@ static bool hasFewRows(AttentionOpInterface op) {
          (!ShapedType::isDynamic(rows) && rows <= kFewRows);
 }
 
+static bool isShort(AttentionOpInterface op) {
+  return op->hasAttr(kShortSequencesAttrName);
+}
+
 /// Whether query heads are the rows of a tile: one query row or the wish to,
 /// and heads that may share a key head.
 static bool isPacked(AttentionOp op) {
@@ -184,6 +188,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
                            /*shared_kib=*/0, element,
                            builder.getStringAttr(maskText(op)),
                            builder.getBoolAttr(!op.getScore().empty()),
+                           builder.getBoolAttr(isShort(op)),
                            schedule.with(schedule.getPlan(), /*packed=*/false));
   }
 
@@ -298,7 +303,9 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
           (row.getElement() && row.getElement() != element) ||
           (row.getMask() && row.getMask() != maskText(op)) ||
           (row.getScored() &&
-           row.getScored().getValue() == op.getScore().empty()))
+           row.getScored().getValue() == op.getScore().empty()) ||
+          (row.getShortSequences() &&
+           row.getShortSequences().getValue() != isShort(op)))
         return false;
       if (target && target->sharedBytes < row.getSharedKib() * 1024)
         return miss(row, "the chip has too little shared memory",

@@ -13,6 +13,10 @@ inline constexpr llvm::StringLiteral kScheduleAttrName = "fa.schedule";
 /// The discardable attribute of an attention of which few query rows are
 /// expected: a hint to fa-select-schedule.
 inline constexpr llvm::StringLiteral kFewRowsAttrName = "fa.few_rows";
+/// The discardable attribute of an attention whose sequences are expected to be
+/// short, as short as a table's rows for such say: a hint, too.
+inline constexpr llvm::StringLiteral kShortSequencesAttrName =
+    "fa.short_sequences";
 /// A discardable attribute: its query heads are worth packing (see `packed` of
 /// the schedule) though there are several query rows.
 inline constexpr llvm::StringLiteral kPackHeadsAttrName = "fa.pack_heads";

@@ -145,6 +145,8 @@ def FA_ChoiceAttr : FA_Attr<"Choice", "choice"> {
     - `mask`, if given: the mask after `fa-simplify-mask`, as sets print (in a string,
       as `>=` ends the text of an attribute); "none": it has none.
     - `scored`, if given: whether there is a score region.
+    - `short_sequences`, if given: whether the operation has the attribute
+      `fa.short_sequences`.
     - The chip is that of `plan`, or a newer one if `mma` is not `wgmma`; the
       schedule that is chosen has the name of the chip that it is chosen for, and is
       `packed` where the problem allows it.
@@ -162,6 +164,7 @@ def FA_ChoiceAttr : FA_Attr<"Choice", "choice"> {
       OptionalParameter<"::mlir::Type">:$element,
       OptionalParameter<"::mlir::StringAttr">:$mask,
       OptionalParameter<"::mlir::BoolAttr">:$scored,
+      OptionalParameter<"::mlir::BoolAttr">:$short_sequences,
       "::mlir::fa::ScheduleAttr":$schedule);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;

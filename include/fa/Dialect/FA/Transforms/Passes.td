@@ -12,7 +12,8 @@ def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
     `fa.combine`) that has none: that of the first row (`#fa.choice`) that serves it,
     of the table in the module's attribute `fa.schedules` if there is one, then of the
     compiler's own table (`lib/Dialect/FA/Transforms/Schedules.mlir`). An `fa.attention` with a static number of at most 16 query rows, or with the
-    attribute `fa.few_rows`, gets small tiles, one warp each on a GPU; with one query
+    attribute `fa.few_rows`, gets small tiles, one warp each on a GPU. With the attribute
+    `fa.short_sequences` rows for such serve, too. With one query
     row, or the attribute `fa.pack_heads`, they are `packed`, if query heads share key
     heads, nothing in the problem but a score region depends on the head, there are no
     lengths, and rows and heads of q, o and lse are neighbouring dimensions (or there is
