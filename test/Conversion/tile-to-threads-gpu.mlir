@@ -410,3 +410,42 @@ func.func @releases(%m: memref<64x64xf32>, %n: index) attributes {
   }
   return
 }
+
+// -----
+
+#plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 2>
+#nt = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (n, k)>, affine_map<(m, n, k) -> (m, n)>]
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 8:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16, 1:0:64]>
+!b = !tile.buffer<64x128xf16, swizzle = 128>
+
+// Rows from %n on of both panels are cleared, if there are any, before products read them:
+// 128 bytes each, 16 per thread.
+// CHECK-LABEL: func.func @clear
+// CHECK: mbarrier.try_wait
+// CHECK: %[[SHORT:.*]] = arith.cmpi slt, %[[ROWS:.*]], %c64
+// CHECK: scf.if %[[SHORT]]
+// CHECK: %[[FIRST:.*]] = arith.maxsi %[[ROWS]], %c0
+// CHECK: %[[I32:.*]] = arith.index_cast %[[FIRST]]
+// CHECK: %[[ROW:.*]] = arith.muli %[[I32]], %c128_i32
+// CHECK: %[[LANE:.*]] = arith.muli %{{.*}}, %c16_i32
+// CHECK: %[[FROM:.*]] = arith.addi %[[ROW]], %[[LANE]]
+// CHECK: scf.for %{{.*}} = %[[FROM]] to %c8192_i32{{.*}} step %c2048_i32
+// CHECK-COUNT-2: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<3>
+// CHECK: nvvm.fence.proxy {kind = #nvvm.proxy_kind<async.shared>
+// CHECK: nvvm.barrier id = %{{.*}} number_of_threads = %{{.*}}
+// CHECK: wgmma.mma_async
+func.func @clear(%m: memref<64x64xf32>, %n: index) attributes {
+    tile.plan = #plan, tile.launch = {}, tile.shared_bytes = 65536 : i64} {
+  %0 = tile.pipe {offset = 0 : i64, barriers = 32768 : i64} : <2, !b>
+  tile.roles warps [4, 4] registers [40, 232] {
+    %none = arith.constant 0 : index
+  }, {
+    %c0 = arith.constant 0 : index
+    %zero = arith.constant dense<0.0> : tensor<64x64xf32, #acc>
+    %a = tile.consume %0[%c0] rows %n : <2, !b> -> <64x128xf16, swizzle = 128>
+    %sum = tile.contract %a, %a, %zero {maps = #nt} : !b, !b, tensor<64x64xf32, #acc>
+    tile.release %0[%c0] : <2, !b>
+    tile.store %sum, %m[%c0, %c0] : tensor<64x64xf32, #acc>, memref<64x64xf32>
+  }
+  return
+}

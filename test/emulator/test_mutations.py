@@ -50,6 +50,8 @@ PERSISTENT = {"warp barrier": 2, "mbarrier wait": 1}
 # Before a release: a lane that has not seen its slot full when the next fill but one is
 # there. Few seeds let one fall so far behind (others would be a dead lock).
 RELEASE = {"warp barrier": 3}
+# Two more releases, and before columns are exchanged: the tile before has done so long ago.
+ATTENTION = FENCE | {"warp barrier": 5, "mbarrier wait": 5, "mbarrier expect": 2}
 SPARE = {
     ("matmul", "sm_80"): FIRST_FILLS_APART,
     ("matmul", "sm_90a"): TOGETHER,
@@ -87,9 +89,8 @@ SPARE = {
     # Persistent, as above. Producers hold no rows, so that their loop over blocks that
     # rows skip never runs: two waits and two arrivals. Teams that skip blocks need not wait
     # for the second of two pipes, nor the producer where the mask cuts blocks.
-    # Two more releases, and before columns are exchanged: the tile before has done so long
-    # ago.
-    ("attention", "sm_90a"): FENCE | {"warp barrier": 5, "mbarrier wait": 5, "mbarrier expect": 2},
+    ("attention", "sm_90a"): ATTENTION,
+    "lengths": ATTENTION,
 }
 
 
@@ -159,6 +160,26 @@ def test_sums_by_bulk_copies(head_dim, rng):
         )
 
     assert not undetected(kernel, run) - collections.Counter(SPARE.get(("sums", head_dim), {}))
+
+
+def test_lengths(rng):
+    """What tensor maps copy from behind the keys of a sequence is cleared."""
+    q, k, v = (rng.standard_normal((2, n, 3, 64)).astype(np.float16) for n in (64, 400, 400))
+    q_lengths, k_lengths = np.array([[64, 50], [200, 330]], np.int32)
+    for b in range(2):
+        k[b, k_lengths[b] :], v[b, k_lengths[b] :] = np.inf, np.nan
+    kernel = fa.compile(chip="sm_90a", head_dim=64, lengths=True, alignment=16, ptxas=False)
+    want = attention(q, k, v, q_lengths=q_lengths, k_lengths=k_lengths)[0]
+
+    def run(seed, skip):
+        out = np.full(q.shape, np.nan, np.float16)
+        lse = np.full((2, 3, 64), np.nan, np.float32)
+        inputs = (q, k, v, 0.125, q_lengths, k_lengths)
+        emulate(kernel, *inputs, out, lse, seed=seed, skip=skip)
+        return np.linalg.norm(out - want) < 2e-3 * np.linalg.norm(want)
+
+    spare = undetected(kernel, run)
+    assert not spare - collections.Counter(SPARE.get("lengths", {}))
 
 
 @pytest.mark.parametrize("chip", ["sm_75", "sm_80", "sm_90a"])

@@ -5,11 +5,12 @@ A seed picks also how many blocks share the grid, so that each has several tiles
 
 from __future__ import annotations
 
+import flash_attn_mlir as fa
 import numpy as np
 import pytest
 from cases import Case
 from emulate import emulate
-from reference import check
+from reference import attention, band, check
 from schedules import forward_schedule
 from test_gradients import check as check_gradients
 from test_kernels import compile_case, scalars
@@ -45,6 +46,34 @@ def test_forward(index, rng):
         lse = np.full((case.batch, case.heads, case.seqlen_q), np.nan, np.float32)
         args = (q, k, v, *scalars(case), out, lse)
         emulate(kernel, *args, seed=seed, optimized=bool(seed % 2))
+        check("float16", out, lse, *want)
+
+
+@pytest.mark.parametrize("head_dim", [64, 128, 256])
+@pytest.mark.parametrize("causal", [False, True])
+def test_lengths(causal, head_dim, rng):
+    """Tensor maps bound tensors: what lies behind a sequence is loaded and cleared."""
+    q, k, v = (
+        rng.standard_normal((4, n, heads, head_dim)).astype(np.float16)
+        for n, heads in ((300, 2), (330, 1), (330, 1))
+    )
+    q_lengths, k_lengths = np.array([[300, 0, 129, 40], [200, 330, 1, 0]], np.int32)
+    for b in range(4):
+        q[b, q_lengths[b] :] = np.nan
+        k[b, k_lengths[b] :], v[b, k_lengths[b] :] = np.inf, np.nan
+    kernel = fa.compile(
+        chip="sm_90a", head_dim=head_dim, causal=causal, lengths=True, alignment=16, ptxas=False
+    )
+    (launch,) = kernel.metadata["launches"]
+    assert launch["per_multiprocessor"] == 1 and launch["tensor_maps"]
+    mask = band(q_lengths, k_lengths, causal) if causal else None
+    want = attention(q, k, v, mask=mask, q_lengths=q_lengths, k_lengths=k_lengths)
+    start = int(rng.integers(1 << 30))
+    for seed in range(start, start + 4):
+        out = np.full(q.shape, np.nan, np.float16)
+        lse = np.full((4, 2, 300), np.nan, np.float32)
+        inputs = (q, k, v, head_dim**-0.5, q_lengths, k_lengths)
+        emulate(kernel, *inputs, out, lse, seed=seed, optimized=bool(seed % 2))
         check("float16", out, lse, *want)
 
 

@@ -638,10 +638,8 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
 
 } // namespace
 
-/// All threads of the team wait for each other: the block's barrier, or the
-/// last one, which nothing else uses, of a role.
-static void synchronize(OpBuilder &builder, Location loc,
-                        const KernelContext &kernel, const Team &team) {
+void tl::synchronize(OpBuilder &builder, Location loc,
+                     const KernelContext &kernel, const Team &team) {
   if (!kernel.hasRoles()) {
     NVVM::Barrier0Op::create(builder, loc);
     return;
@@ -652,9 +650,7 @@ static void synchronize(OpBuilder &builder, Location loc,
                           NVVM::BarrierReductionAttr(), Value());
 }
 
-/// wgmma and bulk copies read shared memory by another path than stores write
-/// it.
-static void fenceAsync(OpBuilder &builder, Location loc) {
+void tl::fenceAsync(OpBuilder &builder, Location loc) {
   NVVM::FenceProxyOp::create(
       builder, loc, NVVM::ProxyKind::async_shared,
       NVVM::SharedSpaceAttr::get(builder.getContext(),

@@ -58,6 +58,15 @@ Value globalPointer(OpBuilder &builder, Location loc, Value memref,
 /// the function argument behind it (`tile.align`), at least its element size.
 int64_t rowAlignment(Value memref);
 
+/// All threads of the team wait for each other: the block's barrier, or the
+/// last one, which nothing else uses, of a role.
+void synchronize(OpBuilder &builder, Location loc, const KernelContext &kernel,
+                 const Team &team);
+
+/// wgmma and bulk copies read shared memory by another path than stores write
+/// it.
+void fenceAsync(OpBuilder &builder, Location loc);
+
 /// Pointer `bytes` (i32) after the shared-memory pointer `base`.
 Value sharedPointer(OpBuilder &builder, Location loc, Value base, Value bytes);
 

@@ -417,7 +417,9 @@ struct ProducePattern : PipePattern<ProduceOp> {
         Value offset =
             getValueOrCreateConstantIndexOp(rewriter, loc, viewOffsets[dim]);
         if (!dropped[dim]) {
-          if (!coversSource(view, dim))
+          bool isRow = int64_t(next) == kept[0];
+          if (!coversSource(view, dim) &&
+              !(isRow && op.getOpen() && beginsAtSource(view, dim)))
             return op.emitError("the source is a part of dimension ")
                    << dim
                    << " of its tensor, which a tensor map cannot bound; use "
@@ -507,10 +509,14 @@ struct ProducePattern : PipePattern<ProduceOp> {
     return false;
   }
 
+  static bool beginsAtSource(memref::SubViewOp view, int64_t dim) {
+    return isZeroInteger(view.getMixedOffsets()[dim]) &&
+           isOneInteger(view.getMixedStrides()[dim]);
+  }
+
   /// True when `view` keeps all of dimension `dim` of its source.
   static bool coversSource(memref::SubViewOp view, int64_t dim) {
-    return isZeroInteger(view.getMixedOffsets()[dim]) &&
-           isOneInteger(view.getMixedStrides()[dim]) &&
+    return beginsAtSource(view, dim) &&
            isExtent(view.getMixedSizes()[dim], view.getSource(), dim);
   }
 
@@ -563,9 +569,63 @@ struct ConsumePattern : PipePattern<ConsumeOp> {
                                          op.getPending().value_or(0));
       NVVM::Barrier0Op::create(rewriter, loc);
     }
-    rewriter.replaceOp(op, slotOffset(rewriter, loc, adaptor.getPipe(),
-                                      op.getPipe().getType(), op.getOrdinal()));
+    Value slot = slotOffset(rewriter, loc, adaptor.getPipe(),
+                            op.getPipe().getType(), op.getOrdinal());
+    if (op.getRows())
+      clearFrom(op, slot, rewriter);
+    rewriter.replaceOp(op, slot);
     return success();
+  }
+
+  /// All threads clear rows of the slot, 16 bytes at a time: those of a panel
+  /// follow each other.
+  void clearFrom(ConsumeOp op, Value slot,
+                 ConversionPatternRewriter &rewriter) const {
+    Location loc = op.getLoc();
+    BufferType type = op.getPipe().getType().getSlot();
+    const Team &team = kernel.teamOf(op);
+    auto constant = [&](int64_t value) {
+      return constantI32(rewriter, loc, value);
+    };
+    auto index = [&](int64_t value) -> Value {
+      return arith::ConstantIndexOp::create(rewriter, loc, value);
+    };
+    constexpr int64_t kBytes = 16;
+    int64_t panelBytes = type.getShape()[0] * type.getSwizzle();
+    Value isShort =
+        arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::slt,
+                              op.getRows(), index(type.getShape()[0]));
+    auto branch = scf::IfOp::create(rewriter, loc, isShort, false);
+    OpBuilder::InsertionGuard guard(rewriter);
+    rewriter.setInsertionPointToStart(branch.thenBlock());
+    Value first =
+        toI32(rewriter, loc,
+              arith::MaxSIOp::create(rewriter, loc, op.getRows(), index(0)));
+    Value from = arith::AddIOp::create(
+        rewriter, loc,
+        arith::MulIOp::create(rewriter, loc, first,
+                              constant(type.getSwizzle())),
+        arith::MulIOp::create(rewriter, loc, team.thread, constant(kBytes)));
+    auto loop = scf::ForOp::create(rewriter, loc, from, constant(panelBytes),
+                                   constant(kBytes * 32 * team.warps));
+    {
+      OpBuilder::InsertionGuard guard(rewriter);
+      rewriter.setInsertionPointToStart(loop.getBody());
+      auto words = VectorType::get(kBytes / 4, rewriter.getI32Type());
+      Value zero =
+          arith::ConstantOp::create(rewriter, loc, rewriter.getZeroAttr(words));
+      Value at =
+          arith::AddIOp::create(rewriter, loc, slot, loop.getInductionVar());
+      for (int64_t panel = 0; panel < type.getNumPanels(); ++panel)
+        LLVM::StoreOp::create(
+            rewriter, loc, zero,
+            sharedPointer(rewriter, loc, kernel.shared,
+                          arith::AddIOp::create(rewriter, loc, at,
+                                                constant(panel * panelBytes))),
+            kBytes);
+    }
+    fenceAsync(rewriter, loc);
+    synchronize(rewriter, loc, kernel, team);
   }
 };
 

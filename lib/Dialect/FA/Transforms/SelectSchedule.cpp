@@ -311,8 +311,10 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         return miss(row, "the chip has too little shared memory",
                     "a chip with more of it");
       bool isTMA = row.getSchedule().getPlan().getCopy() == "tma";
-      // A tensor map bounds whole tensors, not the sequences of a batch.
-      if (isTMA && !op.getLengths().empty())
+      // A tensor map bounds whole tensors, not the sequences of a batch: what
+      // lies behind keys is cleared, of gradients also rows would have to be.
+      if (isTMA && !op.getLengths().empty() &&
+          !isa<AttentionOp>(op.getOperation()))
         return miss(row,
                     "tensor maps bound tensors, not sequences of given lengths",
                     "sequences of one length");

@@ -301,9 +301,9 @@ LogicalResult ProduceOp::verify() {
 }
 
 void ConsumeOp::build(OpBuilder &builder, OperationState &state, Value pipe,
-                      Value ordinal) {
+                      Value ordinal, Value rows) {
   build(builder, state, cast<PipeType>(pipe.getType()).getSlot(), pipe, ordinal,
-        /*pending=*/IntegerAttr());
+        rows, /*pending=*/IntegerAttr());
 }
 
 LogicalResult ConsumeOp::verify() {

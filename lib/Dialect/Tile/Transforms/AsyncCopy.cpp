@@ -2,9 +2,14 @@
 
 #include "fa/Dialect/Tile/Transforms/LoopChain.h"
 #include "fa/Dialect/Tile/Transforms/Passes.h"
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
+#include "mlir/IR/Matchers.h"
 #include "mlir/IR/Remarks.h"
+#include "mlir/Interfaces/ValueBoundsOpInterface.h"
 
 using namespace mlir;
 using namespace mlir::tl;
@@ -24,6 +29,66 @@ static bool feedsOnlyProducts(LoadOp load) {
                   (isa<ContractOp>(use.getOwner()) &&
                    use.getOperandNumber() < 2);
          });
+}
+
+/// Whether the rows of `memref` are some of those of the tensor behind it, from
+/// the first one on: a tensor map bounds the tensor alone.
+static bool hasRowsBehind(Value memref) {
+  auto view = memref.getDefiningOp<memref::SubViewOp>();
+  if (!view)
+    return false;
+  llvm::SmallBitVector dropped = view.getDroppedDims();
+  int64_t row = dropped.flip().find_first();
+  FailureOr<bool> isWhole = ValueBoundsConstraintSet::areEqual(
+      view.getMixedSizes()[row],
+      ValueBoundsConstraintSet::Variable(view.getSource(), row));
+  return failed(isWhole) || !*isWhole;
+}
+
+/// What `value` is where it is not negative.
+static Value withoutMax(Value value) {
+  auto max = value.getDefiningOp<affine::AffineMaxOp>();
+  if (!max || max.getMap().getNumResults() != 2 ||
+      max.getMap().getNumDims() != 1 || max.getMap().getNumSymbols() != 0)
+    return value;
+  auto zero = dyn_cast<AffineConstantExpr>(max.getMap().getResult(0));
+  return zero && zero.getValue() == 0 &&
+                 isa<AffineDimExpr>(max.getMap().getResult(1))
+             ? max.getOperand(0)
+             : value;
+}
+
+/// Whether no iteration of the loop around `load` reads rows behind its source.
+static bool isInside(LoadOp load) {
+  auto loop = dyn_cast<scf::ForOp>(load->getParentOp());
+  auto offset = load.getOffsets()[0].getDefiningOp<affine::AffineApplyOp>();
+  if (!loop || !offset || !matchPattern(loop.getStep(), m_One()) ||
+      !matchPattern(loop.getLowerBound(), m_Zero()) ||
+      offset.getAffineMap().getNumDims() != 1 ||
+      offset.getAffineMap().getNumSymbols() != 0 ||
+      offset.getOperand(0) != loop.getInductionVar())
+    return false;
+  // Offsets grow with the iteration; this is the end of the last one's rows.
+  AffineExpr place = offset.getAffineMap().getResult(0);
+  auto factor = dyn_cast<AffineBinaryOpExpr>(place);
+  if (!isa<AffineDimExpr>(place) &&
+      !(factor && factor.getKind() == AffineExprKind::Mul &&
+        isa<AffineDimExpr>(factor.getLHS()) &&
+        isa<AffineConstantExpr>(factor.getRHS()) &&
+        cast<AffineConstantExpr>(factor.getRHS()).getValue() > 0))
+    return false;
+  MLIRContext *context = load.getContext();
+  int64_t rows =
+      cast<RankedTensorType>(load.getResult().getType()).getDimSize(0);
+  AffineExpr last = getAffineDimExpr(0, context) - 1;
+  using Variable = ValueBoundsConstraintSet::Variable;
+  Variable end(withoutMax(loop.getUpperBound()));
+  Variable behind(
+      AffineMap::get(1, 0,
+                     place.replace(getAffineDimExpr(0, context), last) + rows),
+      ArrayRef<Variable>(end));
+  return ValueBoundsConstraintSet::compare(behind, ValueBoundsConstraintSet::LE,
+                                           Variable(load.getSource(), 0));
 }
 
 static remark::RemarkOpts remarkOf(Operation *op) {
@@ -129,8 +194,17 @@ struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
   void replaceLoad(LoadOp load, Value pipe, Value ordinal) {
     OpBuilder builder(load);
     Location loc = load.getLoc();
+    auto plan = load->getParentOfType<func::FuncOp>()->getAttrOfType<PlanAttr>(
+        kPlanAttrName);
+    bool isOpen = plan.getCopy() == "tma" && hasRowsBehind(load.getSource());
     ProduceOp::create(builder, loc, pipe, ordinal, load.getSource(),
-                      load.getOffsets(), Value());
+                      load.getOffsets(), Value(), isOpen);
+    Value rows;
+    if (isOpen && !isInside(load))
+      rows = arith::SubIOp::create(
+          builder, loc,
+          memref::DimOp::create(builder, loc, load.getSource(), 0),
+          load.getOffsets()[0]);
     Operation *first = nullptr, *last = nullptr;
     for (Operation *user : load->getUsers()) {
       Operation *inBlock = load->getBlock()->findAncestorOpInBlock(*user);
@@ -140,7 +214,7 @@ struct TileAsyncCopy : tl::impl::TileAsyncCopyBase<TileAsyncCopy> {
         last = inBlock;
     }
     builder.setInsertionPoint(first);
-    Value buffer = ConsumeOp::create(builder, loc, pipe, ordinal);
+    Value buffer = ConsumeOp::create(builder, loc, pipe, ordinal, rows);
     builder.setInsertionPointAfter(last);
     ReleaseOp::create(builder, loc, pipe, ordinal);
     // Not replaceAllUsesWith on a tensor-typed value: the buffer has its own

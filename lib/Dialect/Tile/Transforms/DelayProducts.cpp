@@ -46,7 +46,7 @@ static FailureOr<Candidate> analyze(scf::ForOp loop) {
     found.consume = product.getRhs().getDefiningOp<ConsumeOp>();
   }
   if (!found.product || !found.consume || !found.consume->hasOneUse() ||
-      found.consume->getBlock() != body)
+      found.consume->getBlock() != body || found.consume.getRows())
     return failure();
   found.first = *body->getOps<ContractOp>().begin();
   for (auto release : body->getOps<ReleaseOp>())

@@ -125,7 +125,7 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
       offsets.push_back(map.lookupOrDefault(offset));
     return ProduceOp::create(builder, loc, produce.getPipe(), ordinal,
                              map.lookupOrDefault(produce.getSource()), offsets,
-                             more);
+                             more, produce.getOpen());
   }
 
   void pipelineChain(LoopChain &chain) {

@@ -608,7 +608,8 @@ def Tile_ProduceOp : Tile_Op<"produce",
     Fill number `ordinal` of the pipe: waits until its slot was released, then
     starts an asynchronous copy of the slot's shape from `source[offsets]`, zero
     outside the source. With `if`, a false condition copies nothing but still
-    counts as a fill.
+    counts as a fill. With `open`, rows behind the source's last one may hold anything:
+    `tile.consume` clears them.
 
     ```mlir
     tile.produce %p[%i], %k[%n0, %c0] : !tile.pipe<2, !tile.buffer<64x128xf16, swizzle = 128>>,
@@ -617,10 +618,10 @@ def Tile_ProduceOp : Tile_Op<"produce",
   }];
   let arguments = (ins Tile_PipeType:$pipe, Index:$ordinal,
       AnyStridedMemRef:$source, Variadic<Index>:$offsets,
-      Optional<I1>:$condition);
+      Optional<I1>:$condition, UnitAttr:$open);
   let assemblyFormat = [{
     $pipe `[` $ordinal `]` `,` $source `[` $offsets `]` (`if` $condition^)?
-    attr-dict `:` type($pipe) `,` type($source)
+    (`open` $open^)? attr-dict `:` type($pipe) `,` type($source)
   }];
   let hasVerifier = 1;
 }
@@ -631,7 +632,8 @@ def Tile_ConsumeOp : Tile_Op<"consume",
   let description = [{
     Waits until fill `ordinal` has arrived and gives its buffer, readable until
     `tile.release` of the same ordinal. Without roles, `pending` is the number
-    of younger fills that may still be under way, over all pipes.
+    of younger fills that may still be under way, over all pipes. With `rows`, those
+    from that number on are cleared first (none if it is the slot's or more).
 
     ```mlir
     %b = tile.consume %p[%i] : !tile.pipe<2, !tile.buffer<64x128xf16, swizzle = 128>>
@@ -639,13 +641,15 @@ def Tile_ConsumeOp : Tile_Op<"consume",
     ```
   }];
   let arguments = (ins Tile_PipeType:$pipe, Index:$ordinal,
-                       OptionalAttr<I64Attr>:$pending);
+                       Optional<Index>:$rows, OptionalAttr<I64Attr>:$pending);
   let results = (outs Tile_BufferType:$buffer);
   let assemblyFormat = [{
-    $pipe `[` $ordinal `]` attr-dict `:` type($pipe) `->` type($buffer)
+    $pipe `[` $ordinal `]` (`rows` $rows^)? attr-dict `:` type($pipe) `->`
+    type($buffer)
   }];
   let builders = [OpBuilder<(ins "::mlir::Value":$pipe,
-                                 "::mlir::Value":$ordinal)>];
+                                 "::mlir::Value":$ordinal,
+                                 CArg<"::mlir::Value", "{}">:$rows)>];
   let hasVerifier = 1;
 }
 

@@ -112,6 +112,10 @@ def TileAsyncCopy : Pass<"tile-async-copy", "::mlir::func::FuncOp"> {
     widest panels that divide a row; for tensor copies, which are slow in narrow ones, they
     have 64 bytes at least where a row has more than 32, and 128 where that takes no more.
 
+    A tensor copy knows the end of a tensor, not that of a view of its first rows. It is
+    `open` then, and `tile.consume` clears the `rows` behind that end, unless the loop's
+    bounds tell that there are none.
+
     Input:
     ```mlir
     %k = tile.load %ks[%n0, %c0] : memref<?x64xf16> -> tensor<64x64xf16>
@@ -125,7 +129,8 @@ def TileAsyncCopy : Pass<"tile-async-copy", "::mlir::func::FuncOp"> {
     tile.release %pipe[%i] : ...
     ```
   }];
-  let dependentDialects = ["::mlir::arith::ArithDialect"];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::memref::MemRefDialect"];
 }
 
 def TileStage : Pass<"tile-stage", "::mlir::func::FuncOp"> {
