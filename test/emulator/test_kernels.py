@@ -417,6 +417,12 @@ def test_gather(target, rng):
     )
 
 
+def test_mask_with_no_set(target, rng):
+    """No key is live: no loop, and sums that nothing is added to."""
+    setup = Setup(target, rng)
+    setup.check(setup.run(Program(mask=" ")), mask=np.zeros((70, 90), bool))
+
+
 def test_init_lse(target, rng):
     setup = Setup(target, rng)
     start = rng.standard_normal((2, 4, 70)).astype(np.float32)

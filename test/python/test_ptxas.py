@@ -63,6 +63,8 @@ SAMPLE = random.Random(os.environ["FA_TEST_SEED"]).sample(REST, 8)
 #   scores again stands beside a product under way; a window on both sides compares with
 #   two bounds there.
 # sm_90a: what a persistent kernel carries beside a window's bounds.
+# sm_75, heads of 256: 128 accumulators per thread, and pointers that spill before the loop
+#   over keys; a block of keys loads five words of them beside 160 products.
 def allowed_spills(chip, head_dim, mlir):
     # Unaligned programs use mma.sync on every chip.
     if chip.startswith("sm_8") or "tile.align = 16" not in mlir:
@@ -74,6 +76,8 @@ def allowed_spills(chip, head_dim, mlir):
         if head_dim <= 64:
             return 256 if "mask " in mlir else 48
         return 112 if "mask " in mlir else 16
+    if chip == "sm_75" and head_dim > 192:
+        return 96
     return 48
 
 

@@ -230,6 +230,18 @@ LogicalResult ReduceOp::verify() {
                          getDim());
 }
 
+OpFoldResult ReduceOp::fold(FoldAdaptor adaptor) {
+  // One number everywhere: its maximum, which NaN has none of, or the sum of
+  // zeros; other sums would have to be rounded.
+  auto source = dyn_cast_or_null<SplatElementsAttr>(adaptor.getSource());
+  auto number = source ? dyn_cast<FloatAttr>(source.getSplatValue<Attribute>())
+                       : FloatAttr();
+  if (!number || (getKind() == ReduceKind::max ? number.getValue().isNaN()
+                                               : !number.getValue().isPosZero()))
+    return {};
+  return source.resizeSplat(cast<ShapedType>(getResult().getType()));
+}
+
 LogicalResult PartialSumsOp::verify() {
   auto source = cast<RankedTensorType>(getSource().getType());
   auto result = cast<RankedTensorType>(getResult().getType());

@@ -38,6 +38,8 @@ def Tile_Dialect : Dialect {
     shared-memory pipes, loops are split into roles. Every decision stays
     visible until the program is distributed to threads.
   }];
+  let dependentDialects = ["::mlir::arith::ArithDialect"];
+  let hasConstantMaterializer = 1;
   let useDefaultAttributePrinterParser = 1;
   let useDefaultTypePrinterParser = 1;
 }
@@ -442,6 +444,7 @@ def Tile_ReduceOp : Tile_Op<"reduce", [Pure]> {
     $kind $source `dim` $dim attr-dict `:` type($source) `->` type($result)
   }];
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
 def Tile_PartialSumsOp : Tile_Op<"partial_sums", [Pure]> {
