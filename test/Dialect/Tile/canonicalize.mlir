@@ -19,3 +19,15 @@ func.func @reduce() -> (tensor<16xf32>, tensor<16xf32>, tensor<16xf32>, tensor<1
   %d = tile.reduce max %nans dim 1 : tensor<16x8xf32> -> tensor<16xf32>
   return %a, %b, %c, %d : tensor<16xf32>, tensor<16xf32>, tensor<16xf32>, tensor<16xf32>
 }
+
+// CHECK-LABEL: func.func @nonfinite
+// CHECK-DAG: %[[TRUE:.*]] = arith.constant true
+// CHECK-DAG: %[[FALSE:.*]] = arith.constant false
+// CHECK: return %[[FALSE]], %[[TRUE]]
+func.func @nonfinite() -> (i1, i1) {
+  %zeros = arith.constant dense<0.0> : tensor<16xf32>
+  %inf = arith.constant dense<0x7F800000> : tensor<16xf32>
+  %a = tile.nonfinite %zeros : tensor<16xf32>
+  %b = tile.nonfinite %inf : tensor<16xf32>
+  return %a, %b : i1, i1
+}

@@ -230,16 +230,23 @@ LogicalResult ReduceOp::verify() {
                          getDim());
 }
 
+/// The float that a constant tile has everywhere.
+static FloatAttr splatOf(Attribute tile) {
+  auto splat = dyn_cast_or_null<SplatElementsAttr>(tile);
+  return splat ? dyn_cast<FloatAttr>(splat.getSplatValue<Attribute>())
+               : FloatAttr();
+}
+
 OpFoldResult ReduceOp::fold(FoldAdaptor adaptor) {
   // One number everywhere: its maximum, which NaN has none of, or the sum of
   // zeros; other sums would have to be rounded.
-  auto source = dyn_cast_or_null<SplatElementsAttr>(adaptor.getSource());
-  auto number = source ? dyn_cast<FloatAttr>(source.getSplatValue<Attribute>())
-                       : FloatAttr();
-  if (!number || (getKind() == ReduceKind::max ? number.getValue().isNaN()
-                                               : !number.getValue().isPosZero()))
+  FloatAttr number = splatOf(adaptor.getSource());
+  if (!number ||
+      (getKind() == ReduceKind::max ? number.getValue().isNaN()
+                                    : !number.getValue().isPosZero()))
     return {};
-  return source.resizeSplat(cast<ShapedType>(getResult().getType()));
+  return cast<SplatElementsAttr>(adaptor.getSource())
+      .resizeSplat(cast<ShapedType>(getResult().getType()));
 }
 
 LogicalResult PartialSumsOp::verify() {
@@ -281,6 +288,12 @@ LogicalResult IotaOp::verify() {
     return emitOpError("dim is ")
            << getDim() << "; it must be 0 to " << type.getRank() - 1;
   return success();
+}
+
+OpFoldResult NonfiniteOp::fold(FoldAdaptor adaptor) {
+  FloatAttr number = splatOf(adaptor.getSource());
+  return number ? BoolAttr::get(getContext(), !number.getValue().isFinite())
+                : BoolAttr();
 }
 
 LogicalResult NonfiniteOp::verify() {

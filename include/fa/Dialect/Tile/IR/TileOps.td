@@ -528,6 +528,7 @@ def Tile_NonfiniteOp : Tile_Op<"nonfinite", [Pure]> {
   let results = (outs I1:$any);
   let assemblyFormat = "$source attr-dict `:` type($source)";
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
 def Tile_ExceedsOp : Tile_Op<"exceeds", [Pure,
