@@ -71,7 +71,7 @@ def test_roofline(cache):
 @pytest.mark.parametrize(
     "change, reason",
     [
-        ({"lengths": True}, "sequences of given lengths"),
+        ({"lengths": True, "backward": True}, "sequences of given lengths"),
         ({"alignment": 4}, "addresses and strides of 16 bytes"),
     ],
 )
