@@ -107,10 +107,11 @@ def own(chip, dtype, variant, inputs, dout, table=None, one_pass=False):
     elif variant == "softcap":
         specification["softcap"] = True
         extra = [SOFTCAP]
-    few = {}
+    # As the library compiles it; no option of gradients.
+    most = {}
     if "mlir" not in specification:
-        few["query_rows"] = _query_rows(chip, head_dim, seqlen, k.shape[1])
-    kernel = fa.compile(chip=chip, **specification, **few)
+        most["query_rows"] = _query_rows(chip, head_dim, seqlen, k.shape[1])
+    kernel = fa.compile(chip=chip, **specification, **most)
     scale = head_dim**-0.5
 
     def forward():

@@ -548,10 +548,14 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     int64_t rank = type.getRank();
     bool isShuffled = false;
     std::optional<ArrayRef<int64_t>> merged;
+    // Where in shared memory warps exchange columns; none if by shuffles.
+    std::optional<int64_t> exchangePlace;
     if constexpr (add)
       isShuffled = op.getShuffled();
-    else
+    else {
       merged = op.getMerged();
+      exchangePlace = op.getOffset();
+    }
     if (isShuffled &&
         !holdsBlocks(layout, shuffledColumns(op.getDest().getType())))
       return op.emitError("is shuffled, which this layout has no form for: ")
@@ -565,11 +569,11 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     SmallVector<Value> words;
     if (FragmentAttr runs = layoutOfRuns(layout);
         runs && !add && type.getElementTypeBitWidth() == 16 && holds(8, runs)) {
-      std::optional<int64_t> offset = exchangePlace(op);
-      words = offset ? exchangeInShared(rewriter, loc, kernel, team, *offset,
-                                        layout, runs, adaptor.getValue())
-                     : exchange(rewriter, loc, kernel.lane, layout, runs,
-                                adaptor.getValue());
+      words = exchangePlace ? exchangeInShared(rewriter, loc, kernel, team,
+                                               *exchangePlace, layout, runs,
+                                               adaptor.getValue())
+                            : exchange(rewriter, loc, kernel.lane, layout, runs,
+                                       adaptor.getValue());
       layout = runs;
       width = 8;
     }
@@ -620,12 +624,6 @@ template <typename OpT> struct StorePattern : OpConversionPattern<OpT> {
     rewriter.eraseOp(op);
     return success();
   }
-
-  /// Where in shared memory warps exchange columns; none if by shuffles.
-  static std::optional<int64_t> exchangePlace(StoreOp op) {
-    return op.getOffset();
-  }
-  static std::optional<int64_t> exchangePlace(AccumulateOp) { return {}; }
 
   /// Whether one instruction adds several elements.
   bool hasVectorReduction() const {

@@ -11,14 +11,14 @@ def FASelectSchedule : Pass<"fa-select-schedule", "::mlir::func::FuncOp"> {
     Attaches `fa.schedule` to every `fa.attention` (and backward, and
     `fa.combine`) that has none: that of the first row (`#fa.choice`) that serves it,
     of the table in the module's attribute `fa.schedules` if there is one, then of the
-    compiler's own table (`lib/Dialect/FA/Transforms/Schedules.mlir`). An `fa.attention` with a static number of at most 16 query rows, or with the
-    attribute `fa.few_rows`, gets small tiles, one warp each on a GPU. With the attribute
-    `fa.short_sequences` rows for such serve, too. With one query
-    row, or the attribute `fa.pack_heads`, they are `packed`, if query heads share key
-    heads, nothing in the problem but a score region depends on the head, there are no
-    lengths, and rows and heads of q, o and lse are neighbouring dimensions (or there is
-    one row). An attribute that is already there
-    wins over the tables; `override` wins over all.
+    compiler's own table (`lib/Dialect/FA/Transforms/Schedules.mlir`). An `fa.attention`
+    with a static number of at most 16 query rows, or with the attribute `fa.few_rows`,
+    gets small tiles, one warp each on a GPU; with one query row, or the attribute
+    `fa.pack_heads`, they are `packed`, if query heads share key heads, nothing in the
+    problem but a score region depends on the head, there are no lengths, and rows and
+    heads of q, o and lse are neighbouring dimensions (or there is one row). The attribute
+    `fa.short_sequences` admits rows for such. An attribute that is already there wins
+    over the tables; `override` wins over all.
 
     Input:
     ```mlir
@@ -251,11 +251,12 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     rows whose scores are numbers: if it is not finite, its rows are computed
     again, some columns at a time, one key at a time and only for rows that keep
     it. That is slow and exact, and no register is kept for it. Keys beyond the
-    lengths are loaded as zeros. A score region can drop keys as well, with a score of -inf: programs whose region may (it reads captured
-    tensors, or constants of infinity, or functions with poles) ask the same, and
-    a row keeps a key whose score is not -inf. A captured number is taken to be
-    finite: a soft cap or a product with a position asks nothing. Programs that
-    neither cut blocks nor drop keys do not ask.
+    lengths are loaded as zeros. A score region can drop keys as well, with a
+    score of -inf: programs whose region may (it reads captured tensors, or
+    constants of infinity, or functions with poles) ask the same, and a row keeps
+    a key whose score is not -inf. A captured number is taken to be finite: a soft
+    cap or a product with a position asks nothing. Programs that neither cut
+    blocks nor drop keys do not ask.
 
     Where the plan has producers and tiles have more rows beside those of a team
     of warps than a block has keys, each team skips the blocks that none of its
