@@ -2,6 +2,10 @@
 """Trains a small character-level GPT twice from one seed: with this project's
 attention and with PyTorch's. The two loss curves must lie on each other.
 
+In 16 bits rounding alone parts the curves of two runs. How far is measured: a third
+run has PyTorch's attention by another of its kernels, and the difference may be twice
+that of PyTorch's two.
+
 The text is text.txt beside this file: documentation and sources of this repository as
 they once were, joined by
 
@@ -14,7 +18,8 @@ Examples:
         --layers 6 --width 768 --heads 6 --seqlen 1024 --batch 16 --plot curves.png
 
 Prints the largest difference between the curves and the time of a step of each;
-exits with 1 when the curves differ by more than --tolerance or do not fall.
+exits with 1 when the curves differ by more than --tolerance (in 16 bits, than twice
+PyTorch's two, if that is more) or do not fall.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ import torch
 from flash_attn_mlir import flash_attn_func
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 TEXT = Path(__file__).resolve().with_name("text.txt")
 
@@ -39,11 +45,21 @@ def with_torch(q, k, v):
     return functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
 
 
+def with_torch_math(q, k, v):
+    """The same from products and a softmax of whole tensors."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return with_torch(q, k, v)
+
+
 def with_fa(q, k, v):
     return flash_attn_func(q, k, v, causal=True)
 
 
-ATTENTION = {"PyTorch": with_torch, "flash_attn_mlir": with_fa}
+ATTENTION = {
+    "PyTorch": with_torch,
+    "flash_attn_mlir": with_fa,
+    "PyTorch, math": with_torch_math,
+}
 
 
 class Block(nn.Module):
@@ -129,11 +145,12 @@ def plot(curves, path):
     figure, (top, bottom) = pyplot.subplots(
         2, 1, sharex=True, height_ratios=(3, 1), figsize=(7, 5), layout="constrained"
     )
-    for name, style in (("PyTorch", {"linewidth": 4, "alpha": 0.4}), ("flash_attn_mlir", {})):
+    pair = ("PyTorch", "flash_attn_mlir")
+    for name, style in zip(pair, ({"linewidth": 4, "alpha": 0.4}, {})):
         top.plot(curves[name], label=name, **style)
     top.set_ylabel("loss (nats per character)")
     top.legend()
-    bottom.plot([a - b for a, b in zip(*curves.values())], color="gray")
+    bottom.plot([a - b for a, b in zip(*(curves[name] for name in pair))], color="gray")
     bottom.set_ylabel("difference")
     bottom.set_xlabel("step")
     figure.savefig(path, dpi=120)
@@ -170,12 +187,25 @@ def run(args):
     tokens, vocabulary = load_text()
     curves, step_seconds = {}, {}
     for name in ATTENTION:
-        curves[name], step_seconds[name] = train(name, tokens, vocabulary, args)
-    difference = max(abs(a - b) for a, b in zip(*map(smoothed, curves.values())))
+        if name != "PyTorch, math" or args.dtype != "float32":
+            curves[name], step_seconds[name] = train(name, tokens, vocabulary, args)
+
+    def difference_to(name):
+        pairs = zip(smoothed(curves["PyTorch"]), smoothed(curves[name]))
+        return max(abs(a - b) for a, b in pairs)
+
+    difference = difference_to("flash_attn_mlir")
+    own = difference_to("PyTorch, math") if "PyTorch, math" in curves else 0.0
+    allowed = max(args.tolerance, 2 * own)
     for name, seconds in step_seconds.items():
         print(f"{name}: {seconds * 1e3:.1f} ms per step")
-    print(f"largest difference of the smoothed curves: {difference:.2g}")
-    result = {"curves": curves, "step_seconds": step_seconds, "difference": difference}
+    print(f"largest difference of the smoothed curves: {difference:.2g}, allowed: {allowed:.2g}")
+    result = {
+        "curves": curves,
+        "step_seconds": step_seconds,
+        "difference": difference,
+        "allowed": allowed,
+    }
     if args.json:
         Path(args.json).write_text(json.dumps({"arguments": vars(args), **result}))
     if args.plot:
@@ -187,7 +217,7 @@ def main():
     args = parse()
     result = run(args)
     ours = smoothed(result["curves"]["flash_attn_mlir"])
-    return int(not (result["difference"] <= args.tolerance and ours[-1] < ours[0]))
+    return int(not (result["difference"] <= result["allowed"] and ours[-1] < ours[0]))
 
 
 if __name__ == "__main__":

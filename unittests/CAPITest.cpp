@@ -796,7 +796,7 @@ static void testFewQueries() {
   spec.head_dim_v = 8;
   spec.alignment = 1;
   spec.dead_lse = -INFINITY;
-  for (int rows : {1, 16, 1024}) {
+  for (int rows : {1, 16, 4096}) {
     spec.query_rows = rows;
     spec.has_partials = rows == 1;
     std::string text = buildText(spec, result);
@@ -805,7 +805,7 @@ static void testFewQueries() {
           (rows == 1));
     CHECK((text.find("fa.few_rows") != std::string::npos) == (rows == 16));
     CHECK((text.find("fa.short_sequences") != std::string::npos) ==
-          (rows == 1024));
+          (rows == 4096));
     CHECK((text.find("%o_parts: memref<?x?x1x?x8xf32") != std::string::npos) ==
           (rows == 1));
     Compiled program(text, "cpu", R"({"cache": false, "stop_after": "llvm"})");

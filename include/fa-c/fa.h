@@ -67,9 +67,9 @@ typedef struct fa_attention_spec {
                              launch refuses a negative one, and the
                              kernel saves a multiplication per score */
   int32_t query_rows;     /* 0: any number; 1: q, o and lse have one row
-                             per sequence (decoding); 16 and 1024: any
+                             per sequence (decoding); 16 and 4096: any
                              number, but fast for at most 16, or for at
-                             most 1024 (and as many keys) */
+                             most 4096 (and as many keys) */
   int32_t has_partials;   /* workspaces in which parts of the keys are
                              computed at the same time: forward only */
   int32_t pack_heads;     /* with query_rows 16: a block has all query heads

@@ -68,10 +68,10 @@ static llvm::Error checkSpec(const fa_attention_spec &spec) {
                 "alignment is {0}; allowed are 16, 4 and 1 (bytes; 1: nothing "
                 "is promised)",
                 spec.alignment);
-  if (!llvm::is_contained({0, 1, 16, 1024}, spec.query_rows))
+  if (!llvm::is_contained({0, 1, 16, 4096}, spec.query_rows))
     return fail(FA_INVALID_ARGUMENT,
                 "query_rows is {0}; allowed are 0 (any number), 1, 16 (any "
-                "number, but few) and 1024 (any number, but short sequences)",
+                "number, but few) and 4096 (any number, but short sequences)",
                 spec.query_rows);
   if (spec.pack_heads && spec.query_rows != 16)
     return fail(FA_INVALID_ARGUMENT,
@@ -261,7 +261,7 @@ mlir::fa::buildAttention(const fa_attention_spec &spec) {
   os << "      {" << builder.attributes();
   if (spec.query_rows == 16)
     os << ", fa.few_rows";
-  if (spec.query_rows == 1024)
+  if (spec.query_rows == 4096)
     os << ", fa.short_sequences";
   if (spec.pack_heads)
     os << ", fa.pack_heads";

@@ -222,15 +222,19 @@ _BLOCKS_AT_ONCE = {"sm_90a": 6, "sm_80": 4}
 _PART, _MOST_PARTS = 64, 128
 
 
-# Sequences of at most so many queries and keys have programs of their own, whose tiles of
-# fewer rows leave less of the last ones unused, where the compiler's table has such.
-_SHORT_SEQUENCES = 1024
+# Where the compiler's table has rows for short sequences: smallest and largest head size,
+# and how many queries and keys they are the fastest for.
+_SHORT_SEQUENCES = ((49, 64, 4096), (81, 112, 1024))
+_SHORT_ROWS = 4096
 
 
 def _query_rows(chip: str, head_dim: int, seqlen_q: int, seqlen_k: int) -> int:
     """How many queries to compile for, when they are more than few; 0: any number."""
-    is_short = max(seqlen_q, seqlen_k) <= _SHORT_SEQUENCES
-    return _SHORT_SEQUENCES if is_short and chip == "sm_90a" and head_dim <= 64 else 0
+    longest = max(seqlen_q, seqlen_k)
+    is_short = any(
+        low <= head_dim <= high and longest <= most for low, high, most in _SHORT_SEQUENCES
+    )
+    return _SHORT_ROWS if is_short and chip == "sm_90a" else 0
 
 
 def _few_blocks(queries: int, group: int) -> tuple[int, bool]:

@@ -211,10 +211,10 @@ def build(
         raise ValueError(f"gradients {gradients!r} is not supported; allowed: letters of 'qkv'")
     if not backward and (d_lse or gradients != "qkv" or d_q_sum):
         raise ValueError("d_lse, gradients and d_q_sum are options of backward=True")
-    if operator.index(query_rows) not in (0, 1, 16, 1024):
+    if operator.index(query_rows) not in (0, 1, 16, 4096):
         raise ValueError(
             f"query_rows {query_rows} is not supported; allowed: 0 (any number), 1, 16 (any "
-            "number, but few), or 1024 (any number, but short sequences)"
+            "number, but few), or 4096 (any number, but short sequences)"
         )
     if pack_heads and query_rows != 16:
         raise ValueError(
@@ -272,8 +272,8 @@ def compile(
             or, when nothing is promised, 1
         negative_scale: the scale may be negative (else a launch refuses it)
         query_rows: 1: each sequence has one query (decoding), and the query heads that
-            share a key head share a tile; 16 and 1024: any number, but fast for at most
-            16, or for at most 1024 (and as many keys)
+            share a key head share a tile; 16 and 4096: any number, but fast for at most
+            16, or for at most 4096 (and as many keys)
         pack_heads: with query_rows=16, the query heads that share a key head share
             tiles, at as many queries as 16 rows hold
         partials: parts of the keys are computed at the same time, in workspaces

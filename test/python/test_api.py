@@ -259,9 +259,9 @@ def test_programs_of_few_queries():
     assert "%q: memref<?x1x?x64xf16" in one
     assert "partials(%o_parts, %lse_parts" in one
     assert "fa.few_rows" in _compiler.build(head_dim=64, query_rows=16)
-    assert "fa.short_sequences" in _compiler.build(head_dim=64, query_rows=1024)
+    assert "fa.short_sequences" in _compiler.build(head_dim=64, query_rows=4096)
     with pytest.raises(
-        ValueError, match=r"query_rows 2 is not supported; allowed: 0 .*1, 16 .*1024"
+        ValueError, match=r"query_rows 2 is not supported; allowed: 0 .*1, 16 .*4096"
     ):
         _compiler.build(head_dim=64, query_rows=2)
     packed = _compiler.build(head_dim=64, query_rows=16, pack_heads=True)

@@ -23,6 +23,6 @@ def test_curves(device, torch):
     args = train_gpt.parse(SIZES[device])
     result = train_gpt.run(args)
     ours = train_gpt.smoothed(result["curves"]["flash_attn_mlir"])
-    # float32 differs by rounding only.
-    assert result["difference"] <= (1e-4 if device == "cpu" else args.tolerance)
+    # float32 differs by rounding only; bfloat16 by what PyTorch's own kernels differ by.
+    assert result["difference"] <= (1e-4 if device == "cpu" else result["allowed"])
     assert ours[-1] < ours[0] - 0.5

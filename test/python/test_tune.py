@@ -72,7 +72,7 @@ def test_rows_are_text():
     again = fa.compile(**SPEC, schedule=_schedules.table([row]), cache=False)
     assert chosen(again) == [("tuned", *chosen(default)[0][1:])]
     assert again.object == default.object
-    flags = own_row(chip="sm_90a", head_dim=64, stop_after="llvm")
+    flags = own_row(chip="sm_90a", head_dim=128, stop_after="llvm")
     assert flags.value("overlap") is True and flags.value("fixed_reference") is True
     without = flags.replaced({"overlap": False, "fixed_reference": False, "tile_n": 64})
     assert "overlap" not in str(without) and "fixed_reference" not in str(without)
@@ -341,9 +341,14 @@ def test_problems():
     five = _tune.Problem.parse("head_dim=128,seqlen=5,heads=12,kv_heads=4", "sm_90a")
     assert five.specification("sm_90a")["pack_heads"] is True
     # Short sequences have programs and rows of their own.
-    short = _tune.Problem.parse("head_dim=64,seqlen=1024", "sm_90a")
-    assert short.specification("sm_90a")["query_rows"] == 1024
-    for longer in ("head_dim=64,seqlen=1024,seqlen_k=1025", "head_dim=128,seqlen=1024"):
+    for text in ("head_dim=64,seqlen=4096", "head_dim=96,seqlen=1024"):
+        short = _tune.Problem.parse(text, "sm_90a")
+        assert short.specification("sm_90a")["query_rows"] == 4096
+    for longer in (
+        "head_dim=64,seqlen=1024,seqlen_k=4097",
+        "head_dim=96,seqlen=1025",
+        "head_dim=128,seqlen=1024",
+    ):
         problem = _tune.Problem.parse(longer, "sm_90a")
         assert problem.specification("sm_90a")["query_rows"] == 0
     assert short.specification("sm_80")["query_rows"] == 0

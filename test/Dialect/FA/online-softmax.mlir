@@ -195,6 +195,42 @@ func.func @teams(%q: !t, %k: !t, %v: !t, %scale: f32 {fa.nonnegative}, %o: !t, %
   return
 }
 
+// Where the mask cuts both sides, a team also lets go of what lies left of its rows' keys:
+// cut blocks from one step to another, full ones from a third on.
+// CHECK-LABEL: func.func @window_teams
+// CHECK: tile.rows_held 192
+// CHECK: scf.for %[[J:.*]] = %[[LO:.*]] to %{{.*}} iter_args(
+// CHECK: %[[FULL:.*]] = arith.cmpi sge, %[[J]], %[[CUTEND:.*]] : index
+// CHECK: %[[BEFORE:.*]] = arith.cmpi slt, %[[J]], %{{.*}} : index
+// CHECK: %[[AFTER:.*]] = arith.cmpi sge, %[[J]], %{{.*}} : index
+// CHECK: %[[BOTH:.*]] = arith.andi %[[AFTER]], %[[BEFORE]]
+// CHECK: %[[NEEDED:.*]] = arith.ori %[[FULL]], %[[BOTH]]
+// CHECK: scf.if %[[NEEDED]]
+// SPLIT-LABEL: func.func @window_teams
+// SPLIT: scf.for %{{.*}} = %{{.*}} to %[[FIRST:[a-z0-9]*]] step
+// SPLIT-NOT: tile.contract
+// SPLIT: tile.unused
+// SPLIT-NEXT: }
+// SPLIT: scf.for %{{.*}} = %[[FIRST]] to %[[LAST:[a-z0-9]*]] step
+// SPLIT-NOT: scf.if
+// SPLIT: tile.contract
+// SPLIT: scf.yield
+// SPLIT: scf.for %{{.*}} = %[[LAST]] to %[[CUTEND:[a-z0-9]*]] step
+// SPLIT-NOT: tile.contract
+// SPLIT: tile.unused
+// SPLIT-NEXT: }
+// SPLIT: scf.for %{{.*}} = %[[CUTEND]] to %{{.*}} step
+// SPLIT-NOT: scf.if
+// SPLIT: tile.contract
+// SPLIT-NOT: scf.for
+// SPLIT: tile.nonfinite
+func.func @window_teams(%q: !t, %k: !t, %v: !t, %scale: f32 {fa.nonnegative}, %w: index, %o: !t, %l: !l) {
+  fa.attention ins(%q, %k, %v : !t, !t, !t) scale(%scale : f32)
+    mask <affine_set<(b,h,m,n)[lq,lk,w] : (m + lk - lq - n >= 0, n - m - lk + lq + w >= 0)>> symbols(%w)
+    outs(%o, %l : !t, !l) {indexing_maps = #maps, fa.schedule = #teams}
+  return
+}
+
 // The score region on tiles: index is i32, a capture with a map is loaded, a
 // table is gathered from; dead rows get the stated lse. The captured numbers may
 // make a score -inf: the rows that keep a key are those with another score.

@@ -28,7 +28,7 @@ module attributes {fa.schedules = #fa.schedules<"0.1.0", [
 // OLDER-LABEL: @causal
 // OLDER: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128,
 // What has just been chosen, as a row of a table.
-// REMARK: [Analysis] row | Category:fa-select-schedule | Function=causal | row="#fa.choice<work = output, min_head_size = 64, max_head_size = 64, element = f16, mask = "(d0, d1, d2, d3)[s0, s1] : (d2 + s1 - s0 - d3 >= 0)", scored = false, short_sequences = false, schedule = <tile_m = 64, tile_n = 32, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 3>>>"
+// REMARK: [Analysis] row | Category:fa-select-schedule | Function=causal | row="#fa.choice<work = output, min_head_size = 64, max_head_size = 64, element = f16, mask = "(d0, d1, d2, d3)[s0, s1] : (d2 + s1 - s0 - d3 >= 0)", scored = false, plain = true, short_sequences = false, schedule = <tile_m = 64, tile_n = 32, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 3>>>"
 // REMARK: [Passed] schedule | {{.*}} Function=causal | {{.*}} from=tuned,
 func.func @causal(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
@@ -50,7 +50,7 @@ func.func @full(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memre
 // Another element type; a score region; another head size; another mask: the table of
 // the compiler.
 // CHECK-LABEL: @element
-// CHECK: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 128,
+// CHECK: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 96,
 // REMARK: [Passed] schedule | {{.*}} Function=element | {{.*}} from=table,
 func.func @element(%q: memref<?x64xbf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xbf16>, memref<?x64xbf16>, memref<?x64xbf16>) scale(%s : f32)
@@ -59,7 +59,7 @@ func.func @element(%q: memref<?x64xbf16> {tile.align = 16 : i64}, %s: f32, %l: m
 }
 
 // CHECK-LABEL: @scored
-// CHECK: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 128,
+// CHECK: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 96,
 func.func @scored(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     mask #fa.mask<#causal> outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps} score {
@@ -71,7 +71,7 @@ func.func @scored(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: mem
 }
 
 // CHECK-LABEL: @size
-// CHECK: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 128,
+// CHECK: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 96,
 func.func @size(%q: memref<?x48xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x48xf16>, memref<?x48xf16>, memref<?x48xf16>) scale(%s : f32)
     mask #fa.mask<#causal> outs(%q, %l : memref<?x48xf16>, memref<?xf32>) {indexing_maps = #maps}
@@ -79,7 +79,7 @@ func.func @size(%q: memref<?x48xf16> {tile.align = 16 : i64}, %s: f32, %l: memre
 }
 
 // CHECK-LABEL: @mask
-// CHECK: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 128,
+// CHECK: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 64,
 func.func @mask(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     mask #fa.mask<#other>

@@ -13,7 +13,7 @@
 
 // CHECK-LABEL: @d64
 // SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>, partial_sums = true>
-// SM90A: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 96, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 16, producers = 4, stages = 4, persistent = true>, fixed_reference = true, partial_sums = true>
 func.func @d64(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
@@ -23,7 +23,7 @@ func.func @d64(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref
 // Rows for short sequences serve where those are expected.
 // CHECK-LABEL: @d64_short
 // SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>, partial_sums = true>
-// SM90A: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 16, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>
 func.func @d64_short(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps, fa.short_sequences}
@@ -69,11 +69,66 @@ func.func @unaligned(%q: memref<?x64xf16>, %s: f32, %l: memref<?xf32>) {
 // Lengths end inside of the tensor: the forward clears what tensor maps read behind them.
 // CHECK-LABEL: @lengths
 // SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4,
-// SM90A: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12,
+// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 16,
 func.func @lengths(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %n: memref<?xi32>, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     lengths(%n, %n : memref<?xi32>, memref<?xi32>)
     outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+
+// Rows for plain programs serve neither such as have lengths nor masks that leave out the
+// first keys of rows nor score regions that read tensors.
+// CHECK-LABEL: @plain_right
+// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 96,
+func.func @plain_right(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %w: index, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
+    mask <affine_set<(b,h,m,n)[lq,lk,w] : (m + lk - lq - n + w >= 0)>> symbols(%w)
+    outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+
+// CHECK-LABEL: @plain_left
+// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 64,
+func.func @plain_left(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %w: index, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
+    mask <affine_set<(b,h,m,n)[lq,lk,w] : (n + w - m - lk + lq >= 0)>> symbols(%w)
+    outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+
+// Keys of one parity: neither end is known.
+// CHECK-LABEL: @plain_mod
+// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 64,
+func.func @plain_mod(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
+    mask <affine_set<(b,h,m,n)[lq,lk] : (n mod 2 - 1 >= 0)>>
+    outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+
+// CHECK-LABEL: @plain_number
+// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 96,
+func.func @plain_number(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
+    captures(%s : f32) outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps, capture_maps = [unit]} score {
+    ^bb0(%x: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
+      %y = arith.addf %x, %c : f32
+      fa.yield %y : f32
+    }
+  return
+}
+
+// CHECK-LABEL: @plain_tensor
+// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 64,
+func.func @plain_tensor(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %t: memref<?xf32>, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
+    captures(%t : memref<?xf32>) outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps,
+      capture_maps = [affine_map<(b,h,m,n) -> (n)>]} score {
+    ^bb0(%x: f32, %b: index, %h: index, %m: index, %n: index, %c: f32):
+      %y = arith.addf %x, %c : f32
+      fa.yield %y : f32
+    }
   return
 }
 

@@ -87,7 +87,8 @@ private:
   branch(Value condition, TypeRange types,
          function_ref<FailureOr<SmallVector<Value>>()> yes,
          function_ref<SmallVector<Value>()> no);
-  Value endOfHeld(const MaskQuery &mask, const KeyBlocks &blocks);
+  std::pair<Value, Value> stepsOfHeld(const MaskQuery &mask,
+                                      const KeyBlocks &blocks);
   Value columnsOf(Value memref, AffineMap map, Value key, Value column);
   FailureOr<Value> sumOverLiveKeys(const MaskQuery &mask,
                                    const KeyBlocks &blocks, const Rows &q,
@@ -104,9 +105,11 @@ private:
 // Products and scores
 //===----------------------------------------------------------------------===//
 
-/// The end of the blocks that the rows held here see; the first block where
+/// The range of steps, of those before the full blocks where the mask cuts both
+/// sides, at whose blocks the rows held here see a key. It has no step where
 /// these rows do not exist, whatever the mask says of none.
-Value Emitter::endOfHeld(const MaskQuery &mask, const KeyBlocks &blocks) {
+std::pair<Value, Value> Emitter::stepsOfHeld(const MaskQuery &mask,
+                                             const KeyBlocks &blocks) {
   auto held = tl::RowsHeldOp::create(builder, loc, tileM);
   Value from = arith::AddIOp::create(builder, loc, m0, held.getFirst());
   Value to = arith::AddIOp::create(builder, loc, from, held.getCount());
@@ -114,13 +117,24 @@ Value Emitter::endOfHeld(const MaskQuery &mask, const KeyBlocks &blocks) {
   MaskQuery::Range live = mask.liveColumns(
       builder, loc, {getAsOpFoldResult(from), getAsOpFoldResult(to)});
   AffineExpr d0 = builder.getAffineDimExpr(0);
-  Value end = getValueOrCreateConstantIndexOp(
-      builder, loc,
-      affine::makeComposedFoldedAffineApply(builder, loc, d0.ceilDiv(tileN),
-                                            {live.hi}));
+  auto blockOf = [&](OpFoldResult key, AffineExpr divided) -> Value {
+    return getValueOrCreateConstantIndexOp(
+        builder, loc,
+        affine::makeComposedFoldedAffineApply(builder, loc, divided, {key}));
+  };
+  Value first = blocks.first, end = blockOf(live.hi, d0.ceilDiv(tileN));
+  if (blocks.cutEnd) {
+    first = blockOf(live.lo, d0.floorDiv(tileN));
+    // What lies right of the full blocks follows what lies left of them.
+    Value right = arith::SubIOp::create(builder, loc, end, blocks.rightFirst);
+    end = arith::AddIOp::create(
+        builder, loc, arith::MinSIOp::create(builder, loc, end, blocks.leftEnd),
+        arith::MaxSIOp::create(builder, loc, right, index(0)));
+  }
   Value none =
       arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, from, lq);
-  return arith::SelectOp::create(builder, loc, none, blocks.first, end);
+  return {first,
+          arith::SelectOp::create(builder, loc, none, blocks.first, end)};
 }
 
 /// How many columns are computed at a time where it is done key by key.
@@ -515,13 +529,13 @@ LogicalResult Emitter::run() {
     maxInit = factor ? given : scaled(given, log2e);
   }
 
-  // Teams of warps skip blocks at the end that none of their rows sees. Packed
-  // rows are heads, too: which of them a team holds says no position.
-  Value heldEnd;
+  // Teams of warps skip cut blocks of which none of their rows sees a key.
+  // Packed rows are heads, too: which of them a team holds says no position.
   int64_t teams = plan.getTeams();
+  std::optional<std::pair<Value, Value>> held;
   if (plan.getProducers() > 0 && teams > 1 && tileM - tileM / teams >= tileN &&
-      !blocks.cutEnd && !packed)
-    heldEnd = endOfHeld(mask, blocks);
+      !packed)
+    held = stepsOfHeld(mask, blocks);
   bool isCut = false; // some scores are under the mask
   auto loop =
       scf::ForOp::create(builder, loc, blocks.first, blocks.end, index(1),
@@ -540,11 +554,22 @@ LogicalResult Emitter::run() {
             {OpFoldResult(j)}));
     Value kTile = load(op.getK(), kMap, AttentionOp::N, n0, tileN, d);
     scf::IfOp needed;
-    Value vTile;
-    if (heldEnd) {
+    Value vTile, inFull;
+    if (held) {
       vTile = load(op.getV(), vMap, AttentionOp::N, n0, tileN, e);
-      Value isNeeded = arith::CmpIOp::create(
-          builder, loc, arith::CmpIPredicate::slt, step, heldEnd);
+      auto compare = [&](arith::CmpIPredicate predicate, Value bound) -> Value {
+        return arith::CmpIOp::create(builder, loc, predicate, step, bound);
+      };
+      // Full blocks first: where the loop is split there, the rest folds.
+      if (blocks.cutEnd)
+        inFull = isFullBlock(blocks, step);
+      Value isNeeded = compare(arith::CmpIPredicate::slt, held->second);
+      if (inFull)
+        isNeeded = arith::OrIOp::create(
+            builder, loc, inFull,
+            arith::AndIOp::create(
+                builder, loc, compare(arith::CmpIPredicate::sge, held->first),
+                isNeeded));
       ValueRange carried = loop.getRegionIterArgs();
       needed =
           scf::IfOp::create(builder, loc, carried.getTypes(), isNeeded, true);
@@ -554,7 +579,6 @@ LogicalResult Emitter::run() {
       scf::YieldOp::create(builder, loc, carried);
       builder.setInsertionPointToStart(needed.thenBlock());
     }
-    Value inFull;
     auto makeScores = [&](bool again) -> FailureOr<Value> {
       Value scores =
           contract(qTile, kTile, zeroScores, /*rhsIsTransposed=*/true);

@@ -35,6 +35,33 @@ static bool isShort(AttentionOpInterface op) {
   return op->hasAttr(kShortSequencesAttrName);
 }
 
+/// Whether `mask` may leave out keys before those that it keeps in a row.
+static bool cutsBeginnings(MaskAttr mask) {
+  MLIRContext *context = mask.getContext();
+  AffineExpr key = getAffineDimExpr(AttentionSpace::N, context);
+  auto isUpperBound = [&](IntegerSet set, AffineExpr constraint) {
+    // How much less or more it holds at the next key.
+    auto step = dyn_cast<AffineConstantExpr>(
+        simplifyAffineExpr(constraint.replace(key, key + 1) - constraint,
+                           set.getNumDims(), set.getNumSymbols()));
+    return step && step.getValue() <= 0;
+  };
+  return llvm::any_of(mask.getSets(), [&](IntegerSet set) {
+    return set.getNumEqualities() > 0 ||
+           !llvm::all_of(set.getConstraints(), [&](AffineExpr constraint) {
+             return isUpperBound(set, constraint);
+           });
+  });
+}
+
+/// The condition `plain` of a row.
+static bool isPlain(AttentionOpInterface op) {
+  return op.getLengths().empty() &&
+         llvm::none_of(op.getCaptures().getTypes(),
+                       llvm::IsaPred<ShapedType>) &&
+         !(op.getMaskAttr() && cutsBeginnings(op.getMaskAttr()));
+}
+
 /// Whether query heads are the rows of a tile: one query row or the wish to,
 /// and heads that may share a key head.
 static bool isPacked(AttentionOp op) {
@@ -184,12 +211,12 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
                    int64_t size) {
     Type element = op.getShaped(AttentionSpace::Q).getType().getElementType();
     Builder builder(&getContext());
-    return ChoiceAttr::get(&getContext(), workOf(op), size, size,
-                           /*shared_kib=*/0, element,
-                           builder.getStringAttr(maskText(op)),
-                           builder.getBoolAttr(!op.getScore().empty()),
-                           builder.getBoolAttr(isShort(op)),
-                           schedule.with(schedule.getPlan(), /*packed=*/false));
+    return ChoiceAttr::get(
+        &getContext(), workOf(op), size, size,
+        /*shared_kib=*/0, element, builder.getStringAttr(maskText(op)),
+        builder.getBoolAttr(!op.getScore().empty()),
+        builder.getBoolAttr(isPlain(op)), builder.getBoolAttr(isShort(op)),
+        schedule.with(schedule.getPlan(), /*packed=*/false));
   }
 
   /// `origin`: where the schedule comes from.
@@ -304,6 +331,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
           (row.getMask() && row.getMask() != maskText(op)) ||
           (row.getScored() &&
            row.getScored().getValue() == op.getScore().empty()) ||
+          (row.getPlain() && row.getPlain().getValue() != isPlain(op)) ||
           (row.getShortSequences() &&
            row.getShortSequences().getValue() != isShort(op)))
         return false;

@@ -76,6 +76,7 @@ static void simplify(scf::ForOp loop) {
   RewritePatternSet patterns(loop.getContext());
   scf::IfOp::getCanonicalizationPatterns(patterns, loop.getContext());
   arith::AndIOp::getCanonicalizationPatterns(patterns, loop.getContext());
+  arith::OrIOp::getCanonicalizationPatterns(patterns, loop.getContext());
   arith::SelectOp::getCanonicalizationPatterns(patterns, loop.getContext());
   GreedyRewriteConfig config;
   config.setStrictness(GreedyRewriteStrictness::ExistingOps);

@@ -122,6 +122,8 @@ struct TileRoles : tl::impl::TileRolesBase<TileRoles> {
       return {40, 232};
     case 12:
       return {32, 160};
+    case 16:
+      return {32, 112};
     default:
       return {0, 0};
     }

@@ -145,6 +145,9 @@ def FA_ChoiceAttr : FA_Attr<"Choice", "choice"> {
     - `mask`, if given: the mask after `fa-simplify-mask`, as sets print (in a string,
       as `>=` ends the text of an attribute); "none": it has none.
     - `scored`, if given: whether there is a score region.
+    - `plain`, if given: whether a tile takes few registers beside scores and output:
+      there are no lengths, the score region captures no tensor, and the mask leaves
+      no keys out at the beginning of a row.
     - `short_sequences`, if given: whether the operation has the attribute
       `fa.short_sequences`.
     - The chip is that of `plan`, or a newer one if `mma` is not `wgmma`; the
@@ -164,6 +167,7 @@ def FA_ChoiceAttr : FA_Attr<"Choice", "choice"> {
       OptionalParameter<"::mlir::Type">:$element,
       OptionalParameter<"::mlir::StringAttr">:$mask,
       OptionalParameter<"::mlir::BoolAttr">:$scored,
+      OptionalParameter<"::mlir::BoolAttr">:$plain,
       OptionalParameter<"::mlir::BoolAttr">:$short_sequences,
       "::mlir::fa::ScheduleAttr":$schedule);
   let assemblyFormat = "`<` struct(params) `>`";
