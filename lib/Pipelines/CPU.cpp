@@ -24,6 +24,7 @@ void fa::buildLowerTilesToCPU(OpPassManager &pm,
       options.registers ? int64_t(options.registers) : host.count;
 
   tileOptions.dotBF16 = host.dotBF16 && !options.noDots;
+  tileOptions.amxBF16 = host.amxBF16 && !options.noDots;
 
   pm.addPass(tl::createTileOutlineLaunches());
   OpPassManager &func = pm.nest<func::FuncOp>();

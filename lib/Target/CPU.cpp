@@ -10,9 +10,10 @@ using namespace mlir;
 
 fa::HostVectors fa::getHostVectors(StringRef cpu) {
   if (!llvm::Triple(llvm::sys::getProcessTriple()).isX86())
-    return {128, 32, false};
+    return {128, 32, false, false};
   llvm::StringMap<bool> features = getCPUFeatures(cpu);
   if (features.lookup("avx512f") && features.lookup("avx512vl"))
-    return {512, 32, features.lookup("avx512bf16")};
-  return {features.lookup("avx") ? 256 : 128, 16, false};
+    return {512, 32, features.lookup("avx512bf16"),
+            features.lookup("avx512bf16") && features.lookup("amx-bf16")};
+  return {features.lookup("avx") ? 256 : 128, 16, false, false};
 }

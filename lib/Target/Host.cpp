@@ -17,6 +17,10 @@
 #include "llvm/TargetParser/Triple.h"
 #include "llvm/TargetParser/X86TargetParser.h"
 #include <algorithm>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #include <vector>
 
 using namespace mlir;
@@ -47,9 +51,27 @@ llvm::Error mlir::fa::checkCPU(StringRef cpu) {
               llvm::join(names, ", "));
 }
 
+/// Whether this process may use the tile registers of AMX: Linux gives them to
+/// whoever asks, unless signal stacks are too small or a sandbox forbids it.
+/// Documentation/arch/x86/xstate.rst.
+static bool mayUseTileRegisters() {
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 llvm::StringMap<bool> mlir::fa::getCPUFeatures(StringRef cpu) {
-  if (cpu.empty())
-    return llvm::sys::getHostCPUFeatures();
+  if (cpu.empty()) {
+    llvm::StringMap<bool> host = llvm::sys::getHostCPUFeatures();
+    if (host.lookup("amx-tile") && !mayUseTileRegisters())
+      for (auto &feature : host)
+        if (feature.first().starts_with("amx-"))
+          feature.second = false;
+    return host;
+  }
   SmallVector<StringRef> names;
   llvm::X86::getFeaturesForCPU(cpu, names);
   llvm::StringMap<bool> features;

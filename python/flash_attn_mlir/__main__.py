@@ -118,7 +118,7 @@ def _aot(args) -> None:
         if args.emit == "header":
             if args.chip != "cpu":
                 raise ValueError(f"--emit header: {args.chip} has none; allowed: cpu")
-            data = _header.write(kernel.metadata).encode()
+            data = _header.write(kernel.metadata, "@llvm.x86.ldtilecfg" in kernel.llvm_ir).encode()
         else:
             part = {"llvm": "llvm_ir", "report": "explanation"}.get(args.emit, args.emit)
             data = kernel._artifact.part(part)

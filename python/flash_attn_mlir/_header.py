@@ -61,7 +61,17 @@ def _expression(postfix: str, places: list[int]) -> str:
     return stack.pop()
 
 
-def write(metadata: dict) -> str:
+# Linux gives a process the registers of AMX when it asks: Documentation/arch/x86/xstate.rst.
+_ASK_FOR_TILES = """\
+  { /* arch_prctl(ARCH_REQ_XCOMP_PERM, 18): the tile registers that the object uses. */
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "0"(158L), "D"(0x1023L), "S"(18L)
+                     : "rcx", "r11", "memory");
+  }"""
+
+
+def write(metadata: dict, uses_tiles: bool = False) -> str:
+    """The text; uses_tiles: whether the object uses the tile registers of AMX."""
     arguments, launches = metadata["args"], metadata["launches"]
     name = launches[0]["entry"]
     if len(launches) > 1:
@@ -96,7 +106,7 @@ def write(metadata: dict) -> str:
         lines.append(f"void {launch['entry']}(const uint64_t *words, int64_t begin, int64_t end);")
     lines += ["", "/* Writes the arguments as the entries read them. */"]
     lines.append(f"static inline void {name}_pack(uint64_t *words, {', '.join(parameters)}) {{")
-    lines += [*words, "}", ""]
+    lines += [*([_ASK_FOR_TILES] if uses_tiles else []), *words, "}", ""]
     lines += ["/* The number of grid points of a launch. */"]
     lines.append(f"static inline int64_t {name}_points(int launch, const uint64_t *words) {{")
     lines.append("  switch (launch) {")

@@ -178,6 +178,22 @@ def test_object_in_a_c_program(tmp_path, rng, options):
     reference.check_gradients("float32", found, *gradients, terms=2 * 70 + 3 * 32)
 
 
+def test_header_asks_for_tile_registers(tmp_path):
+    """Of a program that uses AMX, and of no other."""
+    compiler = shutil.which("cc") or shutil.which("clang") or shutil.which("clang-22")
+    if platform.machine() not in ("x86_64", "AMD64") or not compiler:
+        pytest.skip("needs x86-64 and a C compiler")
+    for dtype, asks in (("bf16", True), ("f32", False)):
+        common = ["--chip", "cpu", "--cpu", "sapphirerapids", "--dtype", dtype, "--head-dim", "64"]
+        aot(tmp_path / "program.h", *common, "--emit", "header")
+        assert ("syscall" in (tmp_path / "program.h").read_text()) == asks
+        (tmp_path / "main.c").write_text(
+            '#include "program.h"\nint main(void) { return sizeof(&attention_call) == 0; }\n'
+        )
+        flags = ["-std=c11", "-Wall", "-Werror", "-c"]
+        subprocess.run([compiler, *flags, "main.c"], cwd=tmp_path, check=True)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

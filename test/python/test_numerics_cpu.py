@@ -170,7 +170,7 @@ def test_nothing(seqlen_q):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3", "x86-64-v4", None])
+@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3", "x86-64-v4", "sapphirerapids", None])
 def test_processors(cpu, dtype, rng):
     """One head each of shapes with and without whole vectors and pairs."""
     if cpu and platform.machine() not in ("x86_64", "AMD64"):
@@ -184,6 +184,10 @@ def test_processors(cpu, dtype, rng):
         kernel = fa.compile(
             chip="cpu", cpu=cpu, dtype=short, head_dim=head_dim, causal=True, alignment=1
         )
+        if cpu == "sapphirerapids":
+            # Matrices of bf16 whose sides fill registers.
+            uses_amx = dtype == "bfloat16" and head_dim == 64
+            assert ("@llvm.x86.tdpbf16ps(" in kernel.llvm_ir) == uses_amx
         out = np.full_like(q, np.nan)
         lse = np.full((1, 1, rows), np.nan, np.float64 if dtype == "float64" else np.float32)
         try:

@@ -112,6 +112,12 @@ def ConvertTileToVector : Pass<"convert-tile-to-vector", "func::FuncOp"> {
     with two rows interleaved: loads copy it so, elementwise operations of which
     nothing else needs the result write it so.
 
+    With `amx-bf16`, too, those whose rows and lanes are multiples of 16 and whose
+    reduced dimension is one of 32 are products of AMX's tile registers, in blocks of
+    32 rows and 32 lanes. The function then sets the shapes of these registers
+    where it begins and releases them where it ends; the process must have asked
+    Linux for them.
+
     Vectors run along the last dimension of a tile; `tile-orient-for-vectors`
     makes that a good choice. `vector-bits`, `registers` describe the host.
 
@@ -143,7 +149,9 @@ def ConvertTileToVector : Pass<"convert-tile-to-vector", "func::FuncOp"> {
     Option<"registers", "registers", "int64_t", "16",
            "number of the host's vector registers">,
     Option<"dotBF16", "dot-bf16", "bool", "false",
-           "the host multiplies pairs of bf16 (AVX512-BF16)">
+           "the host multiplies pairs of bf16 (AVX512-BF16)">,
+    Option<"amxBF16", "amx-bf16", "bool", "false",
+           "the host multiplies matrices of bf16 (AMX, beside AVX512-BF16)">
   ];
   let dependentDialects = ["arith::ArithDialect", "memref::MemRefDialect",
     "scf::SCFDialect", "vector::VectorDialect", "math::MathDialect",

@@ -13,6 +13,7 @@ struct HostVectors {
   int64_t bits;
   int64_t count;
   bool dotBF16; // products of bf16 pairs
+  bool amxBF16; // products of bf16 matrices
 };
 /// Of the processor `cpu`, or of this host where that is empty.
 HostVectors getHostVectors(llvm::StringRef cpu = {});

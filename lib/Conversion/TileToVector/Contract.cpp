@@ -57,16 +57,19 @@ LogicalResult TileLowering::lowerContract(tl::ContractOp op) {
     Value copy =
         allocate(pairsType(RankedTensorType::get({depth, lanes}, factor)));
     VectorType pair = VectorType::get({2}, factor);
-    loop(zero, index(lanes), 1, [&](Value lane) {
-      loop(zero, index(depth / 2), 1, [&](Value k) {
-        Value value = vector::LoadOp::create(
-            builder, loc, pair, laneBuffer,
-            ValueRange{lane, arith::AddIOp::create(builder, loc, k, k)});
-        vector::StoreOp::create(
-            builder, loc, value, copy,
-            ValueRange{k, arith::AddIOp::create(builder, loc, lane, lane)});
+    if (lanes % kPairBlock == 0 && depth / 2 % kPairBlock == 0)
+      turnPairs(laneBuffer, copy, lanes, depth / 2);
+    else
+      loop(zero, index(lanes), 1, [&](Value lane) {
+        loop(zero, index(depth / 2), 1, [&](Value k) {
+          Value value = vector::LoadOp::create(
+              builder, loc, pair, laneBuffer,
+              ValueRange{lane, arith::AddIOp::create(builder, loc, k, k)});
+          vector::StoreOp::create(
+              builder, loc, value, copy,
+              ValueRange{k, arith::AddIOp::create(builder, loc, lane, lane)});
+        });
       });
-    });
     laneBuffer = copy;
   } else if (lanesOuter) {
     // The lanes must be contiguous.
@@ -92,6 +95,18 @@ LogicalResult TileLowering::lowerContract(tl::ContractOp op) {
   Value dest = destination(op.getResult(), {op});
   if (dest == laneBuffer || dest == rowBuffer)
     dest = allocate(op.getResult());
+
+  if (usesMatrixUnit(op)) {
+    if (!rowsOuter) {
+      Value copy = allocate(
+          bufferType(RankedTensorType::get({rows, depth}, factor), factor));
+      turnPairs(rowBuffer, copy, depth / 2, rows);
+      rowBuffer = copy;
+    }
+    multiplyByMatrixUnit(rowBuffer, laneBuffer, init, dest, rows, lanes, depth);
+    buffers[op.getResult()] = dest;
+    return success();
+  }
 
   int64_t chunk = chunkOf(element.getIntOrFloatBitWidth());
   VectorType vector = VectorType::get({chunk}, element);

@@ -83,6 +83,26 @@ Value TileLowering::isWhole(const Access &access, RankedTensorType tile) {
   return whole;
 }
 
+void TileLowering::turnBlock(MutableArrayRef<Value> vectors) {
+  int64_t block = vectors.size();
+  // Halves, quarters, ... off the diagonal change places.
+  for (int64_t half = block / 2; half; half /= 2)
+    for (int64_t i = 0; i < block; ++i) {
+      if (i & half)
+        continue;
+      Value upper = vectors[i], lower = vectors[i + half];
+      SmallVector<int64_t> left, right;
+      for (int64_t lane = 0; lane < block; ++lane) {
+        bool isRight = lane & half;
+        left.push_back(isRight ? block + lane - half : lane);
+        right.push_back(isRight ? block + lane : lane + half);
+      }
+      vectors[i] = vector::ShuffleOp::create(builder, loc, upper, lower, left);
+      vectors[i + half] =
+          vector::ShuffleOp::create(builder, loc, upper, lower, right);
+    }
+}
+
 void TileLowering::copyTurned(RankedTensorType type, int64_t block,
                               const Access &access, Value memref, Value buffer,
                               bool isStore) {
@@ -105,23 +125,7 @@ void TileLowering::copyTurned(RankedTensorType type, int64_t block,
             convert(vector::LoadOp::create(builder, loc, part, from,
                                            placeIn(from, row, lane, i)),
                     elementOf(to)));
-      // Halves, quarters, ... off the diagonal change places.
-      for (int64_t half = block / 2; half; half /= 2)
-        for (int64_t i = 0; i < block; ++i) {
-          if (i & half)
-            continue;
-          Value upper = vectors[i], lower = vectors[i + half];
-          SmallVector<int64_t> left, right;
-          for (int64_t lane = 0; lane < block; ++lane) {
-            bool isRight = lane & half;
-            left.push_back(isRight ? block + lane - half : lane);
-            right.push_back(isRight ? block + lane : lane + half);
-          }
-          vectors[i] =
-              vector::ShuffleOp::create(builder, loc, upper, lower, left);
-          vectors[i + half] =
-              vector::ShuffleOp::create(builder, loc, upper, lower, right);
-        }
+      turnBlock(vectors);
       for (auto [i, vector] : llvm::enumerate(vectors))
         vector::StoreOp::create(builder, loc, vector, to,
                                 placeIn(to, row, lane, i));

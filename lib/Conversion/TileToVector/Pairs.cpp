@@ -65,3 +65,31 @@ void TileLowering::storePair(Value even, Value odd, Value buffer, Value row,
   Value from = arith::AddIOp::create(builder, loc, lane, lane);
   vector::StoreOp::create(builder, loc, pair, buffer, ValueRange{at, from});
 }
+
+void TileLowering::turnPairs(Value from, Value to, int64_t rows,
+                             int64_t pairs) {
+  Type element = cast<MemRefType>(from.getType()).getElementType();
+  auto inPairs = VectorType::get({2 * kPairBlock}, element);
+  auto words = VectorType::get({kPairBlock}, builder.getI32Type());
+  // Vector i of the block at (row, pair) of `memory`.
+  auto placeOf = [&](Value row, Value pair, int64_t i) {
+    return SmallVector<Value>{add(row, index(i)),
+                              arith::AddIOp::create(builder, loc, pair, pair)};
+  };
+  loop(index(0), index(rows), kPairBlock, [&](Value row) {
+    loop(index(0), index(pairs), kPairBlock, [&](Value pair) {
+      SmallVector<Value> vectors;
+      for (int64_t i = 0; i < kPairBlock; ++i) {
+        Value value = vector::LoadOp::create(builder, loc, inPairs, from,
+                                             placeOf(row, pair, i));
+        vectors.push_back(
+            vector::BitCastOp::create(builder, loc, words, value));
+      }
+      turnBlock(vectors);
+      for (auto [i, value] : llvm::enumerate(vectors)) {
+        value = vector::BitCastOp::create(builder, loc, inPairs, value);
+        vector::StoreOp::create(builder, loc, value, to, placeOf(pair, row, i));
+      }
+    });
+  });
+}

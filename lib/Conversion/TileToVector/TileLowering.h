@@ -70,9 +70,9 @@ int64_t nestLanes(Operation *op);
 class TileLowering {
 public:
   TileLowering(func::FuncOp func, int64_t vectorBits, int64_t registers,
-               bool dotBF16)
+               bool dotBF16, bool amxBF16)
       : func(func), builder(func.getContext()), vectorBits(vectorBits),
-        registers(registers), dotBF16(dotBF16) {}
+        registers(registers), dotBF16(dotBF16), amxBF16(amxBF16) {}
 
   LogicalResult run();
 
@@ -149,6 +149,29 @@ private:
   Value packPairs(RankedTensorType tile, Value buffer);
   /// Rows `even` and `odd`, interleaved, to the pairs in `buffer` from `lane`.
   void storePair(Value even, Value odd, Value buffer, Value row, Value lane);
+
+  /// Copies `from` to `to` with rows and lanes exchanged, pairs as they are:
+  /// row i, pair j to row j, pair i. Numbers of rows and of pairs are multiples
+  /// of `kPairBlock`.
+  void turnPairs(Value from, Value to, int64_t rows, int64_t pairs);
+  static constexpr int64_t kPairBlock = 16;
+  /// Exchanges rows and lanes of a square block of vectors.
+  void turnBlock(MutableArrayRef<Value> vectors);
+
+  //===--- The matrix unit (AMX) ------------------------------------------===//
+
+  /// Whether the products of `op` are dots that registers of 16x16 sums hold.
+  bool usesMatrixUnit(tl::ContractOp op) const;
+  /// dest = init (or 0) + products, over `depth`: of the rows in `rowBuffer`
+  /// and the pairs in `laneBuffer`.
+  void multiplyByMatrixUnit(Value rowBuffer, Value laneBuffer, Value init,
+                            Value dest, int64_t rows, int64_t lanes,
+                            int64_t depth);
+  /// Sets the shapes of the registers where the function begins. The process must
+  /// have asked for them (Target/Host.cpp).
+  void setUpMatrixUnit();
+  void callAMX(StringRef name, ValueRange args);
+  Value addressOf(Value buffer, Value row, Value lane);
 
   bool allUsersEmitted(Value tile, ArrayRef<Operation *> computing) const;
   /// Scratch allocated in a scope is free for other tiles after it.
@@ -239,7 +262,8 @@ private:
   OpBuilder builder;
   Location loc = builder.getUnknownLoc();
   int64_t vectorBits, registers;
-  bool dotBF16;
+  bool dotBF16, amxBF16;
+  bool needsMatrixUnit = false;
 
   Block *scratchBlock = nullptr;
   llvm::SmallVector<Value> freeBuffers;   // scratch that no live tile uses

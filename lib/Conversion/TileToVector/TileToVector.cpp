@@ -219,6 +219,8 @@ LogicalResult TileLowering::run() {
       return failure();
     popScope();
   }
+  if (needsMatrixUnit)
+    setUpMatrixUnit();
   for (Operation *op : dead)
     op->dropAllReferences();
   for (Operation *op : dead) {
@@ -237,7 +239,8 @@ struct ConvertTileToVector
     : public fa::impl::ConvertTileToVectorBase<ConvertTileToVector> {
   using ConvertTileToVectorBase::ConvertTileToVectorBase;
   void runOnOperation() override {
-    TileLowering lowering(getOperation(), vectorBits, registers, dotBF16);
+    TileLowering lowering(getOperation(), vectorBits, registers, dotBF16,
+                          amxBF16);
     if (failed(lowering.run()))
       signalPassFailure();
   }

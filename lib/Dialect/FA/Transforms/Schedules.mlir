@@ -22,6 +22,7 @@ module attributes {fa.schedules = #fa.schedules<"0.1.0", [
   <work = output, max_head_size = 64, schedule = <tile_m = 128, tile_n = 64, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>>>,
   <work = output, max_head_size = 128, schedule = <tile_m = 64, tile_n = 32, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>>>,
   <work = output, max_head_size = 256, schedule = <tile_m = 64, tile_n = 32, plan = <chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 4, producers = 0, stages = 1>>>,
+  <work = output, max_head_size = 128, element = bf16, schedule = <tile_m = 128, tile_n = 128, plan = <chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>>,
   <work = output, max_head_size = 64, schedule = <tile_m = 64, tile_n = 128, plan = <chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>>,
   <work = output, max_head_size = 128, schedule = <tile_m = 128, tile_n = 64, plan = <chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>>,
   <work = output, schedule = <tile_m = 64, tile_n = 64, plan = <chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>>,
