@@ -24,7 +24,7 @@ from cases import (
 )
 from emulate import emulate
 from programs import BIAS, CAUSAL, LENGTHS, RELATIVE, Program
-from reference import Sizes, attention, band, check
+from reference import Sizes, attention, attention_backward, band, check
 from test_gradients import check as check_gradients
 from test_programs import PLANS, PROGRAMS, ROOMY
 
@@ -499,6 +499,39 @@ def test_gradients_in_one_pass(head_dim, chip, rng):
     workspaces = (np.full(lse.shape, np.nan, np.float32), d_q_sum)
     kernel = compile_case(case, chip, "float16", backward=True, d_q_sum=True)
     inputs = (q, k, v, out.astype(q.dtype), lse.astype(np.float32), dout, *scalars(case))
+    seed = int(rng.integers(1 << 30))
+    emulate(kernel, *inputs, *workspaces, *results, seed=seed, optimized=bool(seed % 2))
+    check_gradients("float16", results, *want)
+
+
+@pytest.mark.parametrize("chip", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("d_q_sum", [False, True])
+@pytest.mark.parametrize("head_dim", [64, 96, 128, 256])
+def test_gradients_with_lengths(head_dim, d_q_sum, chip, rng):
+    """Queries and keys that end in the first, a later and the last block, NaN behind them."""
+    causal = bool(rng.integers(2))
+    case = Case(3, 200, 330, 2, 1, head_dim, causal=causal)
+    q_lengths, k_lengths = np.array([130, 5, 200], np.int32), np.array([70, 290, 330], np.int32)
+    q, k, v = (x.astype(np.float16) for x in case.draw(rng))
+    dout = rng.standard_normal(q.shape).astype(q.dtype)
+    meaning = {"q_lengths": q_lengths, "k_lengths": k_lengths}
+    meaning["mask"] = band(q_lengths, k_lengths, True) if causal else None
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out, lse, _ = attention(q, k, v, **meaning)
+        want = attention_backward(q, k, v, dout, magnitudes=2, **meaning)
+    out = out.astype(q.dtype)
+    for b in range(3):
+        for array in (q, out, dout):
+            array[b, q_lengths[b] :] = np.nan
+        for array in (k, v):
+            array[b, k_lengths[b] :] = np.nan
+    results = [np.full(x.shape, np.nan).astype(x.dtype) for x in (q, k, v)]
+    workspaces = [np.full(lse.shape, np.nan, np.float32)]
+    if d_q_sum:
+        workspaces.append(np.full((3, 2, 200, head_dim), np.nan, np.float32).swapaxes(1, 2))
+    kernel = compile_case(case, chip, "float16", backward=True, d_q_sum=d_q_sum, lengths=True)
+    assert ("wgmma" in kernel.ptx) == (chip == "sm_90a")
+    inputs = (q, k, v, out, lse.astype(np.float32), dout, *scalars(case), q_lengths, k_lengths)
     seed = int(rng.integers(1 << 30))
     emulate(kernel, *inputs, *workspaces, *results, seed=seed, optimized=bool(seed % 2))
     check_gradients("float16", results, *want)

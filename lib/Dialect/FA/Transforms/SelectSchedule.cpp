@@ -339,13 +339,6 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         return miss(row, "the chip has too little shared memory",
                     "a chip with more of it");
       bool isTMA = row.getSchedule().getPlan().getCopy() == "tma";
-      // A tensor map bounds whole tensors, not the sequences of a batch: what
-      // lies behind keys is cleared, of gradients also rows would have to be.
-      if (isTMA && !op.getLengths().empty() &&
-          !isa<AttentionOp>(op.getOperation()))
-        return miss(row,
-                    "tensor maps bound tensors, not sequences of given lengths",
-                    "sequences of one length");
       if (isTMA && !isAligned(op, 16))
         return miss(row, "tensor maps need addresses and strides of 16 bytes",
                     "tile.align = 16 on the function's arguments");
