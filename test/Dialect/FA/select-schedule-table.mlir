@@ -28,7 +28,7 @@ module attributes {fa.schedules = #fa.schedules<"0.1.0", [
 // OLDER-LABEL: @causal
 // OLDER: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128,
 // What has just been chosen, as a row of a table.
-// REMARK: [Analysis] row | Category:fa-select-schedule | Function=causal | row="#fa.choice<work = output, min_head_size = 64, max_head_size = 64, element = f16, mask = "(d0, d1, d2, d3)[s0, s1] : (d2 + s1 - s0 - d3 >= 0)", scored = false, plain = true, short_sequences = false, schedule = <tile_m = 64, tile_n = 32, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 3>>>"
+// REMARK: [Analysis] row | Category:fa-select-schedule | Function=causal | row="#fa.choice<work = output, min_head_size = 64, max_head_size = 64, element = f16, mask = "(d0, d1, d2, d3)[s0, s1] : (d2 + s1 - s0 - d3 >= 0)", scored = false, lengths = false, plain = true, short_sequences = false, schedule = <tile_m = 64, tile_n = 32, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 3>>>"
 // REMARK: [Passed] schedule | {{.*}} Function=causal | {{.*}} from=tuned,
 func.func @causal(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)

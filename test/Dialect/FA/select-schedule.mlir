@@ -69,7 +69,7 @@ func.func @unaligned(%q: memref<?x64xf16>, %s: f32, %l: memref<?xf32>) {
 // Lengths end inside of the tensor: the forward clears what tensor maps read behind them.
 // CHECK-LABEL: @lengths
 // SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4,
-// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 16,
+// SM90A: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12,
 func.func @lengths(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %n: memref<?xi32>, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     lengths(%n, %n : memref<?xi32>, memref<?xi32>)

@@ -80,7 +80,7 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
 LogicalResult ChoiceAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  Work, int64_t minHeadSize, int64_t maxHeadSize,
                                  int64_t sharedKiB, Type element, StringAttr,
-                                 BoolAttr, BoolAttr, BoolAttr,
+                                 BoolAttr, BoolAttr, BoolAttr, BoolAttr,
                                  ScheduleAttr schedule) {
   if (minHeadSize < 0 || maxHeadSize < minHeadSize || sharedKiB < 0)
     return emitError() << "min_head_size is " << minHeadSize

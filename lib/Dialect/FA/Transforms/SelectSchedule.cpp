@@ -215,6 +215,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
         &getContext(), workOf(op), size, size,
         /*shared_kib=*/0, element, builder.getStringAttr(maskText(op)),
         builder.getBoolAttr(!op.getScore().empty()),
+        builder.getBoolAttr(!op.getLengths().empty()),
         builder.getBoolAttr(isPlain(op)), builder.getBoolAttr(isShort(op)),
         schedule.with(schedule.getPlan(), /*packed=*/false));
   }
@@ -331,6 +332,8 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
           (row.getMask() && row.getMask() != maskText(op)) ||
           (row.getScored() &&
            row.getScored().getValue() == op.getScore().empty()) ||
+          (row.getLengths() &&
+           row.getLengths().getValue() == op.getLengths().empty()) ||
           (row.getPlain() && row.getPlain().getValue() != isPlain(op)) ||
           (row.getShortSequences() &&
            row.getShortSequences().getValue() != isShort(op)))

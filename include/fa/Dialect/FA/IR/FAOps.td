@@ -145,6 +145,7 @@ def FA_ChoiceAttr : FA_Attr<"Choice", "choice"> {
     - `mask`, if given: the mask after `fa-simplify-mask`, as sets print (in a string,
       as `>=` ends the text of an attribute); "none": it has none.
     - `scored`, if given: whether there is a score region.
+    - `lengths`, if given: whether sequences have lengths of their own.
     - `plain`, if given: whether a tile takes few registers beside scores and output:
       there are no lengths, the score region captures no tensor, and the mask leaves
       no keys out at the beginning of a row.
@@ -167,6 +168,7 @@ def FA_ChoiceAttr : FA_Attr<"Choice", "choice"> {
       OptionalParameter<"::mlir::Type">:$element,
       OptionalParameter<"::mlir::StringAttr">:$mask,
       OptionalParameter<"::mlir::BoolAttr">:$scored,
+      OptionalParameter<"::mlir::BoolAttr">:$lengths,
       OptionalParameter<"::mlir::BoolAttr">:$plain,
       OptionalParameter<"::mlir::BoolAttr">:$short_sequences,
       "::mlir::fa::ScheduleAttr":$schedule);
