@@ -37,19 +37,15 @@ static bool isShort(AttentionOpInterface op) {
 
 /// Whether `mask` may leave out keys before those that it keeps in a row.
 static bool cutsBeginnings(MaskAttr mask) {
-  MLIRContext *context = mask.getContext();
-  AffineExpr key = getAffineDimExpr(AttentionSpace::N, context);
-  auto isUpperBound = [&](IntegerSet set, AffineExpr constraint) {
-    // How much less or more it holds at the next key.
-    auto step = dyn_cast<AffineConstantExpr>(
-        simplifyAffineExpr(constraint.replace(key, key + 1) - constraint,
-                           set.getNumDims(), set.getNumSymbols()));
-    return step && step.getValue() <= 0;
-  };
+  AffineExpr key = getAffineDimExpr(AttentionSpace::N, mask.getContext());
   return llvm::any_of(mask.getSets(), [&](IntegerSet set) {
     return set.getNumEqualities() > 0 ||
-           !llvm::all_of(set.getConstraints(), [&](AffineExpr constraint) {
-             return isUpperBound(set, constraint);
+           llvm::any_of(set.getConstraints(), [&](AffineExpr constraint) {
+             // What the next key adds to it.
+             auto step = dyn_cast<AffineConstantExpr>(simplifyAffineExpr(
+                 constraint.replace(key, key + 1) - constraint,
+                 set.getNumDims(), set.getNumSymbols()));
+             return !step || step.getValue() > 0;
            });
   });
 }

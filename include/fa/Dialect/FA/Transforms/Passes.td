@@ -260,8 +260,8 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
 
     Where the plan has producers and tiles have more rows beside those of a team
     of warps than a block has keys, each team skips the blocks that none of its
-    rows sees (`tile.rows_held`), those at the end, and only lets go of them
-    (`tile.unused`).
+    rows sees (`tile.rows_held`), those at the end and, where the mask cuts both
+    sides, those at the beginning, and only lets go of them (`tile.unused`).
 
     Input:
     ```mlir
