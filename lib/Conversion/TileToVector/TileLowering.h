@@ -167,8 +167,8 @@ private:
   void multiplyByMatrixUnit(Value rowBuffer, Value laneBuffer, Value init,
                             Value dest, int64_t rows, int64_t lanes,
                             int64_t depth);
-  /// Sets the shapes of the registers where the function begins. The process must
-  /// have asked for them (Target/Host.cpp).
+  /// Sets the shapes of the registers where the function begins. The process
+  /// must have asked for them (Target/Host.cpp).
   void setUpMatrixUnit();
   void callAMX(StringRef name, ValueRange args);
   Value addressOf(Value buffer, Value row, Value lane);
