@@ -68,8 +68,9 @@ typedef struct fa_attention_spec {
                              kernel saves a multiplication per score */
   int32_t query_rows;     /* 0: any number; 1: q, o and lse have one row
                              per sequence (decoding); 16 and 4096: any
-                             number, but fast for at most 16, or for at
-                             most 4096 (and as many keys) */
+                             number, but fast for at most 16, or for short
+                             sequences: at most 4096 queries and keys, 1024
+                             at head sizes above 64 */
   int32_t has_partials;   /* workspaces in which parts of the keys are
                              computed at the same time: forward only */
   int32_t pack_heads;     /* with query_rows 16: a block has all query heads

@@ -225,7 +225,7 @@ _PART, _MOST_PARTS = 64, 128
 # Where the compiler's table has rows for short sequences: smallest and largest head size,
 # and how many queries and keys they are the fastest for.
 _SHORT_SEQUENCES = ((49, 64, 4096), (81, 112, 1024))
-_SHORT_ROWS = 4096
+_SHORT_ROWS = 4096  # what `query_rows` calls them
 
 
 def _query_rows(chip: str, head_dim: int, seqlen_q: int, seqlen_k: int) -> int:

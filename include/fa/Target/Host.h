@@ -20,7 +20,8 @@ namespace mlir::fa {
 /// An error that names what is allowed unless code can be made for `cpu`.
 llvm::Error checkCPU(llvm::StringRef cpu);
 
-/// The features of `cpu` that it has (and, for this host, those it lacks).
+/// The features of `cpu` that it has (and, for this host, those it lacks: it
+/// has AMX if this process is granted its registers, which are asked for here).
 llvm::StringMap<bool> getCPUFeatures(llvm::StringRef cpu = {});
 
 /// Name and features: what code was made for.

@@ -107,8 +107,7 @@ void TileLowering::multiplyByMatrixUnit(Value rowBuffer, Value laneBuffer,
         callAMX("tilezero", id(sum));
     });
     loop(index(0), index(depth), 2 * kSide, [&](Value k) {
-      Value pair =
-          arith::ShRUIOp::create(builder, loc, k, index(1)).getResult();
+      Value pair = arith::ShRUIOp::create(builder, loc, k, index(1));
       for (int64_t i = 0; i < down; ++i)
         load(kRows + i, rowBuffer, plus(row, i * kSide), k);
       for (int64_t j = 0; j < across; ++j) {

@@ -87,8 +87,11 @@ private:
   branch(Value condition, TypeRange types,
          function_ref<FailureOr<SmallVector<Value>>()> yes,
          function_ref<SmallVector<Value>()> no);
-  std::pair<Value, Value> stepsOfHeld(const MaskQuery &mask,
-                                      const KeyBlocks &blocks);
+  /// Steps of the loop over blocks of keys: [first, end).
+  struct Steps {
+    Value first, end;
+  };
+  Steps stepsOfHeld(const MaskQuery &mask, const KeyBlocks &blocks);
   Value columnsOf(Value memref, AffineMap map, Value key, Value column);
   FailureOr<Value> sumOverLiveKeys(const MaskQuery &mask,
                                    const KeyBlocks &blocks, const Rows &q,
@@ -105,11 +108,11 @@ private:
 // Products and scores
 //===----------------------------------------------------------------------===//
 
-/// The range of steps, of those before the full blocks where the mask cuts both
-/// sides, at whose blocks the rows held here see a key. It has no step where
-/// these rows do not exist, whatever the mask says of none.
-std::pair<Value, Value> Emitter::stepsOfHeld(const MaskQuery &mask,
-                                             const KeyBlocks &blocks) {
+/// The steps at whose blocks the rows held here see a key; where the mask cuts
+/// both sides, those of the cut blocks, which come first. None where these rows
+/// do not exist, whatever the mask says of none.
+Emitter::Steps Emitter::stepsOfHeld(const MaskQuery &mask,
+                                    const KeyBlocks &blocks) {
   auto held = tl::RowsHeldOp::create(builder, loc, tileM);
   Value from = arith::AddIOp::create(builder, loc, m0, held.getFirst());
   Value to = arith::AddIOp::create(builder, loc, from, held.getCount());
@@ -532,7 +535,7 @@ LogicalResult Emitter::run() {
   // Teams of warps skip cut blocks of which none of their rows sees a key.
   // Packed rows are heads, too: which of them a team holds says no position.
   int64_t teams = plan.getTeams();
-  std::optional<std::pair<Value, Value>> held;
+  std::optional<Steps> held;
   if (plan.getProducers() > 0 && teams > 1 && tileM - tileM / teams >= tileN &&
       !packed)
     held = stepsOfHeld(mask, blocks);
@@ -563,7 +566,7 @@ LogicalResult Emitter::run() {
       // Full blocks first: where the loop is split there, the rest folds.
       if (blocks.cutEnd)
         inFull = isFullBlock(blocks, step);
-      Value isNeeded = compare(arith::CmpIPredicate::slt, held->second);
+      Value isNeeded = compare(arith::CmpIPredicate::slt, held->end);
       if (inFull)
         isNeeded = arith::OrIOp::create(
             builder, loc, inFull,
