@@ -40,6 +40,8 @@ class Score:
     by_raw: object
     by_x: object
     rank: int
+    # Of the derivative by raw, where it is a difference: the sum of its terms' sizes.
+    by_raw_size: object = None
 
 
 # How near is too near for a difference quotient and for what f32 rounds.
@@ -117,6 +119,7 @@ SCORES = {
         lambda x, s, b, h, m, n: 1 - np.tanh(s / x) ** 2,
         lambda x, s, b, h, m, n: ((), np.tanh(s / x) - s / x * (1 - np.tanh(s / x) ** 2)),
         0,
+        lambda x, s, b, h, m, n: 1 + np.tanh(s / x) ** 2,
     ),
 }
 
@@ -136,6 +139,8 @@ def meaning_of(case, captures=True):
             "score": lambda *at: case.score(wide, *at),
             "d_score": lambda *at: case.by_raw(wide, *at),
         }
+        if case.by_raw_size:
+            meaning["d_score_size"] = lambda *at: case.by_raw_size(wide, *at)
         if captures:
             gradient, size = np.zeros(wide.shape), np.zeros(wide.shape)
             meaning["captures"] = [Capture(gradient, size, lambda *at: case.by_x(wide, *at))]
@@ -177,7 +182,7 @@ def run(backward, extra, folder, stage, name, scale=None, kinks=()):
         arguments, meaning = extra(rng, shape)
         if "init_lse" in meaning:
             arguments = ()
-        gradients_of = ("d_score", "captures")
+        gradients_of = ("d_score", "d_score_size", "captures")
         forward = {key: value for key, value in meaning.items() if key not in gradients_of}
         o, lse, about = attention(q, k, v, scale=factor, **forward)
         o, lse = o.astype(dtype), lse.astype(acc)

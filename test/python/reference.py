@@ -166,11 +166,13 @@ def attention_backward(
     init_lse=None,
     captures=(),
     magnitudes=0,
+    d_score_size=None,
 ):
     """Gradients of `sum(o * d_o) + sum(lse * d_lse)`, o and lse those of `attention`.
 
     `d_score(raw, b, h, m, n)` is the derivative of `score` by its first argument;
-    `captures` are `Capture`s.
+    `captures` are `Capture`s. `d_score_size` is what the derivative would be if no term
+    of its own cancelled another; by default its absolute value.
     With `magnitudes`, the second of two results holds what rounding errors are
     proportional to. 1: what each sum would be if no term cancelled another; no error
     is larger. 2: the root of the sum of the terms' squares, which is what independent
@@ -204,6 +206,9 @@ def attention_backward(
             d_lse_row = np.zeros(lq) if d_lse is None else np.float64(d_lse[b, h, :lq])
             outputs = o[b, :lq, h]
             slope = 1.0 if d_score is None else np.where(live, d_score(raw, b, h, m, n), 0.0)
+            slope_size = slope
+            if d_score_size is not None:
+                slope_size = np.where(live, d_score_size(raw, b, h, m, n), 0.0)
 
             def add(to, sign, p, queries, rows, keys, values, outputs, d_lse_row, slope, scale):
                 delta = np.where(alive, (outputs * rows).sum(axis=1) - sign * d_lse_row, 0.0)
@@ -217,10 +222,11 @@ def attention_backward(
                     sum_of = capture.gradient if to is result else capture.size
                     capture.add(sum_of, (raw, b, h, m, n), ds, live)
 
-            terms = (p, queries, rows, keys, values, outputs, d_lse_row, slope, scale)
-            add(result, 1, *terms)
+            terms = (p, queries, rows, keys, values, outputs, d_lse_row)
+            add(result, 1, *terms, slope, scale)
             if magnitudes:
-                add(sizes, -1, *(np.abs(x) ** magnitudes for x in terms))
+                of_sizes = (*terms, slope_size, scale)
+                add(sizes, -1, *(np.abs(x) ** magnitudes for x in of_sizes))
     if magnitudes == 2:
         sizes = Gradients(*map(np.sqrt, sizes))
     return (result, sizes) if magnitudes else result
