@@ -4,6 +4,7 @@
 #define FA_CONVERSION_TILETOTHREADS_PATTERNS_H
 
 #include "fa/Dialect/Tile/IR/MergedView.h"
+#include "fa/Dialect/Tile/IR/TensorView.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Transforms/DialectConversion.h"
@@ -24,8 +25,8 @@ struct KernelContext {
   Value shared; // !llvm.ptr<3>, start of dynamic shared memory
   Team block;
   DenseMap<Region *, Team> roles;
-  /// Tensor maps in the order of the kernel's extra arguments: the operand of
-  /// `tile.produce` that each describes and its attribute for the launcher.
+  /// The kernel's extra arguments, one per entry of its attribute
+  /// `tile.tensor_maps` for the launcher.
   SmallVector<Value> tensorMaps;
   bool hasRoles() const { return !roles.empty(); }
   /// The team that executes `op`.
@@ -66,6 +67,12 @@ void synchronize(OpBuilder &builder, Location loc, const KernelContext &kernel,
 /// wgmma and bulk copies read shared memory by another path than stores write
 /// it.
 void fenceAsync(OpBuilder &builder, Location loc);
+
+/// The argument of kernel `func` that holds the map of `view` for copies of
+/// `box` columns and rows; made on first use.
+Value tensorMap(OpBuilder &builder, func::FuncOp func, KernelContext &kernel,
+                const TensorView &view, std::array<int64_t, 2> box,
+                int64_t swizzle);
 
 /// Pointer `bytes` (i32) after the shared-memory pointer `base`.
 Value sharedPointer(OpBuilder &builder, Location loc, Value base, Value bytes);

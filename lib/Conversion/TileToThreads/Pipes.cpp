@@ -402,56 +402,16 @@ struct ProducePattern : PipePattern<ProduceOp> {
     BufferType type = op.getPipe().getType().getSlot();
     int64_t panel = type.getSwizzle() / 2;
 
-    // The operation's source is a chain of views of a function argument; the
-    // tensor map describes the argument.
-    Value memref = op.getSource();
-    SmallVector<Value> offsets(op.getOffsets());
-    SmallVector<int64_t> kept = {0, 1};
-    while (auto view = memref.getDefiningOp<memref::SubViewOp>()) {
-      llvm::SmallBitVector dropped = view.getDroppedDims();
-      SmallVector<OpFoldResult> viewOffsets = view.getMixedOffsets();
-      SmallVector<Value> all;
-      SmallVector<int64_t> position;
-      size_t next = 0;
-      for (size_t dim = 0; dim < viewOffsets.size(); ++dim) {
-        Value offset =
-            getValueOrCreateConstantIndexOp(rewriter, loc, viewOffsets[dim]);
-        if (!dropped[dim]) {
-          bool isRow = int64_t(next) == kept[0];
-          if (!coversSource(view, dim) &&
-              !(isRow && op.getOpen() && beginsAtSource(view, dim)))
-            return op.emitError("the source is a part of dimension ")
-                   << dim
-                   << " of its tensor, which a tensor map cannot bound; use "
-                      "copy = \"cp_async\"";
-          offset = arith::AddIOp::create(rewriter, loc, offset, offsets[next]);
-          position.push_back(dim);
-          ++next;
-        }
-        all.push_back(offset);
-      }
-      for (int64_t &dim : kept)
-        dim = position[dim];
-      offsets = all;
-      memref = view.getSource();
-    }
-    auto arg = dyn_cast<BlockArgument>(memref);
-    auto func = op->getParentOfType<func::FuncOp>();
-    if (!arg || arg.getOwner() != &func.getBody().front())
-      return op.emitError("tensor copies read views of function arguments");
-
-    SmallVector<int64_t> dims = {kept[1], kept[0]};
-    for (int64_t dim = offsets.size() - 1; dim >= 0; --dim)
-      if (!llvm::is_contained(kept, dim))
-        dims.push_back(dim);
-    SmallVector<int64_t> box(dims.size(), 1);
-    box[0] = panel;
-    box[1] = type.getShape()[0];
-    if (box[1] > 256)
+    auto view = TensorView::get(op.getSource(), op.getOpen(),
+                                [&] { return op.emitError(); });
+    if (failed(view))
+      return failure();
+    if (type.getShape()[0] > 256)
       return op.emitError("a tensor copy has at most 256 rows, this one ")
-             << box[1];
-    Value map = tensorMap(func, arg.getArgNumber(), dims, box,
-                          type.getSwizzle(), rewriter);
+             << type.getShape()[0];
+    Value map =
+        tensorMap(rewriter, op->getParentOfType<func::FuncOp>(), kernel, *view,
+                  {panel, type.getShape()[0]}, type.getSwizzle());
 
     const Team &team = kernel.teamOf(op);
     Value first =
@@ -470,14 +430,11 @@ struct ProducePattern : PipePattern<ProduceOp> {
     Value full = barrier(rewriter, loc, pipe, op.getOrdinal(), 0);
     ptx::barrierExpect(rewriter, loc, full, type.getSizeInBytes());
     for (int64_t col = 0; col < type.getShape()[1]; col += panel) {
-      SmallVector<Value> coordinates;
-      for (int64_t dim : dims) {
-        Value coordinate = toI32(rewriter, loc, offsets[dim]);
-        if (dim == kept[1] && col)
-          coordinate = arith::AddIOp::create(rewriter, loc, coordinate,
-                                             constantI32(rewriter, loc, col));
-        coordinates.push_back(coordinate);
-      }
+      Value column = arith::AddIOp::create(
+          rewriter, loc, op.getOffsets()[1],
+          arith::ConstantIndexOp::create(rewriter, loc, col));
+      SmallVector<Value> coordinates =
+          view->getCoordinates(rewriter, loc, op.getOffsets()[0], column);
       Value dest = sharedPointer(
           rewriter, loc, kernel.shared,
           arith::AddIOp::create(
@@ -486,69 +443,6 @@ struct ProducePattern : PipePattern<ProduceOp> {
       ptx::tensorLoad(rewriter, loc, dest, map, coordinates, full);
     }
     return success();
-  }
-
-  /// True when `size` is the extent of dimension `dim` of `memref`.
-  static bool isExtent(OpFoldResult size, Value memref, int64_t dim) {
-    auto type = cast<MemRefType>(memref.getType());
-    if (auto fixed = getConstantIntValue(size))
-      return !type.isDynamicDim(dim) && type.getDimSize(dim) == *fixed;
-    auto extent = cast<Value>(size).getDefiningOp<memref::DimOp>();
-    if (extent && extent.getSource() == memref &&
-        extent.getConstantIndex() == dim)
-      return true;
-    // The extent of a view is the size that it was made with.
-    auto view = memref.getDefiningOp<memref::SubViewOp>();
-    if (!view)
-      return false;
-    llvm::SmallBitVector dropped = view.getDroppedDims();
-    int64_t kept = -1;
-    for (size_t pos = 0; pos < dropped.size(); ++pos)
-      if (!dropped[pos] && ++kept == dim)
-        return view.getMixedSizes()[pos] == size;
-    return false;
-  }
-
-  static bool beginsAtSource(memref::SubViewOp view, int64_t dim) {
-    return isZeroInteger(view.getMixedOffsets()[dim]) &&
-           isOneInteger(view.getMixedStrides()[dim]);
-  }
-
-  /// True when `view` keeps all of dimension `dim` of its source.
-  static bool coversSource(memref::SubViewOp view, int64_t dim) {
-    return beginsAtSource(view, dim) &&
-           isExtent(view.getMixedSizes()[dim], view.getSource(), dim);
-  }
-
-  /// The kernel argument that holds the tensor map; made on first use.
-  Value tensorMap(func::FuncOp func, int64_t arg, ArrayRef<int64_t> dims,
-                  ArrayRef<int64_t> box, int64_t swizzle,
-                  ConversionPatternRewriter &rewriter) const {
-    MLIRContext *context = rewriter.getContext();
-    DictionaryAttr entry = rewriter.getDictionaryAttr(
-        {rewriter.getNamedAttr("arg", rewriter.getI64IntegerAttr(arg)),
-         rewriter.getNamedAttr("dims", rewriter.getDenseI64ArrayAttr(dims)),
-         rewriter.getNamedAttr("box", rewriter.getDenseI64ArrayAttr(box)),
-         rewriter.getNamedAttr("swizzle",
-                               rewriter.getI64IntegerAttr(swizzle))});
-    SmallVector<Attribute> entries;
-    if (auto known = func->getAttrOfType<ArrayAttr>("tile.tensor_maps"))
-      entries.assign(known.begin(), known.end());
-    for (auto [i, known] : llvm::enumerate(entries))
-      if (known == entry)
-        return kernel.tensorMaps[i];
-    entries.push_back(entry);
-    func->setAttr("tile.tensor_maps", rewriter.getArrayAttr(entries));
-    // A tensor map travels by value in parameter space, 64-byte aligned.
-    auto pointer = LLVM::LLVMPointerType::get(context);
-    unsigned index = func.getNumArguments();
-    auto mapType = LLVM::LLVMArrayType::get(rewriter.getI8Type(), 128);
-    DictionaryAttr attrs = rewriter.getDictionaryAttr(
-        {rewriter.getNamedAttr("llvm.byval", TypeAttr::get(mapType)),
-         rewriter.getNamedAttr("llvm.align", rewriter.getI64IntegerAttr(64))});
-    (void)func.insertArgument(index, pointer, attrs, func.getLoc());
-    kernel.tensorMaps.push_back(func.getArgument(index));
-    return kernel.tensorMaps.back();
   }
 };
 

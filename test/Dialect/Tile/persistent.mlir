@@ -86,12 +86,21 @@
 // SECTIONS: %[[TWO:.*]] = arith.muli %[[BLOCKS]], %c2_i32
 // SECTIONS: arith.divui %[[TWO]], %c2_i32
 // SECTIONS: %[[SECTIONS:.*]] = arith.maxui
-// SECTIONS: arith.divui %{{.*}}, %[[SECTIONS]]
+// SECTIONS: %[[SIZE:.*]] = arith.divui %{{.*}}, %[[SECTIONS]]
+// SECTIONS: %[[LENGTH:.*]] = arith.muli %[[SIZE]], %{{.*}} : i32
+// SECTIONS: %[[PER:.*]] = arith.divui %{{.*}}, %[[BLOCKS]]
+// SECTIONS: %[[PLACES:.*]] = arith.muli %[[PER]], %[[BLOCKS]]
+// SECTIONS: %[[EMPTY:.*]] = arith.subi %[[PLACES]], %[[LENGTH]]
 // SECTIONS: scf.for %[[ROUND:.*]] = %{{.*}} iter_args
-// SECTIONS: %[[ODD:.*]] = arith.trunci %[[ROUND]] : i32 to i1
+// Each section moves on by the places that the last one left empty.
+// SECTIONS: %[[SECTION:.*]] = arith.divui %[[ROUND]], %[[PER]]
+// SECTIONS: %[[MOVED:.*]] = arith.muli %[[SECTION]], %[[EMPTY]]
+// SECTIONS: %[[SUM:.*]] = arith.addi %[[BLOCK]], %[[MOVED]]
+// SECTIONS: %[[FORTH:.*]] = arith.remui %[[SUM]], %[[BLOCKS]]
 // SECTIONS: %[[LAST:.*]] = arith.subi %[[BLOCKS]], %c1_i32
-// SECTIONS: %[[BACK:.*]] = arith.subi %[[LAST]], %[[BLOCK]]
-// SECTIONS: arith.select %[[ODD]], %[[BACK]], %[[BLOCK]]
+// SECTIONS: %[[BACK:.*]] = arith.subi %[[LAST]], %[[FORTH]]
+// SECTIONS: %[[ODD:.*]] = arith.trunci %[[ROUND]] : i32 to i1
+// SECTIONS: arith.select %[[ODD]], %[[BACK]], %[[FORTH]]
 // SECTIONS: %[[STEP:.*]] = arith.cmpi ult
 // SECTIONS: %[[OUTER:.*]] = arith.cmpi ult
 // SECTIONS: %[[EXISTS:.*]] = arith.andi

@@ -175,7 +175,9 @@ namespace {
 /// two rounds' worth of outer iterations make a section: the first of each,
 /// then the second of each, and so on, in rounds that run back and forth over
 /// the blocks. So sums are nearly equal at the end of each section, and what
-/// runs side by side reads the same memory.
+/// runs side by side reads the same memory. Some blocks have one iteration less
+/// than others in a section; in the next section these are the blocks beside
+/// them.
 class Rounds {
 public:
   /// Asks at the builder's place for the extents of the launch of `func`.
@@ -191,8 +193,8 @@ private:
   Location loc;
   Value number, block, blocks, items;
   // In sections: outer iterations, iterations of the innermost dimension, outer
-  // iterations and rounds of a section.
-  Value outer, inner, size, perSection;
+  // iterations and rounds of a section, places that its rounds leave empty.
+  Value outer, inner, size, perSection, empty;
 };
 
 /// Arithmetic on i32.
@@ -270,7 +272,9 @@ Rounds::Rounds(OpBuilder &builder, func::FuncOp func, bool inSections)
   Value sections = math.divide(math.add(items, half), wanted);
   sections = arith::MaxUIOp::create(builder, loc, sections, math.constant(1));
   size = math.divideUp(outer, sections);
-  perSection = math.divideUp(math.multiply(size, inner), blocks);
+  Value length = math.multiply(size, inner);
+  perSection = math.divideUp(length, blocks);
+  empty = math.subtract(math.multiply(perSection, blocks), length);
   number = math.multiply(math.divideUp(outer, size), perSection);
 }
 
@@ -280,15 +284,18 @@ std::pair<Value, Value> Rounds::getItem(OpBuilder &builder, Value round) const {
     Value item = math.add(math.multiply(round, blocks), block);
     return {math.toIndex(item), math.isLess(item, items)};
   }
+  Value section = math.divide(round, perSection);
+  Value forth =
+      math.remainder(math.add(block, math.multiply(section, empty)), blocks);
+  Value back = math.subtract(math.subtract(blocks, math.constant(1)), forth);
   Value isOdd =
       arith::TruncIOp::create(builder, loc, builder.getI1Type(), round);
-  Value back = math.subtract(math.subtract(blocks, math.constant(1)), block);
-  Value place = arith::SelectOp::create(builder, loc, isOdd, back, block);
+  Value place = arith::SelectOp::create(builder, loc, isOdd, back, forth);
   Value within = math.remainder(round, perSection);
   place = math.add(place, math.multiply(within, blocks));
   Value step = math.divide(place, size);
-  Value number = math.add(math.multiply(math.divide(round, perSection), size),
-                          math.remainder(place, size));
+  Value number =
+      math.add(math.multiply(section, size), math.remainder(place, size));
   Value exists = arith::AndIOp::create(builder, loc, math.isLess(step, inner),
                                        math.isLess(number, outer));
   return {math.toIndex(math.add(math.multiply(number, inner), step)), exists};

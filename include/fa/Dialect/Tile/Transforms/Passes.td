@@ -294,8 +294,9 @@ def TilePersistent : Pass<"tile-persistent", "::mlir::func::FuncOp"> {
     Then the outer iterations are divided into sections of about two rounds each,
     which take the longest ones of all their outer iterations first and run back and
     forth: a block that has the longest one of a round has the shortest one of the
-    next. So blocks have equal sums after each section, and what runs side by side
-    reads the same memory.
+    next. So blocks have nearly equal sums after each section, and what runs side by
+    side reads the same memory. Some blocks have one iteration less than others in a
+    section; in the next one, these are the blocks beside them.
 
     Runs after `tile-roles` and `tile-delay-products`. A function without roles (no
     copies) stays as it is.
