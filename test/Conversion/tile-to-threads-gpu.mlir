@@ -268,6 +268,38 @@ func.func @shared_store(%o: memref<64x32xf16> {tile.align = 16 : i64}) attribute
   return
 }
 
+// By tensor copies: lane l gives the place of row l % 16, and of columns from 8 * (l / 16)
+// on, in panels of 32 columns, whose swizzle adds the number of the line. The first lane
+// of a warp copies the panels; nothing waits but the next store, and the end.
+// CHECK-LABEL: func.func @bulk_store
+// CHECK-SAME: %[[MAP:[a-z0-9]*]]: !llvm.ptr {llvm.align = 64 : i64, llvm.byval = !llvm.array<128 x i8>}
+// CHECK-SAME: tensor_maps = [{arg = 0 : i64, box = array<i64: 32, 16>, dims = array<i64: 1, 0>, swizzle = 64 : i64}]
+// CHECK: %[[PART:.*]] = arith.muli %{{.*}}, %c3072_i32
+// CHECK: %[[START:.*]] = arith.addi %{{.*}}, %[[PART]]
+// CHECK: nvvm.cp.async.bulk.wait_group 0 {read}
+// CHECK: %[[ROW:.*]] = arith.andi %{{.*}}, %c15_i32
+// CHECK: %[[BYTES:.*]] = arith.muli %[[ROW]], %c64_i32
+// CHECK: arith.xori
+// CHECK-COUNT-6: nvvm.stmatrix {{.*}} %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}
+// CHECK-NOT: nvvm.stmatrix
+// CHECK: nvvm.fence.proxy {kind = #nvvm.proxy_kind<async.shared>
+// CHECK: nvvm.bar.warp.sync
+// CHECK: scf.if
+// CHECK-COUNT-3: "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [$0, {$2, $3}], [$1];", "l,r,r,r,~{memory}" %[[MAP]],
+// CHECK: nvvm.cp.async.bulk.commit.group
+// CHECK: nvvm.cp.async.bulk.wait_group 0 {read}
+// CHECK-NEXT: return
+#wide = #tile.frag<reg = [2:1:1, 2:0:8, 12:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+func.func @bulk_store(%o: memref<64x96xf16> {tile.align = 16 : i64}) attributes {
+    tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 16384 : i64} {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %o[%c0, %c0] : memref<64x96xf16> -> tensor<64x96xf16, #wide>
+  %r = arith.addf %t, %t : tensor<64x96xf16, #wide>
+  tile.store %r, %o[%c0, %c0] bulk 3072 {offset = 4096 : i64} : tensor<64x96xf16, #wide>, memref<64x96xf16>
+  return
+}
+
 // Less alignment: pairs, as they are held.
 // CHECK-LABEL: func.func @narrow_store
 // CHECK-NOT: nvvm.shfl.sync bfly

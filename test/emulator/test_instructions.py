@@ -37,6 +37,9 @@ declare void @llvm.nvvm.cp.async.wait.group(i32)
 declare void @llvm.nvvm.mbarrier.init.shared(ptr addrspace(3), i32)
 declare void @llvm.nvvm.fence.mbarrier_init.release.cluster()
 declare void @llvm.nvvm.bar.warp.sync(i32)
+declare void @llvm.nvvm.fence.proxy.async.shared_cta()
+declare void @llvm.nvvm.cp.async.bulk.commit.group()
+declare void @llvm.nvvm.cp.async.bulk.wait.group.read(i32)
 declare float @llvm.nvvm.shfl.sync.bfly.f32(i32, float, i32, i32)
 declare i32 @llvm.nvvm.shfl.sync.idx.i32(i32, i32, i32, i32)
 declare float @llvm.nvvm.sin.approx.ftz.f(float)
@@ -470,6 +473,54 @@ def test_tensor_load(swizzle, row, col, rng):
         assert (out.view(np.uint16) == want).all()
 
 
+FENCE = "  call void @llvm.nvvm.fence.proxy.async.shared_cta()\n"
+WARP = "  call void @llvm.nvvm.bar.warp.sync(i32 -1)\n"
+TENSOR_STORE = """
+  br i1 %first, label %store, label %stored
+store:
+  call void asm sideeffect "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group\
+ [$0, {$2, $3}], [$1];", "l,r,r,r,~{memory}"(ptr %map0, i32 %sa, i32 COL, i32 ROW)
+COMMIT  br label %stored
+stored:
+"""
+COMMIT = "  call void @llvm.nvvm.cp.async.bulk.commit.group()\n"
+BULK_WAIT = "  call void @llvm.nvvm.cp.async.bulk.wait.group.read(i32 0)\n"
+
+
+def tensor_store(swizzle, row, col, fence=FENCE, sync=WARP, commit=COMMIT, wait=BULK_WAIT):
+    """A kernel that stores a box of 16 rows from shared memory."""
+    width = swizzle or 128
+    body = copy_to_shared(16 * width // 16, 32) + fence + sync + TENSOR_STORE + wait
+    body = body.replace("COMMIT", commit).replace("COL", str(col)).replace("ROW", str(row))
+    box = {"arg": 2, "dims": [1, 0], "box": [width // 2, 16], "swizzle": swizzle}
+    return kernel(body, maps=[box])
+
+
+@pytest.mark.parametrize(("row", "col"), [(0, 0), (9, 75), (-3, -8)])
+@pytest.mark.parametrize("swizzle", [0, 32, 64, 128])
+def test_tensor_store(swizzle, row, col, rng):
+    """A box of 16 rows to a 20 x 100 matrix: what lies outside is not written."""
+    width = swizzle or 128
+    cols = width // 2
+    emulator, launch = tensor_store(swizzle, row, col)
+    tile = rng.integers(1, 1 << 16, (16, cols)).astype(np.uint16)
+    data = np.zeros(16 * cols, np.uint16)
+    for i in range(16):
+        for j in range(cols):
+            place(data, i * width + 2 * j, tile[i, j], i, width if swizzle else 0)
+    before = rng.integers(1, 1 << 16, (20, 104)).astype(np.uint16)
+    want = before.copy()
+    for i in range(16):
+        for j in range(cols):
+            if 0 <= row + i < 20 and 0 <= col + j < 100:
+                want[row + i, col + j] = tile[i, j]
+    for seed in range(6):
+        dest = words(before).view(np.uint16).reshape(20, 104)
+        nothing = words(np.zeros(4, np.int32))
+        emulator.run(launch, (words(data), nothing, dest[:, :100]), seed=seed)
+        assert (dest == want).all()
+
+
 # ===-----------------------------------------------------------------------=== #
 # Errors
 # ===-----------------------------------------------------------------------=== #
@@ -547,6 +598,24 @@ def test_bulk_copy_needs_a_wait():
     for seed in range(4):
         with pytest.raises(EmulationError, match="before a copy|no barrier orders|nothing has"):
             arrays = (words(np.zeros(4, np.int32)), words(np.zeros(4, np.int32)), source)
+            emulator.run(launch, arrays, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ({"fence": ""}, "proxy"),
+        ({"sync": ""}, "no barrier orders|nothing has written"),
+        ({"commit": ""}, "ends before its bulk copies"),
+        ({"wait": ""}, "ends before its bulk copies"),
+    ],
+)
+def test_tensor_store_needs_order(missing, message):
+    emulator, launch = tensor_store(128, 0, 0, **missing)
+    dest = words(np.zeros((32, 64), np.uint16)).view(np.uint16).reshape(32, 64)
+    arrays = (words(np.zeros(512, np.int32)), words(np.zeros(4, np.int32)), dest)
+    with pytest.raises(EmulationError, match=message):
+        for seed in range(4):
             emulator.run(launch, arrays, seed=seed)
 
 

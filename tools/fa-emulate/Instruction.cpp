@@ -107,6 +107,12 @@ static Expected<Inst> decode(StringRef name) {
     inst.count = number(1);
     return set(Opcode::TensorLoad);
   }
+  if (is("cp\\.async\\.bulk\\.tensor\\.([1-5])d\\.global\\.shared::cta(\\.tile)"
+         "?"
+         "\\.bulk_group")) {
+    inst.count = number(1);
+    return set(Opcode::TensorStore);
+  }
   if (is("red(\\.relaxed)?(\\.gpu)?\\.global(\\.gpu)?\\.add(\\.v([24]))?\\."
          "f32")) {
     inst.count = match[5].empty() ? 1 : number(5);

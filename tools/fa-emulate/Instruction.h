@@ -38,6 +38,7 @@ enum class Opcode {
   FenceProxy,
   TensorLoad,   // cp.async.bulk.tensor from global to shared memory
   ReduceGlobal, // red.global.add.f32
+  TensorStore,  // cp.async.bulk.tensor from shared to global memory
   BulkReduce,   // cp.reduce.async.bulk: global, shared, bytes
   BulkCommit,   // cp.async.bulk.commit_group
   BulkWait,     // cp.async.bulk.wait_group.read

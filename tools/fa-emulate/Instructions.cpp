@@ -94,37 +94,48 @@ void Machine::reduceGlobal(const Inst &inst) {
 //===----------------------------------------------------------------------===//
 
 void Machine::startSum(const Inst &inst) {
-  BulkSum sum;
+  BulkRead sum = {};
   sum.dest = value(inst.args[0]);
   sum.source = sharedOffset(value(inst.args[1]));
   sum.bytes = word(inst.args[2]);
-  sum.reads = kFirstSum + ++sumCount;
   if (sum.dest % 16 || sum.source % 16 || sum.bytes % 16 || !sum.bytes)
     fail("the addresses and bytes of a bulk copy are no multiples of 16");
   accessGlobal(current->site, sum.dest, 4);
   accessGlobal(current->site, sum.dest + sum.bytes - 4, 4);
+  startBulkRead(sum);
+}
+
+void Machine::tensorStore(const Inst &inst) {
+  // [map, {coordinates}], [source]
+  BulkRead store = {};
+  store.box = boxOf(inst, inst.args[0], 1);
+  store.source = sharedOffset(value(inst.args[1 + inst.count]));
+  store.bytes = store.box.bytes();
+  if (store.source % 128)
+    fail("the source is not a multiple of 128 bytes");
+  startBulkRead(store);
+}
+
+void Machine::startBulkRead(BulkRead read) {
+  read.reads = kFirstBulkRead + ++bulkReadCount;
   SharedMemory::Access reader = access();
   reader.async = true;
-  check(shared.beginRead(sum.source, sum.bytes, reader, sum.reads));
-  current->sums.back().push_back(sum);
+  check(shared.beginRead(read.source, read.bytes, reader, read.reads));
+  current->bulkReads.back().push_back(read);
 }
 
 /// The bytes are read as late as can be: when all groups but the last
 /// `pending` have been.
-void Machine::waitForSums(size_t pending) {
+void Machine::waitForBulkReads(size_t pending) {
   Thread &thread = *current;
   Warp &warp = warps[thread.warp];
-  while (thread.sums.size() - 1 > pending) {
-    for (const BulkSum &sum : thread.sums.front()) {
-      float *dest = reinterpret_cast<float *>(sum.dest);
-      auto *source =
-          reinterpret_cast<const float *>(shared.pointer(sum.source));
-      for (uint32_t i = 0; i < sum.bytes / 4; ++i)
-        dest[i] += source[i];
-      shared.endReads(warp.index, sum.reads, sum.reads,
+  while (thread.bulkReads.size() - 1 > pending) {
+    for (const BulkRead &read : thread.bulkReads.front()) {
+      perform(read);
+      shared.endReads(warp.index, read.reads, read.reads,
                       warp.known.generic.time[warp.index]);
     }
-    thread.sums.pop_front();
+    thread.bulkReads.pop_front();
   }
 }
 
@@ -215,34 +226,43 @@ bool Machine::tryWait(const Inst &inst) {
   return true;
 }
 
+int64_t TensorBox::rows() const {
+  int64_t rows = 1;
+  for (int dim = 1; dim < map->rank; ++dim)
+    rows *= map->box[dim];
+  return rows;
+}
+
+TensorBox Machine::boxOf(const Inst &inst, const Operand &map, size_t first) {
+  TensorBox box = {};
+  uint64_t address = value(map);
+  for (const TensorMap &known : launch.maps)
+    if (reinterpret_cast<uint64_t>(&known) == address)
+      box.map = &known;
+  if (!box.map)
+    fail("the address is not that of a tensor map");
+  if (box.map->rank != inst.count)
+    fail(formatv("{0} coordinates for a tensor map of {1} dimensions",
+                 inst.count, box.map->rank));
+  for (int i = 0; i < inst.count; ++i)
+    box.coordinates[i] = int32_t(word(inst.args[first + i]));
+  if (box.map->swizzle && box.map->box[0] * 2 > box.map->swizzle)
+    fail(formatv("a box of {0} bytes for a swizzle of {1}", 2 * box.map->box[0],
+                 box.map->swizzle));
+  return box;
+}
+
 void Machine::tensorLoad(const Inst &inst) {
   // [dest], [map, {coordinates}], [mbarrier]
   BulkCopy copy;
   copy.dest = sharedOffset(value(inst.args[0]));
-  uint64_t address = value(inst.args[1]);
-  copy.map = nullptr;
-  for (const TensorMap &map : launch.maps)
-    if (reinterpret_cast<uint64_t>(&map) == address)
-      copy.map = &map;
-  if (!copy.map)
-    fail("the address is not that of a tensor map");
-  const TensorMap &map = *copy.map;
-  if (map.rank != inst.count)
-    fail(formatv("{0} coordinates for a tensor map of {1} dimensions",
-                 inst.count, map.rank));
-  copy.bytes = 2;
-  for (int i = 0; i < map.rank; ++i) {
-    copy.coordinates[i] = int32_t(word(inst.args[2 + i]));
-    copy.bytes *= map.box[i];
-  }
-  copy.barrier = &barrierAt(inst.args[2 + map.rank]);
+  copy.box = boxOf(inst, inst.args[1], 2);
+  copy.bytes = copy.box.bytes();
+  copy.barrier = &barrierAt(inst.args[2 + inst.count]);
   if (!copy.barrier->fenced)
     fail("the mbarrier was made without fence.mbarrier_init");
   if (copy.dest % 128)
     fail("the destination is not a multiple of 128 bytes");
-  if (map.swizzle && map.box[0] * 2 > map.swizzle)
-    fail(formatv("a box of {0} bytes for a swizzle of {1}", 2 * map.box[0],
-                 map.swizzle));
   check(shared.beginCopy(copy.dest, copy.bytes, warpAccess(/*async=*/true)));
   bulkCopies.push_back(copy);
 }
@@ -254,32 +274,56 @@ static uint32_t swizzled(uint32_t address, int64_t swizzle) {
   return address ^ (address >> 7 & mask) << 4;
 }
 
-void Machine::perform(BulkCopy &copy) {
-  const TensorMap &map = *copy.map;
-  int64_t rows = copy.bytes / 2 / map.box[0];
-  for (int64_t row = 0; row < rows; ++row) {
+/// Calls `visit` for each element of a box, with its address in the tensor, 0
+/// outside of that, and its place in the box in shared memory from `start` on.
+static void visitBox(const TensorBox &box, uint32_t start,
+                     function_ref<void(uint64_t, uint32_t)> visit) {
+  const TensorMap &map = *box.map;
+  for (int64_t row = 0, rows = box.rows(); row < rows; ++row) {
     int64_t rest = row;
-    uint64_t source = map.address;
+    uint64_t line = map.address;
     bool inside = true;
     for (int dim = 1; dim < map.rank; ++dim) {
-      int64_t index = copy.coordinates[dim] + rest % map.box[dim];
+      int64_t index = box.coordinates[dim] + rest % map.box[dim];
       rest /= map.box[dim];
       inside &= index >= 0 && index < map.sizes[dim];
-      source += index * map.strides[dim];
+      line += index * map.strides[dim];
     }
     for (int64_t col = 0; col < map.box[0]; ++col) {
-      int64_t index = copy.coordinates[0] + col;
-      uint16_t value = 0;
-      if (inside && index >= 0 && index < map.sizes[0])
-        std::memcpy(&value, reinterpret_cast<char *>(source + 2 * index), 2);
-      uint32_t dest = copy.dest + 2 * (row * map.box[0] + col);
-      std::memcpy(shared.pointer(swizzled(dest, map.swizzle)), &value, 2);
+      int64_t index = box.coordinates[0] + col;
+      bool exists = inside && index >= 0 && index < map.sizes[0];
+      uint32_t place = start + 2 * (row * map.box[0] + col);
+      visit(exists ? line + 2 * index : 0, swizzled(place, map.swizzle));
     }
   }
+}
+
+void Machine::perform(BulkCopy &copy) {
+  visitBox(copy.box, copy.dest, [&](uint64_t address, uint32_t place) {
+    uint16_t value = 0;
+    if (address)
+      std::memcpy(&value, reinterpret_cast<char *>(address), 2);
+    std::memcpy(shared.pointer(place), &value, 2);
+  });
   Barrier &barrier = *copy.barrier;
   shared.endCopy(copy.dest, copy.bytes, barrier.agent, barrier.phase + 1);
   barrier.bytes -= copy.bytes;
   completeIfDone(barrier);
+}
+
+void Machine::perform(const BulkRead &read) {
+  if (read.box.map) {
+    visitBox(read.box, read.source, [&](uint64_t address, uint32_t place) {
+      if (address)
+        std::memcpy(reinterpret_cast<char *>(address), shared.pointer(place),
+                    2);
+    });
+    return;
+  }
+  float *dest = reinterpret_cast<float *>(read.dest);
+  auto *source = reinterpret_cast<const float *>(shared.pointer(read.source));
+  for (uint32_t i = 0; i < read.bytes / 4; ++i)
+    dest[i] += source[i];
 }
 
 //===----------------------------------------------------------------------===//

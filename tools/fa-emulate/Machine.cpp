@@ -29,7 +29,7 @@ void Machine::enter(void *argument) {
   Machine &machine = *static_cast<Machine *>(argument);
   machine.launch.kernel(machine.launch.words);
   Thread &thread = *machine.current;
-  if (thread.sums.size() > 1 || !thread.sums.front().empty())
+  if (thread.bulkReads.size() > 1 || !thread.bulkReads.front().empty())
     machine.fail("ends before its bulk copies have read shared memory");
   thread.state = Thread::Ended;
   machine.warps[thread.warp].alive &= ~(1u << thread.lane);
@@ -316,16 +316,19 @@ void Machine::execute(int site, uint64_t *registers) {
     case Opcode::ReduceGlobal:
       reduceGlobal(inst);
       break;
+    case Opcode::TensorStore:
+      tensorStore(inst);
+      break;
     case Opcode::BulkReduce:
       startSum(inst);
       break;
     case Opcode::BulkCommit:
       if (!skips())
-        thread.sums.emplace_back();
+        thread.bulkReads.emplace_back();
       break;
     case Opcode::BulkWait:
       if (!skips())
-        waitForSums(word(args[0]));
+        waitForBulkReads(word(args[0]));
       break;
     case Opcode::WarpSync:
     case Opcode::BlockBarrier:

@@ -43,6 +43,14 @@ struct Launch {
   llvm::DenseSet<int> skipped; // sites that do not synchronise
 };
 
+/// A box of a tensor.
+struct TensorBox {
+  const TensorMap *map;
+  int64_t coordinates[5];
+  int64_t rows() const;
+  uint32_t bytes() const { return 2 * rows() * map->box[0]; }
+};
+
 /// Runs the blocks of a launch one after another. The threads of a block are
 /// fibers; a seed picks which of them goes on at each point, and when each
 /// asynchronous copy and product happens.
@@ -70,10 +78,13 @@ private:
     int site;
     bool performed;
   };
-  static constexpr uint64_t kFirstSum = uint64_t(1) << 40; // no wgmma's group
-  struct BulkSum {        // cp.reduce.async.bulk
+  static constexpr uint64_t kFirstBulkRead = uint64_t(1) << 40; // no wgmma's
+  /// A bulk copy from shared memory: cp.reduce.async.bulk or, to `box`,
+  /// cp.async.bulk.tensor.
+  struct BulkRead {
     uint64_t dest, reads; // which reads of shared memory
     uint32_t source, bytes;
+    TensorBox box;
   };
   struct Barrier { // mbarrier
     uint32_t offset;
@@ -88,8 +99,7 @@ private:
     std::array<uint32_t, kMaxWarps> lanes{}; // that arrived in this phase
   };
   struct BulkCopy {
-    const TensorMap *map;
-    int64_t coordinates[5];
+    TensorBox box;
     uint32_t dest, bytes;
     Barrier *barrier;
   };
@@ -121,7 +131,8 @@ private:
     // Copies not waited for, by group; the last group is open.
     std::deque<std::vector<Copy>> copies = std::deque<std::vector<Copy>>(1);
     // The same for additions by bulk copies.
-    std::deque<std::vector<BulkSum>> sums = std::deque<std::vector<BulkSum>>(1);
+    std::deque<std::vector<BulkRead>> bulkReads =
+        std::deque<std::vector<BulkRead>>(1);
   };
   struct Warp {
     int index;
@@ -176,10 +187,15 @@ private:
   void initBarrier(const Inst &inst);
   void reduceGlobal(const Inst &inst);
   void startSum(const Inst &inst);
-  void waitForSums(size_t pending);
+  void tensorStore(const Inst &inst);
+  void startBulkRead(BulkRead read);
+  void perform(const BulkRead &read);
+  void waitForBulkReads(size_t pending);
   void arrive(Barrier &barrier);
   void completeIfDone(Barrier &barrier);
   bool tryWait(const Inst &inst);
+  /// The box of an instruction whose coordinates begin with operand `first`.
+  TensorBox boxOf(const Inst &inst, const Operand &map, size_t first);
   void tensorLoad(const Inst &inst);
   void perform(BulkCopy &copy);
 
@@ -212,7 +228,7 @@ private:
   std::map<uint32_t, NamedBarrier> named;
   std::vector<BulkCopy> bulkCopies;
   std::vector<std::vector<const Inst *>> groupProducts; // of four warps
-  uint64_t sumCount = 0;
+  uint64_t bulkReadCount = 0;
   Thread *current = nullptr;
   Fiber scheduler = nullptr;
   int64_t block = 0;

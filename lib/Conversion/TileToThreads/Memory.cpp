@@ -661,7 +661,130 @@ static void waitForBulkReads(OpBuilder &builder, Location loc) {
       builder, loc, builder.getI32IntegerAttr(0), builder.getUnitAttr());
 }
 
+/// A block keeps its shared memory until the last copies of the loops around
+/// `op` have read it.
+static void waitBehindLoops(OpBuilder &builder, Operation *op) {
+  OpBuilder::InsertionGuard guard(builder);
+  Operation *outermost = op;
+  while (auto loop = outermost->getParentOfType<scf::ForOp>())
+    outermost = loop;
+  builder.setInsertionPointAfter(outermost);
+  // Once for all copies of the loops.
+  if (!isa_and_present<NVVM::CpAsyncBulkWaitGroupOp>(outermost->getNextNode()))
+    waitForBulkReads(builder, op->getLoc());
+}
+
 namespace {
+/// tile.store by tensor copies: each warp writes its rows to panels in shared
+/// memory, and its first thread copies those.
+struct BulkStorePattern : OpConversionPattern<StoreOp> {
+  BulkStorePattern(const TypeConverter &converter, MLIRContext *context,
+                   KernelContext &kernel)
+      : OpConversionPattern(converter, context, /*benefit=*/2), kernel(kernel) {
+  }
+  LogicalResult
+  matchAndRewrite(StoreOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!op.getBulk())
+      return failure();
+    Location loc = op.getLoc();
+    FragmentAttr layout = layoutOf(op.getValue().getType());
+    const Team &team = kernel.teamOf(op);
+    StoreOp::Panels panels = *op.getPanels();
+    auto view = TensorView::get(op.getDest(), /*isOpen=*/false,
+                                [&] { return op.emitError(); });
+    if (failed(view))
+      return failure();
+    Value map =
+        tensorMap(rewriter, op->getParentOfType<func::FuncOp>(), kernel, *view,
+                  {panels.columns, panels.kRows}, panels.getSwizzle());
+    Value place = arith::AddIOp::create(
+        rewriter, loc, constantI32(rewriter, loc, *op.getOffset()),
+        arith::MulIOp::create(rewriter, loc, team.warp,
+                              constantI32(rewriter, loc, *op.getBulk())));
+    // The last copies have read what was there, all of the first lane, which
+    // the others wait for to write matrices.
+    waitForBulkReads(rewriter, loc);
+    write(rewriter, loc, place, panels, adaptor.getValue());
+    fenceAsync(rewriter, loc);
+    NVVM::SyncWarpOp::create(rewriter, loc, constantI32(rewriter, loc, -1));
+    Value row = arith::AddIOp::create(
+        rewriter, loc, op.getOffsets()[0],
+        arith::IndexCastOp::create(rewriter, loc, rewriter.getIndexType(),
+                                   warpOffset(rewriter, loc, team, layout, 0)));
+    {
+      OpBuilder::InsertionGuard guard(rewriter);
+      guarded(rewriter, loc,
+              arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::eq,
+                                    kernel.lane,
+                                    constantI32(rewriter, loc, 0)));
+      for (int64_t panel = 0; panel < panels.count; ++panel) {
+        Value column =
+            arith::AddIOp::create(rewriter, loc, op.getOffsets()[1],
+                                  arith::ConstantIndexOp::create(
+                                      rewriter, loc, panel * panels.columns));
+        Value source = arith::AddIOp::create(
+            rewriter, loc, place,
+            constantI32(rewriter, loc, panel * panels.getPanelBytes()));
+        ptx::tensorStore(rewriter, loc,
+                         sharedPointer(rewriter, loc, kernel.shared, source),
+                         map, view->getCoordinates(rewriter, loc, row, column));
+      }
+      NVVM::CpAsyncBulkCommitGroupOp::create(rewriter, loc);
+    }
+    waitBehindLoops(rewriter, op);
+    rewriter.eraseOp(op);
+    return success();
+  }
+
+  /// Writes the registers of 16 rows to panels from `place` on: four matrices
+  /// of 8x8, 16 columns, at a time.
+  void write(ConversionPatternRewriter &rewriter, Location loc, Value place,
+             StoreOp::Panels panels, ValueRange values) const {
+    MLIRContext *context = rewriter.getContext();
+    auto constant = [&](int64_t value) {
+      return constantI32(rewriter, loc, value);
+    };
+    auto bits = [&](Value value, int64_t shift, int64_t mask) -> Value {
+      value = arith::ShRUIOp::create(rewriter, loc, value, constant(shift));
+      return arith::AndIOp::create(rewriter, loc, value, constant(mask));
+    };
+    // A lane gives the place of a row of matrix `lane / 8`, of 16 bytes. The
+    // swizzle adds (xor) the number of their line of 128 bytes to that of these
+    // bytes.
+    int64_t swizzle = panels.getSwizzle();
+    Value row = bits(kernel.lane, 0, panels.kRows - 1);
+    Value rowBytes =
+        arith::MulIOp::create(rewriter, loc, row, constant(swizzle));
+    Value chunk = arith::XOrIOp::create(rewriter, loc, bits(kernel.lane, 4, 1),
+                                        bits(rowBytes, 7, swizzle / 16 - 1));
+    Value within = arith::AddIOp::create(
+        rewriter, loc, rowBytes,
+        arith::ShLIOp::create(rewriter, loc, chunk, constant(4)));
+    constexpr int64_t kWords = 4, kBytes = 32; // of a lane, of a row
+    int64_t numWords = values.size() / 2;
+    for (int64_t first = 0; first < numWords; first += kWords) {
+      SmallVector<Value> words;
+      for (int64_t i = first; i < std::min(first + kWords, numWords); ++i)
+        words.push_back(
+            packPair(rewriter, loc, values[2 * i], values[2 * i + 1]));
+      int64_t column = first / kWords * kBytes;
+      Value bytes = arith::XOrIOp::create(rewriter, loc, within,
+                                          constant(column % swizzle));
+      bytes = arith::AddIOp::create(
+          rewriter, loc, arith::AddIOp::create(rewriter, loc, place, bytes),
+          constant(column / swizzle * panels.getPanelBytes()));
+      NVVM::StMatrixOp::create(
+          rewriter, loc, sharedPointer(rewriter, loc, kernel.shared, bytes),
+          words, NVVM::MMALayout::row,
+          NVVM::LdStMatrixShapeAttr::get(context, 8, 8),
+          NVVM::LdStMatrixEltType::B16);
+    }
+  }
+
+  KernelContext &kernel;
+};
+
 /// tile.accumulate through shared memory: what lies there is laid out as the
 /// memory is, so one thread adds all of it by one copy.
 struct BulkAccumulatePattern : OpConversionPattern<AccumulateOp> {
@@ -718,15 +841,7 @@ struct BulkAccumulatePattern : OpConversionPattern<AccumulateOp> {
       ptx::bulkReduceAdd(rewriter, loc, pointer, source, bytes);
       NVVM::CpAsyncBulkCommitGroupOp::create(rewriter, loc);
     }
-    {
-      // A block keeps its shared memory until the last copy has read it.
-      OpBuilder::InsertionGuard guard(rewriter);
-      Operation *outermost = op;
-      while (auto loop = outermost->getParentOfType<scf::ForOp>())
-        outermost = loop;
-      rewriter.setInsertionPointAfter(outermost);
-      waitForBulkReads(rewriter, loc);
-    }
+    waitBehindLoops(rewriter, op);
     rewriter.eraseOp(op);
     return success();
   }
@@ -862,7 +977,7 @@ void tl::populateMemoryPatterns(const TypeConverter &converter,
                                 KernelContext &kernel) {
   patterns.add<LoadPattern, StorePattern<StoreOp>, StorePattern<AccumulateOp>>(
       converter, patterns.getContext(), kernel);
-  patterns.add<BulkAccumulatePattern, StagePattern>(
+  patterns.add<BulkStorePattern, BulkAccumulatePattern, StagePattern>(
       converter, patterns.getContext(), kernel);
   patterns.add<GatherPattern>(converter, patterns.getContext());
 }

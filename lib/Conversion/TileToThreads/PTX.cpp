@@ -170,25 +170,46 @@ void ptx::barrierExpect(OpBuilder &builder, Location loc, Value barrier,
            "r,~{memory}");
 }
 
+/// Appends the coordinates of a tensor copy to its operands; returns their
+/// names.
+static std::string listCoordinates(ValueRange coordinates,
+                                   SmallVectorImpl<Value> &operands,
+                                   std::string &constraints) {
+  std::string list;
+  for (Value coordinate : coordinates) {
+    list += llvm::formatv("{0}${1}", list.empty() ? "" : ", ", operands.size());
+    operands.push_back(coordinate);
+    constraints += "r,";
+  }
+  return list;
+}
+
 void ptx::tensorLoad(OpBuilder &builder, Location loc, Value dest, Value map,
                      ValueRange coordinates, Value barrier) {
   SmallVector<Value> operands = {address(builder, loc, dest), map,
                                  address(builder, loc, barrier)};
   std::string constraints = "r,l,r,";
-  std::string list;
-  for (auto [i, coordinate] : llvm::enumerate(coordinates)) {
-    operands.push_back(coordinate);
-    constraints += "r,";
-    list += llvm::formatv("{0}${1}", i ? ", " : "", i + 3).str();
-  }
-  constraints += "~{memory}";
+  std::string list = listCoordinates(coordinates, operands, constraints);
   assembly(builder, loc, {}, operands,
            llvm::formatv("cp.async.bulk.tensor.{0}d.shared::cluster.global.tile"
                          ".mbarrier::complete_tx::bytes "
                          "[$0], [$1, {{{1}}], [$2];",
                          coordinates.size(), list)
                .str(),
-           constraints);
+           constraints + "~{memory}");
+}
+
+void ptx::tensorStore(OpBuilder &builder, Location loc, Value source, Value map,
+                      ValueRange coordinates) {
+  SmallVector<Value> operands = {map, address(builder, loc, source)};
+  std::string constraints = "l,r,";
+  std::string list = listCoordinates(coordinates, operands, constraints);
+  assembly(builder, loc, {}, operands,
+           llvm::formatv("cp.async.bulk.tensor.{0}d.global.shared::cta.tile"
+                         ".bulk_group [$0, {{{1}}], [$1];",
+                         coordinates.size(), list)
+               .str(),
+           constraints + "~{memory}");
 }
 
 void ptx::reduceAdd(OpBuilder &builder, Location loc, Value pointer,

@@ -56,6 +56,12 @@ void barrierExpect(OpBuilder &builder, Location loc, Value barrier,
 void tensorLoad(OpBuilder &builder, Location loc, Value dest, Value map,
                 ValueRange coordinates, Value barrier);
 
+/// Starts to copy the box at `coordinates` (i32, innermost first) of the tensor
+/// map from `source`, in shared memory; part of the thread's open group of bulk
+/// copies.
+void tensorStore(OpBuilder &builder, Location loc, Value source, Value map,
+                 ValueRange coordinates);
+
 /// Adds f32 `values` (one, two or four) to memory from `pointer` on, in no
 /// order with other accesses; several at once need sm_90.
 void reduceAdd(OpBuilder &builder, Location loc, Value pointer,

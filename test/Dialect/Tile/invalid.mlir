@@ -360,3 +360,48 @@ func.func @merged_rank(%m: memref<?x?xf16>, %i: index) {
   %t = tile.load %m[%i] merged [0, 1] : memref<?x?xf16> -> tensor<16x16xf16>
   return
 }
+
+// -----
+
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 16:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+func.func @bulk_nowhere(%o: memref<?x128xf16> {tile.align = 16 : i64}, %t: tensor<64x128xf16, #acc>, %i: index) {
+  // expected-error @+1 {{has no offset, so no place that tensor copies could read: give it one or leave `bulk` out}}
+  tile.store %t, %o[%i, %i] bulk 4096 : tensor<64x128xf16, #acc>, memref<?x128xf16>
+  return
+}
+
+// -----
+
+func.func @bulk_layout(%o: memref<?x128xf16> {tile.align = 16 : i64}, %t: tensor<64x128xf16>, %i: index) {
+  // expected-error @+1 {{is no store for tensor copies: its tile must be an accumulator of 16 bits, 16 rows per warp, and its memory whole dimensions of a function argument with a 'tile.align' of 16}}
+  tile.store %t, %o[%i, %i] bulk 4096 {offset = 0 : i64} : tensor<64x128xf16>, memref<?x128xf16>
+  return
+}
+
+// -----
+
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 16:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+func.func @bulk_argument(%t: tensor<64x128xf16, #acc>, %i: index) {
+  %o = memref.alloc(%i) : memref<?x128xf16>
+  // expected-error @+1 {{is no store for tensor copies}}
+  tile.store %t, %o[%i, %i] bulk 4096 {offset = 0 : i64} : tensor<64x128xf16, #acc>, memref<?x128xf16>
+  return
+}
+
+// -----
+
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 16:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+func.func @bulk_bytes(%o: memref<?x128xf16> {tile.align = 16 : i64}, %t: tensor<64x128xf16, #acc>, %i: index) {
+  // expected-error @+1 {{gives each warp 2048 bytes of shared memory; its rows take 4096, and the swizzle a multiple of 1024}}
+  tile.store %t, %o[%i, %i] bulk 2048 {offset = 0 : i64} : tensor<64x128xf16, #acc>, memref<?x128xf16>
+  return
+}
+
+// -----
+
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 16:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+func.func @bulk_swizzle(%o: memref<?x128xf16> {tile.align = 16 : i64}, %t: tensor<64x128xf16, #acc>, %i: index) {
+  // expected-error @+1 {{gives each warp 4608 bytes of shared memory; its rows take 4096, and the swizzle a multiple of 1024}}
+  tile.store %t, %o[%i, %i] bulk 4608 {offset = 0 : i64} : tensor<64x128xf16, #acc>, memref<?x128xf16>
+  return
+}

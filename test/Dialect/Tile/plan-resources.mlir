@@ -215,3 +215,81 @@ func.func @no_room_to_exchange(%r: tensor<64x64xf16>, %o: !o, %i: index)
   tile.store %r, %o[%i, %c0] : tensor<64x64xf16>, !o
   return
 }
+
+// -----
+
+// Tensor copies store accumulators of 16 rows per warp: 128 bytes of a row in a panel, the
+// same place for a wide and a narrow tile. A part of a dimension, less alignment, other
+// layouts and plans without them exchange columns.
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 16:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+#narrow = #tile.frag<reg = [2:1:1, 2:0:8, 2:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+#odd = #tile.frag<reg = [2:1:1, 2:0:8, 5:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+#rows = #tile.frag<reg = [2:1:1, 2:0:8, 2:0:64, 16:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+#plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 1, persistent = true>
+!o = memref<?x128xf16, strided<[128, 1]>>
+// CHECK-LABEL: func.func @copies
+// CHECK-SAME: tile.shared_bytes = 16384 : i64
+// CHECK: tile.store {{.*}} bulk 4096 {offset = 0 : i64} : tensor<64x128xf16
+// CHECK: tile.store {{.*}} bulk 4096 {offset = 0 : i64} : tensor<64x16xf16
+func.func @copies(%r: tensor<64x128xf16, #acc>, %n: tensor<64x16xf16, #narrow>, %o: !o {tile.align = 16 : i64}, %i: index)
+    attributes {tile.plan = #plan} {
+  %c0 = arith.constant 0 : index
+  tile.store %r, %o[%i, %c0] : tensor<64x128xf16, #acc>, !o
+  tile.store %n, %o[%i, %i] : tensor<64x16xf16, #narrow>, !o
+  return
+}
+// One panel, of which 40 columns are written, where the memory ends there, too.
+// CHECK-LABEL: func.func @end
+// CHECK: tile.store {{.*}} bulk 2048 {offset = 0 : i64} : tensor<64x40xf16
+func.func @end(%r: tensor<64x40xf16, #odd>, %o: memref<?x40xf16> {tile.align = 16 : i64}, %i: index) attributes {tile.plan = #plan} {
+  %c0 = arith.constant 0 : index
+  tile.store %r, %o[%i, %c0] : tensor<64x40xf16, #odd>, memref<?x40xf16>
+  return
+}
+// CHECK-LABEL: func.func @more_columns
+// CHECK: tile.store {{.*}}] {offset = 0 : i64} : tensor<64x40xf16
+func.func @more_columns(%r: tensor<64x40xf16, #odd>, %o: memref<?x48xf16> {tile.align = 16 : i64}, %i: index) attributes {tile.plan = #plan} {
+  %c0 = arith.constant 0 : index
+  tile.store %r, %o[%i, %c0] : tensor<64x40xf16, #odd>, memref<?x48xf16>
+  return
+}
+// CHECK-LABEL: func.func @part
+// CHECK: tile.store {{.*}}] {offset = 0 : i64} : tensor<64x128xf16
+func.func @part(%r: tensor<64x128xf16, #acc>, %o: !o {tile.align = 16 : i64}, %i: index) attributes {tile.plan = #plan} {
+  %c0 = arith.constant 0 : index
+  %v = memref.subview %o[0, 0] [%i, 128] [1, 1] : !o to !o
+  tile.store %r, %v[%i, %c0] : tensor<64x128xf16, #acc>, !o
+  return
+}
+// CHECK-LABEL: func.func @less_alignment
+// CHECK: tile.store {{.*}}] {offset = 0 : i64} : tensor<64x128xf16
+func.func @less_alignment(%r: tensor<64x128xf16, #acc>, %o: !o {tile.align = 4 : i64}, %i: index) attributes {tile.plan = #plan} {
+  %c0 = arith.constant 0 : index
+  tile.store %r, %o[%i, %c0] : tensor<64x128xf16, #acc>, !o
+  return
+}
+// CHECK-LABEL: func.func @other_layout
+// CHECK: tile.store {{.*}}] {offset = 0 : i64} : tensor<128x128xf16
+func.func @other_layout(%r: tensor<128x128xf16, #rows>, %o: !o {tile.align = 16 : i64}, %i: index) attributes {tile.plan = #plan} {
+  %c0 = arith.constant 0 : index
+  tile.store %r, %o[%i, %c0] : tensor<128x128xf16, #rows>, !o
+  return
+}
+// CHECK-LABEL: func.func @other_plan
+// CHECK: tile.store {{.*}}] {offset = 0 : i64} : tensor<64x128xf16
+func.func @other_plan(%r: tensor<64x128xf16, #acc>, %o: !o {tile.align = 16 : i64}, %i: index)
+    attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "cp_async", warps = 4, producers = 4, stages = 1, persistent = true>} {
+  %c0 = arith.constant 0 : index
+  tile.store %r, %o[%i, %c0] : tensor<64x128xf16, #acc>, !o
+  return
+}
+// Room to exchange columns only: 8 KB of what is left, where panels take 16.
+// CHECK-LABEL: func.func @little_room
+// CHECK-SAME: tile.shared_bytes = 229376 : i64
+// CHECK: tile.store {{.*}}] {offset = 221184 : i64} : tensor<64x128xf16
+func.func @little_room(%r: tensor<64x128xf16, #acc>, %o: !o {tile.align = 16 : i64}, %i: index) attributes {tile.plan = #plan} {
+  %c0 = arith.constant 0 : index
+  %0 = tile.pipe : !tile.pipe<27, !tile.buffer<64x64xf16, swizzle = 128>>
+  tile.store %r, %o[%i, %c0] : tensor<64x128xf16, #acc>, !o
+  return
+}

@@ -1,9 +1,11 @@
 //===- TileOps.cpp - Verifiers of the tile dialect ------------------------===//
 
+#include "fa/Dialect/Tile/IR/TensorView.h"
 #include "fa/Dialect/Tile/IR/Tile.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/OpImplementation.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 
 using namespace mlir;
 using namespace mlir::tl;
@@ -77,7 +79,65 @@ LogicalResult StoreOp::verify() {
   if (failed(verifyAccess(*this, dest, tile.getRank(), getOffsets().size(),
                           getOrder(), getMerged())))
     return failure();
+  if (std::optional<int64_t> bytes = getBulk()) {
+    if (!getOffset())
+      return emitOpError("has no offset, so no place that tensor copies could "
+                         "read: give it one or leave `bulk` out");
+    std::optional<Panels> panels = getPanels();
+    if (!panels)
+      return emitOpError("is no store for tensor copies: its tile must be an "
+                         "accumulator of 16 bits, 16 rows per warp, and its "
+                         "memory whole dimensions of a function argument with "
+                         "a 'tile.align' of 16");
+    if (*bytes < panels->getBytes() || *bytes % panels->getAlignment() != 0)
+      return emitOpError("gives each warp ")
+             << *bytes << " bytes of shared memory; its rows take "
+             << panels->getBytes() << ", and the swizzle a multiple of "
+             << panels->getAlignment();
+  }
   return verifySameElement(*this, dest.getElementType(), tile.getElementType());
+}
+
+std::optional<StoreOp::Panels> StoreOp::getPanels() {
+  auto tile = cast<RankedTensorType>(getValue().getType());
+  auto layout = dyn_cast_or_null<FragmentAttr>(tile.getEncoding());
+  if (!layout || tile.getRank() != 2 || tile.getElementTypeBitWidth() != 16 ||
+      getOrder() || getMerged())
+    return std::nullopt;
+  // Blocks of 16 rows and 8 columns, all columns in one warp.
+  using Mode = FragmentAttr::Mode;
+  auto is = [](Mode mode, int64_t extent, int64_t dim, int64_t stride) {
+    return mode.extent == extent && mode.dim == dim && mode.stride == stride;
+  };
+  SmallVector<Mode> regs = layout.regModes(), lanes = layout.laneModes();
+  int64_t columns = tile.getDimSize(1);
+  if (regs.size() < 2 || !is(regs[0], 2, 1, 1) || !is(regs[1], 2, 0, 8) ||
+      regs.size() > 3 ||
+      (regs.size() == 3 && !is(regs[2], columns / 8, 1, 8)) ||
+      (regs.size() == 2 && columns != 8) || lanes.size() != 2 ||
+      !is(lanes[0], 4, 1, 2) || !is(lanes[1], 8, 0, 1) ||
+      !llvm::all_of(layout.warpModes(), [](Mode mode) {
+        return mode.dim == 0 && mode.stride % Panels::kRows == 0 &&
+               mode.stride > 0;
+      }))
+    return std::nullopt;
+  FailureOr<TensorView> view = TensorView::get(getDest(), /*isOpen=*/false);
+  auto func = (*this)->getParentOfType<FunctionOpInterface>();
+  if (failed(view) || !func)
+    return std::nullopt;
+  auto align =
+      func.getArgAttrOfType<IntegerAttr>(view->getArgument(), "tile.align");
+  if (!align || align.getInt() % 16 != 0)
+    return std::nullopt;
+  // As wide as can be, for few copies; what is behind the columns of the tile
+  // must be behind those of the memory.
+  for (int64_t width : {64, 32, 16})
+    if (columns % width == 0)
+      return Panels{columns / width, width};
+  int64_t extent = getDest().getType().getDimSize(1);
+  if (ShapedType::isDynamic(extent) || extent > columns)
+    return std::nullopt;
+  return Panels{int64_t(llvm::divideCeil(columns, 64)), 64};
 }
 
 LogicalResult AccumulateOp::verify() {

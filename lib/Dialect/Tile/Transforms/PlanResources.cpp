@@ -73,25 +73,46 @@ static int64_t placeSums(func::FuncOp func, PlanAttr plan, int64_t offset,
 }
 
 /// Gives stores of 16-bit tiles a place from `offset` on, the same for all,
-/// where the chip stores matrices to shared memory. Returns its bytes.
-/// Persistent kernels only: they have the multiprocessor to themselves, and the
-/// products of the next tile wait for the stores of this one.
+/// where the chip stores matrices to shared memory: that of tensor copies, if
+/// the plan has such and there is room, else one to exchange columns in.
+/// Returns its bytes. Persistent kernels only: they have the multiprocessor to
+/// themselves, and the products of the next tile wait for the stores of this
+/// one.
 static int64_t placeStores(func::FuncOp func, PlanAttr plan, int64_t offset,
                            const fa::Chip &chip) {
-  constexpr int64_t kAlignment = 128;
-  int64_t place = llvm::alignTo(offset, kAlignment);
-  int64_t end = place + plan.getWarps() * StoreOp::kExchangeBytes;
-  if (!chip.hasWgmma || !plan.getPersistent() || end > chip.sharedBytes)
+  // That of the widest swizzle of panels.
+  constexpr int64_t kAlignment = 1024;
+  if (!chip.hasWgmma || !plan.getPersistent())
     return 0;
-  bool found = false;
+  SmallVector<StoreOp> exchanges, copies;
+  int64_t bytes = 0, alignment = 1; // of a warp's copies
   func.walk([&](StoreOp store) {
     auto type = cast<RankedTensorType>(store.getValue().getType());
     if (type.getElementTypeBitWidth() != 16 || type.getRank() != 2)
       return;
-    store.setOffset(place);
-    found = true;
+    exchanges.push_back(store);
+    if (auto panels = store.getPanels()) {
+      copies.push_back(store);
+      bytes = std::max(bytes, panels->getBytes());
+      alignment = std::max(alignment, panels->getAlignment());
+    }
   });
-  return found ? end - offset : 0;
+  bytes = llvm::alignTo(bytes, alignment);
+  int64_t place = llvm::alignTo(offset, kAlignment);
+  auto hasRoom = [&](int64_t bytes) {
+    return place + plan.getWarps() * bytes <= chip.sharedBytes;
+  };
+  bool isBulk = !copies.empty() && plan.getCopy() == "tma" && hasRoom(bytes);
+  if (!isBulk)
+    bytes = StoreOp::kExchangeBytes;
+  if (exchanges.empty() || !hasRoom(bytes))
+    return 0;
+  for (StoreOp store : isBulk ? copies : exchanges) {
+    store.setOffset(place);
+    if (isBulk)
+      store.setBulk(bytes);
+  }
+  return place + plan.getWarps() * bytes - offset;
 }
 
 namespace {

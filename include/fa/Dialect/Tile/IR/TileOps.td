@@ -259,9 +259,15 @@ def Tile_StoreOp : Tile_Op<"store", [MemoryEffects<[MemWrite]>]> {
 
     With an `offset` (`tile-plan-resources`) the lanes of a warp exchange columns at that
     place of shared memory, so that each stores 16 bytes at a time; without, by shuffles.
+    With `bulk`, too, each warp writes its rows to that many bytes at that place, in
+    swizzled panels of up to 64 columns, and one thread copies those by a tensor map,
+    asynchronously: the warp goes on, and waits before it writes there again. Memory has
+    whole dimensions of a function argument whose `tile.align` is a multiple of 16.
 
     ```mlir
     tile.store %t, %o[%m0, %c0] : tensor<64x64xf16>,
+        memref<?x64xf16, strided<[?, 1], offset: ?>>
+    tile.store %t, %o[%m0, %c0] bulk 2048 {offset = 65536} : tensor<64x64xf16, #accumulator>,
         memref<?x64xf16, strided<[?, 1], offset: ?>>
     ```
   }];
@@ -269,25 +275,38 @@ def Tile_StoreOp : Tile_Op<"store", [MemoryEffects<[MemWrite]>]> {
                        Variadic<Index>:$offsets,
                        OptionalAttr<DenseI64ArrayAttr>:$order,
                        OptionalAttr<DenseI64ArrayAttr>:$merged,
-                       OptionalAttr<I64Attr>:$offset);
+                       OptionalAttr<I64Attr>:$offset,
+                       OptionalAttr<I64Attr>:$bulk);
   let assemblyFormat = [{
     $value `,` $dest `[` $offsets `]` (`order` $order^)? (`merged` $merged^)?
-    attr-dict
+    (`bulk` $bulk^)? attr-dict
     `:` type($value) `,` type($dest)
   }];
   let builders = [OpBuilder<(ins "::mlir::Value":$value, "::mlir::Value":$dest,
       "::mlir::ValueRange":$offsets, "::mlir::DenseI64ArrayAttr":$order), [{
     build($_builder, $_state, value, dest, offsets, order, /*merged=*/{},
-          /*offset=*/{});
+          /*offset=*/{}, /*bulk=*/{});
   }]>, OpBuilder<(ins "::mlir::Value":$value, "::mlir::Value":$dest,
       "::mlir::ValueRange":$offsets, "::mlir::DenseI64ArrayAttr":$order,
       "::mlir::DenseI64ArrayAttr":$merged), [{
     build($_builder, $_state, value, dest, offsets, order, merged,
-          /*offset=*/{});
+          /*offset=*/{}, /*bulk=*/{});
   }]>];
   let extraClassDeclaration = [{
     /// Of shared memory, which each warp exchanges columns in.
     static constexpr int64_t kExchangeBytes = 2048;
+    /// What tensor copies store of a warp's part of the tile.
+    struct Panels {
+      static constexpr int64_t kRows = 16;
+      int64_t count, columns;
+      int64_t getSwizzle() const { return 2 * columns; }
+      int64_t getPanelBytes() const { return kRows * getSwizzle(); }
+      int64_t getBytes() const { return count * getPanelBytes(); }
+      /// Bytes after which the swizzle repeats.
+      int64_t getAlignment() const { return 8 * getSwizzle(); }
+    };
+    /// None where tensor copies can't store this tile to this memory.
+    std::optional<Panels> getPanels();
   }];
   let hasVerifier = 1;
 }
