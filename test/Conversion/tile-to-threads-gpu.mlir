@@ -300,6 +300,28 @@ func.func @bulk_store(%o: memref<64x96xf16> {tile.align = 16 : i64}) attributes 
   return
 }
 
+// With room for two of three panels: the third waits for their copies.
+// CHECK-LABEL: func.func @panels_in_turns
+// CHECK: nvvm.cp.async.bulk.wait_group 0 {read}
+// CHECK-COUNT-4: nvvm.stmatrix
+// CHECK-COUNT-2: "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group
+// CHECK-NOT: nvvm.stmatrix
+// CHECK: nvvm.cp.async.bulk.commit.group
+// CHECK: nvvm.cp.async.bulk.wait_group 0 {read}
+// CHECK-COUNT-2: nvvm.stmatrix
+// CHECK: nvvm.fence.proxy
+// CHECK: "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group
+// CHECK-NEXT: nvvm.cp.async.bulk.commit.group
+func.func @panels_in_turns(%o: memref<64x96xf16> {tile.align = 16 : i64}) attributes {
+    tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 0, stages = 1>,
+    tile.launch = {}, tile.shared_bytes = 12288 : i64} {
+  %c0 = arith.constant 0 : index
+  %t = tile.load %o[%c0, %c0] : memref<64x96xf16> -> tensor<64x96xf16, #wide>
+  %r = arith.addf %t, %t : tensor<64x96xf16, #wide>
+  tile.store %r, %o[%c0, %c0] bulk 2048 {offset = 4096 : i64} : tensor<64x96xf16, #wide>, memref<64x96xf16>
+  return
+}
+
 // Less alignment: pairs, as they are held.
 // CHECK-LABEL: func.func @narrow_store
 // CHECK-NOT: nvvm.shfl.sync bfly

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from emulate import EmulationError, emulate, emulator
 from reference import attention, attention_backward, band
+from schedules import forward_schedule
 from test_kernels import compile_program, program
 from test_programs import PLANS
 
@@ -50,8 +51,15 @@ PERSISTENT = {"warp barrier": 2, "mbarrier wait": 1}
 # Before a release: a lane that has not seen its slot full when the next fill but one is
 # there. Few seeds let one fall so far behind (others would be a dead lock).
 RELEASE = {"warp barrier": 3}
-# Two more releases, and before columns are exchanged: the tile before has done so long ago.
-ATTENTION = FENCE | {"warp barrier": 5, "mbarrier wait": 5, "mbarrier expect": 2}
+# Two more releases.
+ATTENTION = FENCE | {"warp barrier": 4, "mbarrier wait": 5, "mbarrier expect": 2}
+# A block per tile: rows are copied once (ONCE), and behind its loops releases tell nobody.
+ATTENTION_ONCE = FENCE | {
+    "warp barrier": 1,
+    "mbarrier wait": 4,
+    "mbarrier expect": 2,
+    "mbarrier arrive": 4,
+}
 SPARE = {
     ("matmul", "sm_80"): FIRST_FILLS_APART,
     ("matmul", "sm_90a"): TOGETHER,
@@ -90,7 +98,8 @@ SPARE = {
     # rows skip never runs: two waits and two arrivals. Teams that skip blocks need not wait
     # for the second of two pipes, nor the producer where the mask cuts blocks.
     ("attention", "sm_90a"): ATTENTION,
-    "lengths": ATTENTION,
+    ("lengths", True): ATTENTION,
+    ("lengths", False): ATTENTION_ONCE,
 }
 
 
@@ -162,13 +171,17 @@ def test_sums_by_bulk_copies(head_dim, rng):
     assert not undetected(kernel, run) - collections.Counter(SPARE.get(("sums", head_dim), {}))
 
 
-def test_lengths(rng):
+@pytest.mark.parametrize("persistent", [False, True])
+def test_lengths(persistent, rng):
     """What tensor maps copy from behind the keys of a sequence is cleared."""
     q, k, v = (rng.standard_normal((2, n, 3, 64)).astype(np.float16) for n in (64, 400, 400))
     q_lengths, k_lengths = np.array([[64, 50], [200, 330]], np.int32)
     for b in range(2):
         k[b, k_lengths[b] :], v[b, k_lengths[b] :] = np.inf, np.nan
-    kernel = fa.compile(chip="sm_90a", head_dim=64, lengths=True, alignment=16, ptxas=False)
+    schedule = forward_schedule(64, persistent) if persistent else None
+    kernel = fa.compile(
+        chip="sm_90a", head_dim=64, lengths=True, alignment=16, schedule=schedule, ptxas=False
+    )
     want = attention(q, k, v, q_lengths=q_lengths, k_lengths=k_lengths)[0]
 
     def run(seed, skip):
@@ -179,7 +192,7 @@ def test_lengths(rng):
         return np.linalg.norm(out - want) < 2e-3 * np.linalg.norm(want)
 
     spare = undetected(kernel, run)
-    assert not spare - collections.Counter(SPARE["lengths"])
+    assert not spare - collections.Counter(SPARE["lengths", persistent])
 
 
 @pytest.mark.parametrize("chip", ["sm_75", "sm_80", "sm_90a"])

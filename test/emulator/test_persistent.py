@@ -51,7 +51,8 @@ def test_forward(index, rng):
 
 @pytest.mark.parametrize("head_dim", [64, 128, 256])
 @pytest.mark.parametrize("causal", [False, True])
-def test_lengths(causal, head_dim, rng):
+@pytest.mark.parametrize("persistent", [False, True])
+def test_lengths(persistent, causal, head_dim, rng):
     """Tensor maps bound tensors: what lies behind a sequence is loaded and cleared."""
     q, k, v = (
         rng.standard_normal((4, n, heads, head_dim)).astype(np.float16)
@@ -62,10 +63,17 @@ def test_lengths(causal, head_dim, rng):
         q[b, q_lengths[b] :] = np.nan
         k[b, k_lengths[b] :], v[b, k_lengths[b] :] = np.inf, np.nan
     kernel = fa.compile(
-        chip="sm_90a", head_dim=head_dim, causal=causal, lengths=True, alignment=16, ptxas=False
+        chip="sm_90a",
+        head_dim=head_dim,
+        causal=causal,
+        lengths=True,
+        alignment=16,
+        schedule=forward_schedule(head_dim, persistent) if persistent else None,
+        ptxas=False,
     )
     (launch,) = kernel.metadata["launches"]
-    assert launch["per_multiprocessor"] == 1 and launch["tensor_maps"]
+    assert ("per_multiprocessor" in launch) == (persistent or (causal and head_dim == 128))
+    assert launch["tensor_maps"]
     mask = band(q_lengths, k_lengths, causal) if causal else None
     want = attention(q, k, v, mask=mask, q_lengths=q_lengths, k_lengths=k_lengths)
     start = int(rng.integers(1 << 30))

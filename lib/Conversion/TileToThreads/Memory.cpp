@@ -702,27 +702,34 @@ struct BulkStorePattern : OpConversionPattern<StoreOp> {
         rewriter, loc, constantI32(rewriter, loc, *op.getOffset()),
         arith::MulIOp::create(rewriter, loc, team.warp,
                               constantI32(rewriter, loc, *op.getBulk())));
-    // The last copies have read what was there, all of the first lane, which
-    // the others wait for to write matrices.
-    waitForBulkReads(rewriter, loc);
-    write(rewriter, loc, place, panels, adaptor.getValue());
-    fenceAsync(rewriter, loc);
-    NVVM::SyncWarpOp::create(rewriter, loc, constantI32(rewriter, loc, -1));
     Value row = arith::AddIOp::create(
         rewriter, loc, op.getOffsets()[0],
         arith::IndexCastOp::create(rewriter, loc, rewriter.getIndexType(),
                                    warpOffset(rewriter, loc, team, layout, 0)));
-    {
+    // As many panels at a time as there is room for.
+    int64_t slots = *op.getBulk() / panels.getPanelBytes();
+    int64_t perPanel = panels.columns / 2; // registers
+    for (int64_t first = 0; first < panels.count; first += slots) {
+      int64_t count = std::min(slots, panels.count - first);
+      ValueRange values = adaptor.getValue().drop_front(first * perPanel);
+      // The last copies have read what was there: all of them of the first
+      // lane, which the others wait for to write matrices.
+      waitForBulkReads(rewriter, loc);
+      write(rewriter, loc, place, panels,
+            values.take_front(
+                std::min<int64_t>(values.size(), count * perPanel)));
+      fenceAsync(rewriter, loc);
+      NVVM::SyncWarpOp::create(rewriter, loc, constantI32(rewriter, loc, -1));
       OpBuilder::InsertionGuard guard(rewriter);
       guarded(rewriter, loc,
               arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::eq,
                                     kernel.lane,
                                     constantI32(rewriter, loc, 0)));
-      for (int64_t panel = 0; panel < panels.count; ++panel) {
-        Value column =
-            arith::AddIOp::create(rewriter, loc, op.getOffsets()[1],
-                                  arith::ConstantIndexOp::create(
-                                      rewriter, loc, panel * panels.columns));
+      for (int64_t panel = 0; panel < count; ++panel) {
+        Value column = arith::AddIOp::create(
+            rewriter, loc, op.getOffsets()[1],
+            arith::ConstantIndexOp::create(rewriter, loc,
+                                           (first + panel) * panels.columns));
         Value source = arith::AddIOp::create(
             rewriter, loc, place,
             constantI32(rewriter, loc, panel * panels.getPanelBytes()));

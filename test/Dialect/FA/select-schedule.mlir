@@ -69,11 +69,30 @@ func.func @unaligned(%q: memref<?x64xf16>, %s: f32, %l: memref<?xf32>) {
 // Lengths end inside of the tensor: the forward clears what tensor maps read behind them.
 // CHECK-LABEL: @lengths
 // SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4,
-// SM90A: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12,
+// Tiles of sequences that differ are dealt out by the hardware, a block each.
+// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 16, producers = 4, stages = 4, overlap = true>,
 func.func @lengths(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %n: memref<?xi32>, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     lengths(%n, %n : memref<?xi32>, memref<?xi32>)
     outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+
+// At D 128 that is faster without a mask only.
+// CHECK-LABEL: @lengths_128
+// SM90A: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true>,
+func.func @lengths_128(%q: memref<?x128xf16> {tile.align = 16 : i64}, %s: f32, %n: memref<?xi32>, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x128xf16>, memref<?x128xf16>, memref<?x128xf16>) scale(%s : f32)
+    lengths(%n, %n : memref<?xi32>, memref<?xi32>)
+    outs(%q, %l : memref<?x128xf16>, memref<?xf32>) {indexing_maps = #maps}
+  return
+}
+// CHECK-LABEL: @lengths_causal_128
+// SM90A: warps = 8, producers = 4, stages = 2, overlap = true, persistent = true>,
+func.func @lengths_causal_128(%q: memref<?x128xf16> {tile.align = 16 : i64}, %s: f32, %n: memref<?xi32>, %l: memref<?xf32>) {
+  fa.attention ins(%q, %q, %q : memref<?x128xf16>, memref<?x128xf16>, memref<?x128xf16>) scale(%s : f32)
+    lengths(%n, %n : memref<?xi32>, memref<?xi32>) mask <affine_set<(b,h,m,n)[lq,lk] : (m + lk - lq - n >= 0)>>
+    outs(%q, %l : memref<?x128xf16>, memref<?xf32>) {indexing_maps = #maps}
   return
 }
 

@@ -283,10 +283,10 @@ func.func @other_plan(%r: tensor<64x128xf16, #acc>, %o: !o {tile.align = 16 : i6
   tile.store %r, %o[%i, %c0] : tensor<64x128xf16, #acc>, !o
   return
 }
-// Room to exchange columns only: 8 KB of what is left, where panels take 16.
+// Room for one of two panels of each warp: they take turns.
 // CHECK-LABEL: func.func @little_room
 // CHECK-SAME: tile.shared_bytes = 229376 : i64
-// CHECK: tile.store {{.*}}] {offset = 221184 : i64} : tensor<64x128xf16
+// CHECK: tile.store {{.*}} bulk 2048 {offset = 221184 : i64} : tensor<64x128xf16
 func.func @little_room(%r: tensor<64x128xf16, #acc>, %o: !o {tile.align = 16 : i64}, %i: index) attributes {tile.plan = #plan} {
   %c0 = arith.constant 0 : index
   %0 = tile.pipe : !tile.pipe<27, !tile.buffer<64x64xf16, swizzle = 128>>

@@ -285,6 +285,17 @@ WindowEmitter::place(AffineMap map, unsigned rowDim, Value rowOffset,
   return {offsets, order};
 }
 
+Value WindowEmitter::clipRows(const Rows &rows, AffineMap map, unsigned rowDim,
+                              Value position, Value length) {
+  if (length.getDefiningOp<memref::DimOp>())
+    return rows.offset;
+  bool isTurned = bool(place(map, rowDim, rows.offset).second);
+  Value end = memref::DimOp::create(builder, loc, rows.memref, isTurned);
+  Value exists = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::slt,
+                                       position, length);
+  return arith::SelectOp::create(builder, loc, exists, rows.offset, end);
+}
+
 /// A matrix tile whose rows run along `rowDim` of the iteration space.
 Value WindowEmitter::load(Value memref, AffineMap map, unsigned rowDim,
                           Value rowOffset, int64_t rows, int64_t columns,

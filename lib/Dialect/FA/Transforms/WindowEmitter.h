@@ -74,6 +74,11 @@ protected:
   /// i1: every key of the block of `step` is kept.
   Value isFullBlock(const KeyBlocks &blocks, Value step);
 
+  /// Where the rows from `position` on are loaded from, of which those from
+  /// `length` on do not exist: a tile that has none reads behind the memory,
+  /// which costs no traffic.
+  Value clipRows(const Rows &rows, AffineMap map, unsigned rowDim,
+                 Value position, Value length);
   /// From column `column` on, where it is given.
   Value load(Value memref, AffineMap map, unsigned rowDim, Value rowOffset,
              int64_t rows, int64_t columns, Value column = {});

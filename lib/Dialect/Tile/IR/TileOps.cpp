@@ -89,10 +89,11 @@ LogicalResult StoreOp::verify() {
                          "accumulator of 16 bits, 16 rows per warp, and its "
                          "memory whole dimensions of a function argument with "
                          "a 'tile.align' of 16");
-    if (*bytes < panels->getBytes() || *bytes % panels->getAlignment() != 0)
+    if (*bytes < panels->getPanelBytes() ||
+        *bytes % panels->getAlignment() != 0)
       return emitOpError("gives each warp ")
-             << *bytes << " bytes of shared memory; its rows take "
-             << panels->getBytes() << ", and the swizzle a multiple of "
+             << *bytes << " bytes of shared memory; a panel takes "
+             << panels->getPanelBytes() << ", and the swizzle a multiple of "
              << panels->getAlignment();
   }
   return verifySameElement(*this, dest.getElementType(), tile.getElementType());

@@ -74,7 +74,7 @@ static int64_t placeSums(func::FuncOp func, PlanAttr plan, int64_t offset,
 
 /// Gives stores of 16-bit tiles a place from `offset` on, the same for all,
 /// where the chip stores matrices to shared memory: that of tensor copies, if
-/// the plan has such and there is room, else one to exchange columns in.
+/// the plan has such and a panel fits, else one to exchange columns in.
 /// Returns its bytes. Persistent kernels only: they have the multiprocessor to
 /// themselves, and the products of the next tile wait for the stores of this
 /// one.
@@ -84,8 +84,12 @@ static int64_t placeStores(func::FuncOp func, PlanAttr plan, int64_t offset,
   constexpr int64_t kAlignment = 1024;
   if (!chip.hasWgmma || !plan.getPersistent())
     return 0;
+  int64_t place = llvm::alignTo(offset, kAlignment);
+  // Bytes of a warp.
+  int64_t room =
+      std::max<int64_t>(chip.sharedBytes - place, 0) / plan.getWarps();
+  int64_t wanted = 0, least = 0, alignment = 1;
   SmallVector<StoreOp> exchanges, copies;
-  int64_t bytes = 0, alignment = 1; // of a warp's copies
   func.walk([&](StoreOp store) {
     auto type = cast<RankedTensorType>(store.getValue().getType());
     if (type.getElementTypeBitWidth() != 16 || type.getRank() != 2)
@@ -93,26 +97,24 @@ static int64_t placeStores(func::FuncOp func, PlanAttr plan, int64_t offset,
     exchanges.push_back(store);
     if (auto panels = store.getPanels()) {
       copies.push_back(store);
-      bytes = std::max(bytes, panels->getBytes());
+      wanted = std::max(wanted, panels->getBytes());
+      least = std::max(least, panels->getPanelBytes());
       alignment = std::max(alignment, panels->getAlignment());
     }
   });
-  bytes = llvm::alignTo(bytes, alignment);
-  int64_t place = llvm::alignTo(offset, kAlignment);
-  auto hasRoom = [&](int64_t bytes) {
-    return place + plan.getWarps() * bytes <= chip.sharedBytes;
-  };
-  bool isBulk = !copies.empty() && plan.getCopy() == "tma" && hasRoom(bytes);
+  wanted = std::min<int64_t>(llvm::alignTo(wanted, alignment),
+                             llvm::alignDown(room, alignment));
+  bool isBulk = plan.getCopy() == "tma" && !copies.empty() && wanted >= least;
   if (!isBulk)
-    bytes = StoreOp::kExchangeBytes;
-  if (exchanges.empty() || !hasRoom(bytes))
+    wanted = StoreOp::kExchangeBytes;
+  if (exchanges.empty() || wanted > room)
     return 0;
   for (StoreOp store : isBulk ? copies : exchanges) {
     store.setOffset(place);
     if (isBulk)
-      store.setBulk(bytes);
+      store.setBulk(wanted);
   }
-  return place + plan.getWarps() * bytes - offset;
+  return place + plan.getWarps() * wanted - offset;
 }
 
 namespace {
