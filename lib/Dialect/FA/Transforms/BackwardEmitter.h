@@ -78,6 +78,8 @@ protected:
       return tile;
     return arith::ExtFOp::create(builder, loc, type.clone(accType), tile);
   }
+  /// The block of rows at m0; zeros, without traffic, where none exists.
+  Value loadRows(const Rows &rows, AffineMap map, int64_t columns);
   /// `tile` in the element type of `memref`, zero in rows that are `dead`.
   void storeGradient(Value tile, Value dead, Value factor, Value memref,
                      AffineMap map, unsigned rowDim, Value offset);

@@ -130,6 +130,11 @@ LogicalResult Emitter::emitBlock(Value q, Value k, Value dO, Value v,
   return success();
 }
 
+Value Emitter::loadRows(const Rows &rows, AffineMap map, int64_t columns) {
+  return load(rows.memref, map, AttentionSpace::M,
+              clipRows(rows, map, AttentionSpace::M, m0, lq), tileM, columns);
+}
+
 void Emitter::storeGradient(Value tile, Value dead, Value factor, Value memref,
                             AffineMap map, unsigned rowDim, Value offset) {
   auto type = cast<RankedTensorType>(tile.getType());
@@ -157,8 +162,7 @@ void Emitter::emitDelta() {
   int64_t e = extentOf(AttentionSpace::O, AttentionSpace::E);
   Rows o = rowsOf(backward.getO(), oMap), dO = rowsOf(backward.getDO(), oMap);
   Rows delta = rowsOf(backward.getDelta(), lseMap);
-  Value oTile = load(o.memref, oMap, AttentionSpace::M, o.offset, tileM, e);
-  Value dOTile = load(dO.memref, oMap, AttentionSpace::M, dO.offset, tileM, e);
+  Value oTile = loadRows(o, oMap, e), dOTile = loadRows(dO, oMap, e);
   Value product =
       arith::MulFOp::create(builder, loc, widen(oTile), widen(dOTile));
   Value sum = tl::ReduceOp::create(builder, loc, vectorType(),
@@ -174,9 +178,10 @@ void Emitter::emitDelta() {
   if (Value dQSum = backward.getDQSum()) {
     AffineMap qMap = op.getMap(AttentionSpace::Q);
     int64_t d = extentOf(AttentionSpace::Q, AttentionSpace::D);
+    // Nor are sums of tiles without rows zero: nobody reads them.
     Rows rows = rowsOf(dQSum, qMap);
     store(constant(matrix(tileM, d, accType), 0.0), rows.memref, qMap,
-          AttentionSpace::M, rows.offset);
+          AttentionSpace::M, clipRows(rows, qMap, AttentionSpace::M, m0, lq));
   }
 }
 
@@ -187,7 +192,7 @@ void Emitter::emitConversion() {
   int64_t d = extentOf(AttentionSpace::Q, AttentionSpace::D);
   Rows sum = rowsOf(backward.getDQSum(), qMap);
   Rows dQ = rowsOf(backward.getDQ(), qMap);
-  Value tile = load(sum.memref, qMap, AttentionSpace::M, sum.offset, tileM, d);
+  Value tile = loadRows(sum, qMap, d);
   tile.getDefiningOp<tl::LoadOp>().setShuffled(true);
   Value dead = deadRows(loadVector(rowsOf(op.getLse(), lseMap)));
   storeGradient(tile, dead, op.getScale(), dQ.memref, qMap, AttentionSpace::M,
@@ -209,8 +214,7 @@ LogicalResult Emitter::emitRows() {
                  getAsOpFoldResult(lq), getAsOpFoldResult(lk), op.getSymbols());
   KeyBlocks blocks = keyBlocks(mask, q.memref, qMap);
 
-  Value qTile = load(q.memref, qMap, AttentionSpace::M, q.offset, tileM, d);
-  Value dOTile = load(dO.memref, oMap, AttentionSpace::M, dO.offset, tileM, e);
+  Value qTile = loadRows(q, qMap, d), dOTile = loadRows(dO, oMap, e);
   Statistics rows = loadStatistics(rowsOf(op.getLse(), lseMap),
                                    rowsOf(backward.getDelta(), lseMap));
   Value accInit = constant(matrix(tileM, d, accType), 0.0);
@@ -256,8 +260,11 @@ LogicalResult Emitter::emitColumns() {
   bool keysEndEarly =
       k.memref == op.getK() || mayExceed(k.memref, kMap, AttentionSpace::N, lk);
   auto cut = [&](Rows &rows, AffineMap map) {
-    if (keysEndEarly)
-      rows.memref = prefix(rows.memref, map, AttentionSpace::N, lk);
+    if (!keysEndEarly)
+      return;
+    rows.offset =
+        clipRows(rows, map, AttentionSpace::N, origin(AttentionSpace::N), lk);
+    rows.memref = prefix(rows.memref, map, AttentionSpace::N, lk);
   };
   cut(k, kMap);
   cut(v, vMap);
