@@ -26,11 +26,13 @@ _PLAN = (
     "square",
     "overlap",
     "persistent",
+    "bulk_stores",
 )
 _DEFAULTS = {
     "square": False,
     "overlap": False,
     "persistent": False,
+    "bulk_stores": False,
     "fixed_reference": False,
     "partial_sums": False,
     "sequential": False,
@@ -141,6 +143,7 @@ _VALUES = {
         "fixed_reference": (False, True),
         "partial_sums": (False, True),
         "persistent": (False, True),
+        "bulk_stores": (False, True),
     },
 }
 
@@ -166,6 +169,8 @@ def neighbours(row: Row) -> list[Row]:
             steps = abs(scale.index(other[name]) - scale.index(row.value(name)))
             costs[name] = 1 + (steps - 1) / 4 if steps else 0
         if not any(costs.values()):
+            continue
+        if other.get("bulk_stores") and not other["persistent"]:
             continue
         warps = other.get("warps", row.value("warps"))
         if warps * row.value(split) == row.value("warps") * other.get(split, 0):

@@ -6,14 +6,14 @@
 #maps = [affine_map<(b,h,m,n,d,e) -> (b, m, h, d)>, affine_map<(b,h,m,n,d,e) -> (b, n, h, d)>,
          affine_map<(b,h,m,n,d,e) -> (b, n, h, e)>, affine_map<(b,h,m,n,d,e) -> (b, m, h, e)>,
          affine_map<(b,h,m,n,d,e) -> (b, h, m)>]
-!t = memref<?x?x?x64xf16, strided<[?, ?, ?, 1], offset: ?>>
+!t = memref<?x?x?x128xf16, strided<[?, ?, ?, 1], offset: ?>>
 // CHECK: .visible .entry attention(
 // CHECK: .param .align 64 .b8 attention_param_{{[0-9]+}}[128]
 // CHECK: cp.async.bulk.wait_group.read 0;
-// CHECK-COUNT-4: stmatrix.sync.aligned.m8n8.x4.shared.b16
+// CHECK-COUNT-8: stmatrix.sync.aligned.m8n8.x4.shared.b16
 // CHECK: fence.proxy.async.shared::cta;
 // CHECK: bar.warp.sync
-// CHECK: cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%rd{{[0-9]+}}, {%r{{[0-9]+}}, %r{{[0-9]+}}, %r{{[0-9]+}}, %r{{[0-9]+}}}], [%r{{[0-9]+}}];
+// CHECK-COUNT-2: cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%rd{{[0-9]+}}, {%r{{[0-9]+}}, %r{{[0-9]+}}, %r{{[0-9]+}}, %r{{[0-9]+}}}], [%r{{[0-9]+}}];
 // CHECK: cp.async.bulk.commit_group;
 // CHECK-NOT: st.global.v4
 // CHECK: cp.async.bulk.wait_group.read 0;

@@ -97,7 +97,8 @@ SPARE = {
     # Persistent, as above. Producers hold no rows, so that their loop over blocks that
     # rows skip never runs: two waits and two arrivals. Teams that skip blocks need not wait
     # for the second of two pipes, nor the producer where the mask cuts blocks.
-    ("attention", "sm_90a"): ATTENTION,
+    # And before columns are exchanged: the tile before has done so long ago.
+    ("attention", "sm_90a"): ATTENTION | {"warp barrier": 5},
     ("lengths", True): ATTENTION,
     ("lengths", False): ATTENTION_ONCE,
 }

@@ -29,7 +29,7 @@ PLANS = {
     "producers = 4, stages = 3, overlap = true>",
     # As many blocks as multiprocessors, each with one tile after another.
     "sm_90a-persistent": '#tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, '
-    "producers = 4, stages = 3, overlap = true, persistent = true>",
+    "producers = 4, stages = 3, overlap = true, persistent = true, bulk_stores = true>",
 }
 # Plans for chips with the 80 KiB of shared memory that both-ways.mlir needs.
 ROOMY = [p for p in PLANS if p != "sm_75"]

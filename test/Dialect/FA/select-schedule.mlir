@@ -23,7 +23,7 @@ func.func @d64(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref
 // Rows for short sequences serve where those are expected.
 // CHECK-LABEL: @d64_short
 // SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>, partial_sums = true>
-// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 16, producers = 4, stages = 4, overlap = true, persistent = true>, fixed_reference = true, partial_sums = true>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 16, producers = 4, stages = 4, overlap = true, persistent = true, bulk_stores = true>, fixed_reference = true, partial_sums = true>
 func.func @d64_short(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps, fa.short_sequences}
@@ -88,7 +88,7 @@ func.func @lengths_128(%q: memref<?x128xf16> {tile.align = 16 : i64}, %s: f32, %
   return
 }
 // CHECK-LABEL: @lengths_causal_128
-// SM90A: warps = 8, producers = 4, stages = 2, overlap = true, persistent = true>,
+// SM90A: warps = 8, producers = 4, stages = 2, overlap = true, persistent = true, bulk_stores = true>,
 func.func @lengths_causal_128(%q: memref<?x128xf16> {tile.align = 16 : i64}, %s: f32, %n: memref<?xi32>, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x128xf16>, memref<?x128xf16>, memref<?x128xf16>) scale(%s : f32)
     lengths(%n, %n : memref<?xi32>, memref<?xi32>) mask <affine_set<(b,h,m,n)[lq,lk] : (m + lk - lq - n >= 0)>>

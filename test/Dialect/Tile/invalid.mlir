@@ -299,6 +299,11 @@ func.func private @plan_stages() attributes {tile.plan = #tile.plan<chip = "sm_8
 
 // -----
 
+// expected-error @below {{has bulk_stores, which need persistent = true and copy = "tma"; leave it out}}
+func.func private @plan_bulk_stores() attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 1, bulk_stores = true>}
+
+// -----
+
 // expected-error @below {{is persistent and has no producers, which would copy ahead for the next tile; use producers >= 1}}
 func.func private @plan_persistent() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1, persistent = true>}
 

@@ -225,7 +225,7 @@ func.func @no_room_to_exchange(%r: tensor<64x64xf16>, %o: !o, %i: index)
 #narrow = #tile.frag<reg = [2:1:1, 2:0:8, 2:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
 #odd = #tile.frag<reg = [2:1:1, 2:0:8, 5:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
 #rows = #tile.frag<reg = [2:1:1, 2:0:8, 2:0:64, 16:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
-#plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 1, persistent = true>
+#plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 1, persistent = true, bulk_stores = true>
 !o = memref<?x128xf16, strided<[128, 1]>>
 // CHECK-LABEL: func.func @copies
 // CHECK-SAME: tile.shared_bytes = 16384 : i64
@@ -278,7 +278,7 @@ func.func @other_layout(%r: tensor<128x128xf16, #rows>, %o: !o {tile.align = 16 
 // CHECK-LABEL: func.func @other_plan
 // CHECK: tile.store {{.*}}] {offset = 0 : i64} : tensor<64x128xf16
 func.func @other_plan(%r: tensor<64x128xf16, #acc>, %o: !o {tile.align = 16 : i64}, %i: index)
-    attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "cp_async", warps = 4, producers = 4, stages = 1, persistent = true>} {
+    attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 1, persistent = true>} {
   %c0 = arith.constant 0 : index
   tile.store %r, %o[%i, %c0] : tensor<64x128xf16, #acc>, !o
   return

@@ -41,7 +41,8 @@ int64_t PlanAttr::getTeamsAlong(int64_t rows, int64_t columns) const {
 LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                StringAttr chip, StringAttr mma, StringAttr copy,
                                int64_t warps, int64_t producers, int64_t stages,
-                               bool square, bool overlap, bool persistent) {
+                               bool square, bool overlap, bool persistent,
+                               bool bulkStores) {
   if (!llvm::is_contained({"vector", "mma_sync", "wgmma"}, mma.getValue()))
     return emitError() << "mma is '" << mma.getValue()
                        << "'; use vector, mma_sync or wgmma";
@@ -58,6 +59,9 @@ LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     return emitError()
            << "is persistent and has no producers, which would copy "
               "ahead for the next tile; use producers >= 1";
+  if (bulkStores && !(persistent && copy.getValue() == "tma"))
+    return emitError() << "has bulk_stores, which need persistent = true and "
+                          "copy = \"tma\"; leave it out";
   return success();
 }
 

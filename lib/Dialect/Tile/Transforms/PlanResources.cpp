@@ -104,7 +104,7 @@ static int64_t placeStores(func::FuncOp func, PlanAttr plan, int64_t offset,
   });
   wanted = std::min<int64_t>(llvm::alignTo(wanted, alignment),
                              llvm::alignDown(room, alignment));
-  bool isBulk = plan.getCopy() == "tma" && !copies.empty() && wanted >= least;
+  bool isBulk = plan.getBulkStores() && !copies.empty() && wanted >= least;
   if (!isBulk)
     wanted = StoreOp::kExchangeBytes;
   if (exchanges.empty() || wanted > room)
@@ -175,6 +175,7 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
         << remark::metric("square", plan.getSquare())
         << remark::metric("overlap", plan.getOverlap())
         << remark::metric("persistent", plan.getPersistent())
+        << remark::metric("bulk_stores", plan.getBulkStores())
         << remark::metric("threads",
                           32 * (plan.getWarps() + plan.getProducers()))
         << remark::metric("shared_bytes", offset)

@@ -72,6 +72,8 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
     - `persistent`: a launch has as many blocks as the device has multiprocessors;
       each takes one iteration of the grid after another (`tile-persistent`). Needs
       producers.
+    - `bulk_stores`: of a persistent launch by tensor maps: 16-bit tiles leave by tensor
+      copies (`bulk` of `tile.store`), as far as shared memory reaches.
 
     ```mlir
     #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8,
@@ -82,7 +84,8 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
       "::mlir::StringAttr":$copy, "int64_t":$warps, "int64_t":$producers,
       "int64_t":$stages, DefaultValuedParameter<"bool", "false">:$square,
       DefaultValuedParameter<"bool", "false">:$overlap,
-      DefaultValuedParameter<"bool", "false">:$persistent);
+      DefaultValuedParameter<"bool", "false">:$persistent,
+      DefaultValuedParameter<"bool", "false">:$bulk_stores);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{

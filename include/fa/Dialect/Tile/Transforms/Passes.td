@@ -399,8 +399,8 @@ def TilePlanResources : Pass<"tile-plan-resources", "::mlir::func::FuncOp"> {
     total as `tile.shared_bytes`. On chips with bulk copies a shuffled `tile.accumulate` of
     whole rows gets an offset in what is left, if it fits: the same for all, as each waits
     for the one before. So do the stores of 16-bit tiles of persistent kernels, where the
-    chip stores matrices to shared memory: with `copy = "tma"`, and if panels of all rows
-    fit, for tensor copies (`bulk`). Refuses a total above the chip's limit and a
+    chip stores matrices to shared memory: with `bulk_stores`, and if a panel fits, for
+    tensor copies (`bulk`). Refuses a total above the chip's limit and a
     plan for instructions that the chip does not have (`cp_async` and products of
     bf16 on sm_75, for example).
   }];
