@@ -397,7 +397,7 @@ func.func @bulk_argument(%t: tensor<64x128xf16, #acc>, %i: index) {
 
 #acc = #tile.frag<reg = [2:1:1, 2:0:8, 16:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
 func.func @bulk_bytes(%o: memref<?x128xf16> {tile.align = 16 : i64}, %t: tensor<64x128xf16, #acc>, %i: index) {
-  // expected-error @+1 {{gives each warp 1024 bytes of shared memory; a panel takes 2048, and the swizzle a multiple of 1024}}
+  // expected-error @+1 {{gives each warp 1024 bytes of shared memory; a panel takes 2048}}
   tile.store %t, %o[%i, %i] bulk 1024 {offset = 0 : i64} : tensor<64x128xf16, #acc>, memref<?x128xf16>
   return
 }
@@ -406,7 +406,16 @@ func.func @bulk_bytes(%o: memref<?x128xf16> {tile.align = 16 : i64}, %t: tensor<
 
 #acc = #tile.frag<reg = [2:1:1, 2:0:8, 16:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
 func.func @bulk_swizzle(%o: memref<?x128xf16> {tile.align = 16 : i64}, %t: tensor<64x128xf16, #acc>, %i: index) {
-  // expected-error @+1 {{gives each warp 4608 bytes of shared memory; a panel takes 2048, and the swizzle a multiple of 1024}}
+  // expected-error @+1 {{begins at 0 and gives each warp 4608 bytes; the swizzle of its panels takes multiples of 1024}}
   tile.store %t, %o[%i, %i] bulk 4608 {offset = 0 : i64} : tensor<64x128xf16, #acc>, memref<?x128xf16>
+  return
+}
+
+// -----
+
+#acc = #tile.frag<reg = [2:1:1, 2:0:8, 16:1:8], lane = [4:1:2, 8:0:1], warp = [4:0:16]>
+func.func @bulk_place(%o: memref<?x128xf16> {tile.align = 16 : i64}, %t: tensor<64x128xf16, #acc>, %i: index) {
+  // expected-error @+1 {{begins at 512 and gives each warp 4096 bytes; the swizzle of its panels takes multiples of 1024}}
+  tile.store %t, %o[%i, %i] bulk 4096 {offset = 512 : i64} : tensor<64x128xf16, #acc>, memref<?x128xf16>
   return
 }

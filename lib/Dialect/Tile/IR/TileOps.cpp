@@ -89,11 +89,15 @@ LogicalResult StoreOp::verify() {
                          "accumulator of 16 bits, 16 rows per warp, and its "
                          "memory whole dimensions of a function argument with "
                          "a 'tile.align' of 16");
-    if (*bytes < panels->getPanelBytes() ||
-        *bytes % panels->getAlignment() != 0)
+    if (*bytes < panels->getPanelBytes())
       return emitOpError("gives each warp ")
              << *bytes << " bytes of shared memory; a panel takes "
-             << panels->getPanelBytes() << ", and the swizzle a multiple of "
+             << panels->getPanelBytes();
+    if (*bytes % panels->getAlignment() ||
+        *getOffset() % panels->getAlignment())
+      return emitOpError("begins at ")
+             << *getOffset() << " and gives each warp " << *bytes
+             << " bytes; the swizzle of its panels takes multiples of "
              << panels->getAlignment();
   }
   return verifySameElement(*this, dest.getElementType(), tile.getElementType());
