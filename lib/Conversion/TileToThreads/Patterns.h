@@ -68,6 +68,16 @@ void synchronize(OpBuilder &builder, Location loc, const KernelContext &kernel,
 /// it.
 void fenceAsync(OpBuilder &builder, Location loc);
 
+/// The thread's bulk copies, if any, have read what they copy.
+void waitForBulkReads(OpBuilder &builder, Location loc);
+
+/// A block keeps its shared memory until the last bulk copies of the loops
+/// around `op` have read it.
+void waitBehindLoops(OpBuilder &builder, Operation *op);
+
+/// Moves the builder into a branch on `condition`, if there is one.
+void guarded(OpBuilder &builder, Location loc, Value condition);
+
 /// The argument of kernel `func` that holds the map of `view` for copies of
 /// `box` columns and rows; made on first use.
 Value tensorMap(OpBuilder &builder, func::FuncOp func, KernelContext &kernel,
@@ -82,6 +92,9 @@ void populateElementwisePatterns(const TypeConverter &converter,
                                  KernelContext &kernel);
 void populateMemoryPatterns(const TypeConverter &converter,
                             RewritePatternSet &patterns, KernelContext &kernel);
+void populateBulkStorePatterns(const TypeConverter &converter,
+                               RewritePatternSet &patterns,
+                               KernelContext &kernel);
 void populateContractPatterns(const TypeConverter &converter,
                               RewritePatternSet &patterns,
                               KernelContext &kernel);

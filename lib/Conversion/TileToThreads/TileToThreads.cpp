@@ -196,6 +196,7 @@ struct ConvertTileToThreads
                                                          target);
     populateElementwisePatterns(converter, patterns, kernel);
     populateMemoryPatterns(converter, patterns, kernel);
+    populateBulkStorePatterns(converter, patterns, kernel);
     populateContractPatterns(converter, patterns, kernel);
     populatePipePatterns(converter, patterns, kernel);
     target.markUnknownOpDynamicallyLegal([&](Operation *op) {

@@ -488,7 +488,7 @@ LogicalResult Emitter::run() {
   KeyBlocks blocks = keyBlocks(mask, q.memref, qMap);
 
   // Values before the loop.
-  Value first = packed ? q.offset : clipRows(q, qMap, AttentionOp::M, m0, lq);
+  Value first = clipRows(q, qMap, AttentionOp::M, m0, lq);
   Value qTile = load(q.memref, qMap, AttentionOp::M, first, tileM, d);
   Value zeroScores = constant(scoreType(), 0.0);
   Value zeroRows = constant(vectorType(), 0.0);

@@ -287,7 +287,7 @@ WindowEmitter::place(AffineMap map, unsigned rowDim, Value rowOffset,
 
 Value WindowEmitter::clipRows(const Rows &rows, AffineMap map, unsigned rowDim,
                               Value position, Value length) {
-  if (length.getDefiningOp<memref::DimOp>())
+  if (rows.merged || length.getDefiningOp<memref::DimOp>())
     return rows.offset;
   bool isTurned = bool(place(map, rowDim, rows.offset).second);
   Value end = memref::DimOp::create(builder, loc, rows.memref, isTurned);

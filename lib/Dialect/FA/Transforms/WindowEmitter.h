@@ -76,7 +76,8 @@ protected:
 
   /// Where the rows from `position` on are loaded from, of which those from
   /// `length` on do not exist: a tile that has none reads behind the memory,
-  /// which costs no traffic.
+  /// which costs no traffic. As they are where heads are rows, too, or all
+  /// rows exist.
   Value clipRows(const Rows &rows, AffineMap map, unsigned rowDim,
                  Value position, Value length);
   /// From column `column` on, where it is given.
