@@ -38,6 +38,10 @@ _PLANS = {
     "mma8": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 2',
     "square": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 1, '
     "square = true",
+    "hold": '"sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 2, '
+    "hold_left = true",
+    "wgmma-hold": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, '
+    "hold_left = true, overlap = true",
     "wgmma": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2',
     "overlap": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, '
     "overlap = true",

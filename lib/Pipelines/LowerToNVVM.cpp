@@ -25,6 +25,7 @@ void fa::buildLowerTileToNVVMPipeline(OpPassManager &manager) {
   func.addPass(tl::createTileAsyncCopy());
   func.addPass(tl::createTileStage());
   addCleanup(func);
+  func.addPass(tl::createTileHoldFactors());
   func.addPass(tl::createTileRoles());
   func.addPass(tl::createTileDelayProducts());
   func.addPass(tl::createTilePersistent());

@@ -24,12 +24,14 @@ _PLAN = (
     "producers",
     "stages",
     "square",
+    "hold_left",
     "overlap",
     "persistent",
     "bulk_stores",
 )
 _DEFAULTS = {
     "square": False,
+    "hold_left": False,
     "overlap": False,
     "persistent": False,
     "bulk_stores": False,
@@ -132,6 +134,7 @@ _VALUES = {
         "warps": (1, 2, 4, 8),
         "stages": (1, 2, 3, 4),
         "square": (False, True),
+        "hold_left": (False, True),
         "partial_sums": (False, True),
     },
     "wgmma": {
@@ -139,6 +142,7 @@ _VALUES = {
         "tile_n": (16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 256),
         "warps": (4, 8, 12),
         "stages": (1, 2, 3, 4),
+        "hold_left": (False, True),
         "overlap": (False, True),
         "fixed_reference": (False, True),
         "partial_sums": (False, True),
@@ -171,6 +175,8 @@ def neighbours(row: Row) -> list[Row]:
         if not any(costs.values()):
             continue
         if other.get("bulk_stores") and not other["persistent"]:
+            continue
+        if other.get("hold_left") and other.get("square"):
             continue
         warps = other.get("warps", row.value("warps"))
         if warps * row.value(split) == row.value("warps") * other.get(split, 0):

@@ -1,5 +1,6 @@
 // Every inline assembly form, as it arrives in PTX.
 // RUN: %{chain:wgmma} | fa-translate --fa-to-ptx --chip=sm_90a | FileCheck %s
+// RUN: %{chain:wgmma-hold} | fa-translate --fa-to-ptx --chip=sm_90a | FileCheck %s --check-prefix=HOLD
 // RUN: %{chain:mma2} | fa-translate --fa-to-ptx --chip=sm_80 | FileCheck %s --check-prefix=SM80
 // RUN: %{chain:mma2} | sed 's/tile.align = 16/tile.align = 4/' | fa-translate --fa-to-ptx --chip=sm_80 | FileCheck %s --check-prefix=BYTES4
 
@@ -31,6 +32,13 @@
 // CHECK: @p mbarrier.arrive.shared::cta.b64 _
 // The second product: A in registers, B with k as its rows.
 // CHECK: wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {{.*}}, {%r{{[0-9]+}}, %r{{[0-9]+}}, %r{{[0-9]+}}, %r{{[0-9]+}}}, db, p, 1, 1, 1;
+
+// Held in registers, A is read once and is what wgmma takes: no copy, no descriptor.
+// HOLD: ldmatrix.sync.aligned.m8n8.x4.shared.b16 {[[A:%r[0-9]+, %r[0-9]+, %r[0-9]+, %r[0-9]+]]},
+// HOLD-COUNT-3: ldmatrix.sync.aligned.m8n8.x4.shared.b16
+// HOLD: wgmma.fence.sync.aligned
+// HOLD: wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {{.*}}, {[[A]]}, db, p, 1, 1, 0;
+// HOLD-NOT: wgmma.mma_async{{.*}}, da, db
 
 // SM80: .target sm_80
 // SM80: cp.async.cg.shared.global [%r{{.*}}], [%rd{{.*}}], 16, %r

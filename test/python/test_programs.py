@@ -18,6 +18,8 @@ PLANS = {
     # The same, where 4 bytes of alignment are promised instead of 16.
     "sm_80-4": '#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, '
     "producers = 0, stages = 2>",
+    "sm_80-hold": '#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, '
+    "producers = 0, stages = 2, hold_left = true>",
     "sm_80-direct": '#tile.plan<chip = "sm_80", mma = "mma_sync", copy = "direct", warps = 8, '
     "producers = 0, stages = 1>",
     "sm_75": '#tile.plan<chip = "sm_75", mma = "mma_sync", copy = "direct", warps = 8, '
@@ -27,6 +29,8 @@ PLANS = {
     # Products beside each other, and beside the next iteration.
     "sm_90a-overlap": '#tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, '
     "producers = 4, stages = 3, overlap = true>",
+    "sm_90a-hold": '#tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, '
+    "producers = 4, stages = 3, hold_left = true, overlap = true>",
     # As many blocks as multiprocessors, each with one tile after another.
     "sm_90a-persistent": '#tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, '
     "producers = 4, stages = 3, overlap = true, persistent = true, bulk_stores = true>",
@@ -215,7 +219,7 @@ def test_assembles(name, target):
     assert spills == [("0", "0")] * len(kernel.metadata["launches"])
     # Of its three products the third is started while the left factor of the delayed
     # one is made for the next iteration: ptxas puts them in a row, as no schedule asks.
-    if name != "both-ways" or target not in ("sm_90a-overlap", "sm_90a-persistent"):
+    if name != "both-ways" or target not in ("sm_90a-overlap", "sm_90a-hold", "sm_90a-persistent"):
         assert not re.search(r"C75\d\d", kernel.ptxas_log)
     assert "warning" not in kernel.ptxas_log
     product = "wgmma.mma_async" if target.startswith("sm_90a") else "mma.sync"

@@ -383,7 +383,8 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
     SmallVector<Value> left(adaptor.getLhs());
     bool lhsInRegisters = isa<RankedTensorType>(op.getLhs().getType());
     // Everything that the instructions read from registers is defined before
-    // the fence.
+    // the fence; what a loop does not change, before it.
+    bool isHeld = op.getLhs().getDefiningOp<FetchOp>() != nullptr;
     SmallVector<SmallVector<Value>> words;
     for (int64_t block = 0; lhsInRegisters && block < m / (64 * groups);
          ++block)
@@ -394,9 +395,13 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
     SmallVector<Value> inputs;
     if (!fromZero)
       inputs = acc;
-    for (SmallVector<Value> &step : words)
-      inputs.append(step);
+    if (!isHeld)
+      for (SmallVector<Value> &step : words)
+        inputs.append(step);
     inputs = ptx::wgmmaFence(rewriter, loc, inputs);
+    if (isHeld)
+      for (SmallVector<Value> &step : words)
+        inputs.append(step);
 
     SmallVector<Value> results(acc.size());
     SmallVector<SmallVector<int64_t>> places;
@@ -497,6 +502,53 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
   KernelContext &kernel;
 };
 
+//===----------------------------------------------------------------------===//
+// Factors and results
+//===----------------------------------------------------------------------===//
+
+struct FetchPattern : OpConversionPattern<FetchOp> {
+  FetchPattern(const TypeConverter &converter, MLIRContext *context,
+               KernelContext &kernel)
+      : OpConversionPattern(converter, context), kernel(kernel) {}
+
+  LogicalResult
+  matchAndRewrite(FetchOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    BufferType type = op.getBuffer().getType();
+    FragmentAttr layout = layoutOf(op.getResult().getType());
+    Value firstRow =
+        warpOffset(rewriter, loc, kernel.teamOf(op), layout, /*dim=*/0);
+    MatrixLoader loader(rewriter, loc, kernel, adaptor.getBuffer(), type,
+                        /*transpose=*/false, /*colsFirst=*/false, firstRow,
+                        /*firstCol=*/Value());
+    auto pairType = VectorType::get(2, type.getElementType());
+    SmallVector<Value> registers(layout.numRegisters());
+    // A warp's blocks of rows, beginning with the first.
+    int64_t perBlock = 4 * type.getShape()[1] / 8;
+    int64_t blocks = layout.numRegisters() / perBlock;
+    auto [along, across] = warpsOf(layout);
+    int64_t stride = kernel.plan.getMma() == "wgmma" ? 16 * along : 16;
+    for (int64_t block = 0; block < blocks; ++block)
+      for (int64_t col = 0; col < type.getShape()[1]; col += 16) {
+        SmallVector<Value> words = loader.load(stride * block, col);
+        for (int64_t number : {0, 1, 2, 3}) {
+          Value pair =
+              LLVM::BitcastOp::create(rewriter, loc, pairType, words[number]);
+          int64_t index = layout.findRegister(
+              {stride * block + number % 2 * 8, col + number / 2 * 8});
+          for (int64_t i : {0, 1})
+            registers[index + i] =
+                vector::ExtractOp::create(rewriter, loc, pair, i);
+        }
+      }
+    rewriter.replaceOpWithMultiple(op, {registers});
+    return success();
+  }
+
+  KernelContext &kernel;
+};
+
 struct AwaitPattern : OpConversionPattern<AwaitOp> {
   using OpConversionPattern::OpConversionPattern;
 
@@ -525,7 +577,7 @@ struct AwaitPattern : OpConversionPattern<AwaitOp> {
 void tl::populateContractPatterns(const TypeConverter &converter,
                                   RewritePatternSet &patterns,
                                   KernelContext &kernel) {
-  patterns.add<MmaSyncPattern, WgmmaPattern>(converter, patterns.getContext(),
-                                             kernel);
+  patterns.add<MmaSyncPattern, WgmmaPattern, FetchPattern>(
+      converter, patterns.getContext(), kernel);
   patterns.add<AwaitPattern>(converter, patterns.getContext());
 }

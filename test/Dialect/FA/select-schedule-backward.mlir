@@ -17,7 +17,7 @@ func.func @delta(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memr
 }
 
 // CHECK-LABEL: @rows
-// SM80: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>>
+// SM80: fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1, hold_left = true>>
 // SM90A: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true>>
 func.func @rows(%q: memref<?x128xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention_backward ins(%q, %q, %q, %l, %q : memref<?x128xf16>, memref<?x128xf16>, memref<?x128xf16>, memref<?xf32>, memref<?x128xf16>) scale(%s : f32)

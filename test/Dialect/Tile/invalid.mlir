@@ -304,6 +304,32 @@ func.func private @plan_bulk_stores() attributes {tile.plan = #tile.plan<chip = 
 
 // -----
 
+// expected-error @below {{has hold_left, which needs mma = "mma_sync" or "wgmma" and warps with all columns of their rows (square = false); leave it out}}
+func.func private @plan_hold_square() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1, square = true, hold_left = true>}
+
+// -----
+
+// expected-error @below {{has hold_left, which needs mma = "mma_sync" or "wgmma" and warps with all columns of their rows (square = false); leave it out}}
+func.func private @plan_hold_vector() attributes {tile.plan = #tile.plan<chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1, hold_left = true>}
+
+// -----
+
+func.func @fetch_shape(%b: !tile.buffer<128x64xf16, swizzle = 128>) {
+  // expected-error @below {{gives 'tensor<128x32xf16>' of '!tile.buffer<128x64xf16, swizzle = 128>'; shape and elements must be the buffer's}}
+  %t = tile.fetch %b : <128x64xf16, swizzle = 128> -> tensor<128x32xf16>
+  return
+}
+
+// -----
+
+func.func @fetch_element(%b: !tile.buffer<128x64xf16, swizzle = 128>) {
+  // expected-error @below {{gives 'tensor<128x64xbf16>' of '!tile.buffer<128x64xf16, swizzle = 128>'; shape and elements must be the buffer's}}
+  %t = tile.fetch %b : <128x64xf16, swizzle = 128> -> tensor<128x64xbf16>
+  return
+}
+
+// -----
+
 // expected-error @below {{is persistent and has no producers, which would copy ahead for the next tile; use producers >= 1}}
 func.func private @plan_persistent() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1, persistent = true>}
 

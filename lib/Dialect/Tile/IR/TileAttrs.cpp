@@ -41,8 +41,8 @@ int64_t PlanAttr::getTeamsAlong(int64_t rows, int64_t columns) const {
 LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                StringAttr chip, StringAttr mma, StringAttr copy,
                                int64_t warps, int64_t producers, int64_t stages,
-                               bool square, bool overlap, bool persistent,
-                               bool bulkStores) {
+                               bool square, bool holdLeft, bool overlap,
+                               bool persistent, bool bulkStores) {
   if (!llvm::is_contained({"vector", "mma_sync", "wgmma"}, mma.getValue()))
     return emitError() << "mma is '" << mma.getValue()
                        << "'; use vector, mma_sync or wgmma";
@@ -55,6 +55,10 @@ LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
            << "; use warps >= 1, producers >= 0 and at most 32 in all";
   if (stages < 1 || stages > 16)
     return emitError() << "stages is " << stages << "; use 1 to 16";
+  if (holdLeft && (mma.getValue() == "vector" || square))
+    return emitError() << "has hold_left, which needs mma = \"mma_sync\" or "
+                          "\"wgmma\" and warps with all columns of their rows "
+                          "(square = false); leave it out";
   if (persistent && producers == 0)
     return emitError()
            << "is persistent and has no producers, which would copy "

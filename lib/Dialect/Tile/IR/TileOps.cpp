@@ -404,6 +404,16 @@ LogicalResult ConsumeOp::verify() {
   return success();
 }
 
+LogicalResult FetchOp::verify() {
+  BufferType buffer = getBuffer().getType();
+  auto result = cast<RankedTensorType>(getResult().getType());
+  if (result.getShape() == buffer.getShape() &&
+      result.getElementType() == buffer.getElementType())
+    return success();
+  return emitOpError("gives ") << result << " of " << buffer
+                               << "; shape and elements must be the buffer's";
+}
+
 LogicalResult RolesOp::verify() {
   size_t count = getBodies().size();
   if (getWarps().size() != count || getRegisters().size() != count)

@@ -284,7 +284,7 @@ struct TileAssignLayouts : tl::impl::TileAssignLayoutsBase<TileAssignLayouts> {
         }
       return;
     }
-    if (isa<ContractOp, StoreOp, AccumulateOp, StageOp, LoadOp>(op) ||
+    if (isa<ContractOp, StoreOp, AccumulateOp, StageOp, LoadOp, FetchOp>(op) ||
         isFree(op))
       return;
     // Elementwise: every tile has the same layout.

@@ -157,6 +157,9 @@ struct TilePipeline : tl::impl::TilePipelineBase<TilePipeline> {
       if (consume->isBeforeInBlock(first) && !consume.getPending()) {
         consume->moveBefore(first);
         consume.setPending(prologue.size());
+        for (Operation *user : consume->getUsers())
+          if (isa<FetchOp>(user))
+            user->moveAfter(consume);
       }
 
     SmallVector<int64_t> pending = countPending(traffic, prologue);

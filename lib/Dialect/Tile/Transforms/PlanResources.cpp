@@ -173,6 +173,7 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
         << remark::metric("producers", plan.getProducers())
         << remark::metric("stages", plan.getStages())
         << remark::metric("square", plan.getSquare())
+        << remark::metric("hold_left", plan.getHoldLeft())
         << remark::metric("overlap", plan.getOverlap())
         << remark::metric("persistent", plan.getPersistent())
         << remark::metric("bulk_stores", plan.getBulkStores())

@@ -67,6 +67,9 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
     - `square`: warps split both dimensions of accumulators, so that each needs
       less of the factors; factors that are computed go through shared memory.
       Otherwise warps split the rows, and such factors stay in registers.
+    - `hold_left`: left factors that do not change in a loop are read into registers
+      before it (`tile-hold-factors`); otherwise products read them from shared memory
+      in every iteration.
     - `overlap`: a product whose sum is carried by a loop runs beside the work of
       the next iteration (`tile-delay-products`).
     - `persistent`: a launch has as many blocks as the device has multiprocessors;
@@ -83,6 +86,7 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
   let parameters = (ins "::mlir::StringAttr":$chip, "::mlir::StringAttr":$mma,
       "::mlir::StringAttr":$copy, "int64_t":$warps, "int64_t":$producers,
       "int64_t":$stages, DefaultValuedParameter<"bool", "false">:$square,
+      DefaultValuedParameter<"bool", "false">:$hold_left,
       DefaultValuedParameter<"bool", "false">:$overlap,
       DefaultValuedParameter<"bool", "false">:$persistent,
       DefaultValuedParameter<"bool", "false">:$bulk_stores);
@@ -713,6 +717,23 @@ def Tile_StageOp : Tile_Op<"stage", [MemoryEffects<[MemRead, MemWrite]>]> {
   let results = (outs Tile_BufferType:$buffer);
   let assemblyFormat =
       "$source attr-dict `:` type($source) `->` type($buffer)";
+  let hasVerifier = 1;
+}
+
+def Tile_FetchOp : Tile_Op<"fetch", [MemoryEffects<[MemRead]>]> {
+  let summary = "read a left factor from shared memory into registers";
+  let description = [{
+    Each warp reads the rows that its products multiply, and holds them from then on.
+    The slot stays in use until `tile.release`: other products may read it.
+
+    ```mlir
+    %t = tile.fetch %b : !tile.buffer<128x64xf16, swizzle = 128> -> tensor<128x64xf16>
+    ```
+  }];
+  let arguments = (ins Tile_BufferType:$buffer);
+  let results = (outs StaticShapeTensorOf<[F16, BF16]>:$result);
+  let assemblyFormat =
+      "$buffer attr-dict `:` type($buffer) `->` type($result)";
   let hasVerifier = 1;
 }
 

@@ -159,6 +159,34 @@ def TileStage : Pass<"tile-stage", "::mlir::func::FuncOp"> {
   }];
 }
 
+def TileHoldFactors : Pass<"tile-hold-factors", "::mlir::func::FuncOp"> {
+  let summary = "Left factors that a loop does not change stay in registers";
+  let description = [{
+    With `hold_left` in the plan: a left factor that is copied before a loop and
+    multiplied in it is read into registers once (`tile.fetch`), where each team of
+    warps has rows of its own. Products then read a third less of shared memory, which
+    is time where that is the limit, and power where that is; it takes registers for
+    the whole loop. Products in branches that are rarely taken (`each_warp`) go on
+    reading shared memory.
+
+    Input:
+    ```mlir
+    %q = tile.consume %p[%c0] : ...
+    scf.for ... {
+      %s = tile.contract %q, %k, %zero : ...
+    }
+    ```
+    Output:
+    ```mlir
+    %q = tile.consume %p[%c0] : ...
+    %t = tile.fetch %q : ... -> tensor<128x64xf16>
+    scf.for ... {
+      %s = tile.contract %t, %k, %zero : ...
+    }
+    ```
+  }];
+}
+
 def TileRoles : Pass<"tile-roles", "::mlir::func::FuncOp"> {
   let summary = "Give copies to producer warps";
   let description = [{
