@@ -39,6 +39,11 @@ install_test_tools() {
     PATH="$PATH:$folder"
   fi
   command -v ptxas >/dev/null || fail "no ptxas: install a CUDA 13 toolkit"
+  # Tests read what ptxas made.
+  if ! command -v nvdisasm >/dev/null; then
+    pip_install nvdisasm --no-deps nvidia-cuda-nvdisasm==13.2.51
+    PATH="$PATH:$folder"
+  fi
   export PATH
 }
 
