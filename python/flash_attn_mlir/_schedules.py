@@ -36,6 +36,7 @@ _DEFAULTS = {
     "persistent": False,
     "bulk_stores": False,
     "fixed_reference": False,
+    "lazy_maximum": False,
     "partial_sums": False,
     "sequential": False,
 }
@@ -135,6 +136,7 @@ _VALUES = {
         "stages": (1, 2, 3, 4),
         "square": (False, True),
         "hold_left": (False, True),
+        "lazy_maximum": (False, True),
         "partial_sums": (False, True),
     },
     "wgmma": {
@@ -145,6 +147,7 @@ _VALUES = {
         "hold_left": (False, True),
         "overlap": (False, True),
         "fixed_reference": (False, True),
+        "lazy_maximum": (False, True),
         "partial_sums": (False, True),
         "persistent": (False, True),
         "bulk_stores": (False, True),
@@ -159,7 +162,7 @@ def neighbours(row: Row) -> list[Row]:
         for name in ("tile_m", "warps", "square"):
             choices.pop(name, None)
     if row.work != "output":
-        for name in ("fixed_reference", "partial_sums"):
+        for name in ("fixed_reference", "lazy_maximum", "partial_sums"):
             choices.pop(name, None)
     # Warps split one dimension of a tile: both change together at the price of one.
     split = "tile_n" if row.work in ("keys", "all") else "tile_m"
@@ -177,6 +180,8 @@ def neighbours(row: Row) -> list[Row]:
         if other.get("bulk_stores") and not other["persistent"]:
             continue
         if other.get("hold_left") and other.get("square"):
+            continue
+        if other.get("fixed_reference") and other.get("lazy_maximum"):
             continue
         warps = other.get("warps", row.value("warps"))
         if warps * row.value(split) == row.value("warps") * other.get(split, 0):

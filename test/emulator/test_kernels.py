@@ -172,11 +172,11 @@ def scalars(case):
     return values
 
 
-def run_case(case, chip, dtype, arrays, seed, optimized=False):
+def run_case(case, chip, dtype, arrays, seed, optimized=False, **more):
     q, k, v = map(unaligned_numpy, arrays) if case.unaligned else arrays
     out = np.full(q.shape, np.nan).astype(q.dtype)
     lse = np.full((case.batch, case.heads, case.seqlen_q), np.nan, np.float32)
-    kernel = compile_case(case, chip, dtype)
+    kernel = compile_case(case, chip, dtype, **more)
     emulate(kernel, q, k, v, *scalars(case), out, lse, seed=seed, optimized=optimized)
     return out, lse
 
@@ -315,6 +315,28 @@ def test_jumping_scores(causal, kind, head_dim, rng):
     k = k * jumping_factors(kind, 430, rng)[None, :, None, None]
     arrays = [x.astype(np.float16) for x in (q, k, v)]
     out, lse = run_case(case, "sm_90a", "float16", arrays, int(rng.integers(1 << 30)))
+    check("float16", out, lse, *case.reference(*arrays))
+
+
+LAZY = {
+    "sm_80": '#fa.schedule<tile_m = 64, tile_n = 64, plan = <chip = "sm_80", mma = "mma_sync", '
+    'copy = "cp_async", warps = 4, producers = 0, stages = 1>, lazy_maximum = true>',
+    "sm_90a": '#fa.schedule<tile_m = 128, tile_n = 64, plan = <chip = "sm_90a", mma = "wgmma", '
+    'copy = "tma", warps = 8, producers = 4, stages = 2, overlap = true, persistent = true>, '
+    "lazy_maximum = true, partial_sums = true>",
+}
+
+
+@pytest.mark.parametrize("kind", JUMPS)
+@pytest.mark.parametrize("chip", LAZY)
+def test_lazy_maximum(chip, kind, rng):
+    case = Case(1, 220, 430, 1, 1, 64, causal=True)
+    q, k, v = case.draw(rng)
+    k = k * jumping_factors(kind, 430, rng)[None, :, None, None]
+    arrays = [x.astype(np.float16) for x in (q, k, v)]
+    out, lse = run_case(
+        case, chip, "float16", arrays, int(rng.integers(1 << 30)), schedule=LAZY[chip]
+    )
     check("float16", out, lse, *case.reference(*arrays))
 
 

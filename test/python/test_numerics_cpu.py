@@ -199,22 +199,21 @@ def test_processors(cpu, dtype, rng):
         check(dtype, out, lse, *expected)
 
 
-FIXED = (
-    '#fa.schedule<tile_m = 32, tile_n = 48, plan = #tile.plan<chip = "cpu", mma = "vector", '
-    'copy = "direct", warps = 1, producers = 0, stages = 1>, fixed_reference = true>'
-)
-
-
+@pytest.mark.parametrize("reference", ["fixed_reference", "lazy_maximum"])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("kind", [None, *JUMPS])
-def test_fixed_reference(kind, causal, rng):
-    """The GPU's way to the softmax, as the CPU's tile program."""
+def test_references(kind, causal, reference, rng):
+    """The GPU's ways to the softmax, as the CPU's tile program."""
+    schedule = (
+        '#fa.schedule<tile_m = 32, tile_n = 48, plan = #tile.plan<chip = "cpu", mma = "vector", '
+        f'copy = "direct", warps = 1, producers = 0, stages = 1>, {reference} = true>'
+    )
     case = Case(2, 100, 230, 2, 1, 32, causal=causal)
     q, k, v = case.draw(rng)
     if kind:
         k = k * jumping_factors(kind, 230, rng)[None, :, None, None]
     q, k, v = (x.astype(np.float32) for x in (q, k, v))
-    kernel = fa.compile(chip="cpu", dtype="f32", head_dim=32, causal=causal, schedule=FIXED)
+    kernel = fa.compile(chip="cpu", dtype="f32", head_dim=32, causal=causal, schedule=schedule)
     out, lse = np.full(q.shape, np.nan, np.float32), np.full((2, 2, 100), np.nan, np.float32)
     kernel(q, k, v, 32**-0.5, out, lse)
     check("float32", out, lse, *case.reference(q, k, v))

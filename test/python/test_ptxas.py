@@ -59,9 +59,9 @@ SAMPLE = random.Random(os.environ["FA_TEST_SEED"]).sample(REST, 8)
 # crowded: the tiles of mma.sync over four warps, 128x64 or, of heads up to 64, 128x128, keep
 #   200 accumulators and factors in 255 registers; some loop invariants spill. Measured,
 #   they are still the fastest (docs/experiments.md).
-# sm_90a, three warp groups: 160 registers per thread, in which the branch that makes
-#   scores again stands beside a product under way; a window on both sides compares with
-#   two bounds there.
+# sm_90a, three or four warp groups: 160 or 112 registers per thread, in which the branch
+#   that makes scores again, and the maxima of rows that rise, stand beside a product under
+#   way; a window on both sides compares with two bounds there.
 # sm_90a: what a persistent kernel carries beside a window's bounds.
 # sm_75, heads of 256: 128 accumulators per thread, and pointers that spill before the loop
 #   over keys; a block of keys loads five words of them beside 160 products.
@@ -74,7 +74,7 @@ def allowed_spills(chip, head_dim, mlir):
             return 128
     if chip == "sm_90a" and head_dim % 8 == 0:
         if head_dim <= 64:
-            return 256 if "mask " in mlir else 48
+            return 256 if "mask " in mlir else 112
         return 112 if "mask " in mlir else 16
     if chip == "sm_75" and head_dim > 192:
         return 96

@@ -11,6 +11,11 @@ module attributes {fa.schedules = #fa.schedules<"0.1.0", []>} {}
 
 // -----
 
+// expected-error @+1 {{has fixed_reference and lazy_maximum; use one}}
+func.func private @both() attributes {fa.schedule = #fa.schedule<tile_m = 64, tile_n = 64, plan = <chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>, fixed_reference = true, lazy_maximum = true>}
+
+// -----
+
 // expected-error @+1 {{tile_m is 9223372036854775807 and tile_n 0; both must be 1 to 65536}}
 module attributes {a = #fa.schedule<tile_m = 9223372036854775807, tile_n = 0, plan = <chip = "cpu", mma = "vector", copy = "direct", warps = 1, producers = 0, stages = 1>>} {}
 

@@ -15,7 +15,7 @@
 // CHECK-SAME: 0.50 * S: bound by products at S = 4096, by products from S = 593 on; one query has 1.00
 // CHECK-SAME: bytes_per_key=512, bytes_per_query=516, flops_per_pair=512
 // CHECK-NOT: [Missed]
-// CHECK: remark: [Passed] schedule | Category:fa-select-schedule | Function=aligned | copy=tma, fixed_reference={{true|false}}, from=table, mma=wgmma, overlap={{true|false}}, partial_sums={{true|false}}, producers=4, sequential=false, stages={{[0-9]}}, tile_m=128, tile_n={{[0-9]+}}, warps=8
+// CHECK: remark: [Passed] schedule | Category:fa-select-schedule | Function=aligned | copy=tma, fixed_reference={{true|false}}, from=table, lazy_maximum={{true|false}}, mma=wgmma, overlap={{true|false}}, partial_sums={{true|false}}, producers=4, sequential=false, stages={{[0-9]}}, tile_m=128, tile_n={{[0-9]+}}, warps=8
 func.func @aligned(%q: memref<?x?x?x128xf16> {tile.align = 16}, %k: memref<?x?x?x128xf16> {tile.align = 16},
     %v: memref<?x?x?x128xf16> {tile.align = 16}, %scale: f32, %o: memref<?x?x?x128xf16> {tile.align = 16}, %l: memref<?x?x?xf32>) {
   fa.attention ins(%q, %k, %v : memref<?x?x?x128xf16>, memref<?x?x?x128xf16>, memref<?x?x?x128xf16>)
@@ -37,7 +37,7 @@ func.func @aligned(%q: memref<?x?x?x128xf16> {tile.align = 16}, %k: memref<?x?x?
 // CHECK: [Missed] schedule | Category:fa-select-schedule | Function=any | Reason="tiles of 128 x {{[0-9]+}} with wgmma and tma are not used: tensor maps need addresses and strides of 16 bytes", Suggestion="tile.align = 16 on the function's arguments"
 // CHECK-NOT: tensor maps
 // CHECK: [Missed] schedule | Category:fa-select-schedule | Function=any | Reason="tiles of {{.*}} with mma_sync and cp_async are not used: asynchronous copies need addresses and strides of 4 bytes"
-// CHECK: [Passed] schedule | Category:fa-select-schedule | Function=any | copy=direct, fixed_reference=false, from=table, mma=mma_sync
+// CHECK: [Passed] schedule | Category:fa-select-schedule | Function=any | copy=direct, fixed_reference=false, from=table, lazy_maximum={{true|false}}, mma=mma_sync
 func.func @any(%q: memref<?x?x?x128xf16>, %k: memref<?x?x?x128xf16>,
     %v: memref<?x?x?x128xf16>, %scale: f32, %o: memref<?x?x?x128xf16>, %l: memref<?x?x?xf32>) {
   fa.attention ins(%q, %k, %v : memref<?x?x?x128xf16>, memref<?x?x?x128xf16>, memref<?x?x?x128xf16>)

@@ -69,7 +69,10 @@ LogicalResult MaskAttr::verify(function_ref<InFlightDiagnostic()> emitError,
 
 LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    int64_t tileM, int64_t tileN, tl::PlanAttr,
-                                   bool, bool, bool, bool) {
+                                   bool, bool fixedReference, bool lazyMaximum,
+                                   bool, bool) {
+  if (fixedReference && lazyMaximum)
+    return emitError() << "has fixed_reference and lazy_maximum; use one";
   constexpr int64_t kMost = 1 << 16;
   if (tileM < 1 || tileN < 1 || tileM > kMost || tileN > kMost)
     return emitError() << "tile_m is " << tileM << " and tile_n " << tileN

@@ -31,6 +31,9 @@ static constexpr double kLn2 = 0.6931471805599453;
 static constexpr double kNoReference = -1e30;
 /// What a block's exponentials may sum to: f16 holds each of them.
 static constexpr double kLimit = 32768.0;
+/// How far, in base-2 units, scores may exceed a lazy maximum: f16 holds what
+/// these are exponents of, and no row of 2^20 keys overflows f32.
+static constexpr double kLead = 8.0;
 
 /// Whether to emit `score` twice as often is worth it: a tanh of each score is
 /// most of the code, and more of the time than the maximum that it would save.
@@ -54,6 +57,7 @@ public:
         // A reference from elsewhere may be too small for the first block.
         isFixed(schedule.getFixedReference() && !op.getInitLse() &&
                 isCheap(op.getScore())),
+        isLazy(schedule.getLazyMaximum() && !isFixed && !op.getInitLse()),
         inParts(schedule.getPartialSums() &&
                 schedule.getPlan().getMma() != "vector"),
         isPacked(schedule.getPacked()), plan(schedule.getPlan()) {}
@@ -61,20 +65,38 @@ public:
   LogicalResult run();
 
 private:
-  /// A row's exponentials, what they are relative to, their sum so far, and
-  /// what the sums before are multiplied by where `scales` holds.
-  struct Softmax {
-    Value p, max, sum, alpha, scales;
+  /// What rows' exponentials are relative to, in base-2 units; their sum so
+  /// far; and what sums of products before are multiplied by.
+  struct Base {
+    Value reference, sum, alpha;
 
-    SmallVector<Value> values() const { return {p, max, sum, alpha, scales}; }
-    static Softmax of(ValueRange v) { return {v[0], v[1], v[2], v[3], v[4]}; }
+    SmallVector<Value> values() const { return {reference, sum, alpha}; }
+    static Base of(ValueRange v) { return {v[0], v[1], v[2]}; }
+  };
+  /// Exponentials, and the base after them; `alpha` counts where `scales`
+  /// holds. With a fixed reference, whether it follows the maximum from now on.
+  struct Softmax {
+    Value p;
+    Base base;
+    Value scales, follows;
+
+    SmallVector<Value> values() const {
+      return {p, base.reference, base.sum, base.alpha, scales, follows};
+    }
+    static Softmax of(ValueRange v) {
+      return {v[0], Base::of(v.slice(1, 3)), v[4], v[5]};
+    }
   };
   Softmax runningMaximum(Value scores, Value max, Value sum, Value factor);
-  FailureOr<Softmax> fixedReference(Value scores, Value reference, Value sum,
-                                    Value factor, Value isFirst,
+  FailureOr<Softmax> fixedReference(Value scores, const Base &before,
+                                    Value factor, Value isFirst, Value follows,
                                     function_ref<FailureOr<Value>()> again);
-  Softmax largerReference(Value scores, Value reference, Value sum,
-                          Value factor);
+  Softmax lazyMaximum(Value scores, const Base &before, Value factor);
+  Softmax relativeTo(const Base &base, Value scores, Value factor,
+                     Value scales);
+  Base raised(const Base &before, Value larger);
+  Base raisedIf(Value condition, const Base &before,
+                function_ref<Value()> larger);
   Value exponentials(Value scores, Value reference, Value factor);
   Value largerMaximum(Value scores, Value factor, Value max);
   Value sumOfRows(Value p);
@@ -99,7 +121,7 @@ private:
                                    Value reference, Value column);
 
   AttentionOp attention;
-  bool isFixed, inParts, isPacked;
+  bool isFixed, isLazy, inParts, isPacked;
   tl::PlanAttr plan;
 };
 } // namespace
@@ -336,7 +358,7 @@ Emitter::Softmax Emitter::runningMaximum(Value scores, Value max, Value sum,
       builder, loc, fused<arith::SubFOp>(scaled(max, factor), reference));
   Value newSum = fused<arith::AddFOp>(
       fused<arith::MulFOp>(sum, alongSums(alpha)), blockSums(p));
-  return {p, newMax, newSum, alpha, flag(true)};
+  return {p, {newMax, newSum, alpha}, flag(true), Value()};
 }
 
 Value Emitter::exponentials(Value scores, Value reference, Value factor) {
@@ -404,56 +426,90 @@ Value Emitter::largerMaximum(Value scores, Value factor, Value max) {
   return arith::MaxNumFOp::create(builder, loc, max, scaled(blockMax, factor));
 }
 
-/// Relative to the rows' maxima if they are larger than `reference`, to which
-/// the sums before are scaled.
-Emitter::Softmax Emitter::largerReference(Value scores, Value reference,
-                                          Value sum, Value factor) {
-  Value larger = largerMaximum(scores, factor, reference);
-  Value p = exponentials(scores, larger, factor);
+/// The base `before` where rows have the `larger` reference.
+Emitter::Base Emitter::raised(const Base &before, Value larger) {
   Value alpha = math::Exp2Op::create(
-      builder, loc, arith::SubFOp::create(builder, loc, reference, larger));
-  Value total = fused<arith::AddFOp>(
-      fused<arith::MulFOp>(sum, alongSums(alpha)), blockSums(p));
-  return {p, larger, total, alpha, flag(true)};
+      builder, loc,
+      arith::SubFOp::create(builder, loc, before.reference, larger));
+  return {larger, fused<arith::MulFOp>(before.sum, alongSums(alpha)), alpha};
+}
+
+Emitter::Base Emitter::raisedIf(Value condition, const Base &before,
+                                function_ref<Value()> larger) {
+  Value one = constant(vectorType(), 1.0);
+  auto values = branch(
+      condition, {vectorType(), sumType(), vectorType()},
+      [&]() -> FailureOr<SmallVector<Value>> {
+        return raised(before, larger()).values();
+      },
+      [&] { return Base{before.reference, before.sum, one}.values(); });
+  return Base::of(*values);
+}
+
+Emitter::Softmax Emitter::relativeTo(const Base &base, Value scores,
+                                     Value factor, Value scales) {
+  Value p = exponentials(scores, base.reference, factor);
+  Value sum = fused<arith::AddFOp>(base.sum, blockSums(p));
+  return {p, {base.reference, sum, base.alpha}, scales, Value()};
+}
+
+/// Relative to a maximum that is replaced only where scores exceed it by more
+/// than kLead.
+Emitter::Softmax Emitter::lazyMaximum(Value scores, const Base &before,
+                                      Value factor) {
+  Value larger = largerMaximum(scores, factor, before.reference);
+  Value lead = arith::ConstantOp::create(builder, loc,
+                                         builder.getFloatAttr(accType, kLead));
+  Value exceeds = tl::ExceedsOp::create(
+      builder, loc,
+      arith::SubFOp::create(builder, loc, larger, before.reference), lead);
+  Base base = raisedIf(exceeds, before, [&] { return larger; });
+  return relativeTo(base, scores, factor, exceeds);
 }
 
 /// Relative to the maximum of the first block, without a maximum of the others:
 /// the exponentials of a block that has much larger scores sum to more than
 /// kLimit, infinity included. Such a block's scores are made again (`again`; to
-/// keep them would take as many registers as they are). Exact for every input.
+/// keep them would take as many registers as they are), and later blocks take
+/// their maxima (`follows`): where scores rise once they often do again, and to
+/// make them twice takes longer. Exact for every input.
 FailureOr<Emitter::Softmax>
-Emitter::fixedReference(Value scores, Value reference, Value sum, Value factor,
-                        Value isFirst, function_ref<FailureOr<Value>()> again) {
-  using Values = SmallVector<Value>;
-  auto first = branch(
-      isFirst, reference.getType(),
-      [&] { return Values{largerMaximum(scores, factor, reference)}; },
-      [&] { return Values{reference}; });
-  reference = first->front();
-  Value p = exponentials(scores, reference, factor), blockSum = blockSums(p);
+Emitter::fixedReference(Value scores, const Base &before, Value factor,
+                        Value isFirst, Value follows,
+                        function_ref<FailureOr<Value>()> again) {
+  Value takes = arith::OrIOp::create(builder, loc, isFirst, follows);
+  Base base = raisedIf(takes, before, [&] {
+    return largerMaximum(scores, factor, before.reference);
+  });
+  Value p = exponentials(scores, base.reference, factor),
+        blockSum = blockSums(p);
   Value limit = arith::ConstantOp::create(
       builder, loc, builder.getFloatAttr(accType, kLimit));
-  Value isLater = arith::XOrIOp::create(builder, loc, isFirst, flag(true));
   Value over = arith::AndIOp::create(
-      builder, loc, isLater,
+      builder, loc, arith::XOrIOp::create(builder, loc, takes, flag(true)),
       tl::ExceedsOp::create(builder, loc, blockSum, limit));
-  Softmax fixed = {p, reference,
-                   arith::AddFOp::create(builder, loc, sum, blockSum),
-                   constant(vectorType(), 1.0), flag(false)};
+  Softmax fixed = {p,
+                   {base.reference,
+                    arith::AddFOp::create(builder, loc, base.sum, blockSum),
+                    base.alpha},
+                   takes,
+                   follows};
   auto exact = branch(
       over, ValueRange(fixed.values()).getTypes(),
-      [&]() -> FailureOr<Values> {
+      [&]() -> FailureOr<SmallVector<Value>> {
         FailureOr<Value> scores = again();
         if (failed(scores))
           return failure();
-        return largerReference(*scores, reference, sum, factor).values();
+        Value larger = largerMaximum(*scores, factor, base.reference);
+        Softmax result = relativeTo(raised(base, larger), *scores, factor,
+                                    /*scales=*/flag(true));
+        result.follows = flag(true);
+        return result.values();
       },
       [&] { return fixed.values(); });
   if (failed(exact))
     return failure();
-  Softmax result = Softmax::of(*exact);
-  result.scales = over;
-  return result;
+  return Softmax::of(*exact);
 }
 
 LogicalResult Emitter::run() {
@@ -519,7 +575,9 @@ LogicalResult Emitter::run() {
     }
   }
 
-  Value maxInit = isFixed ? constant(vectorType(), kNoReference) : noRows;
+  // Then the running maximum is a reference in base-2 units.
+  bool isReference = isFixed || isLazy;
+  Value maxInit = isReference ? constant(vectorType(), kNoReference) : noRows;
   Value sumInit = constant(sumType(), 0.0);
   if (initLse) {
     Value given = loadVector(rowsOf(initLse, lseMap));
@@ -541,9 +599,11 @@ LogicalResult Emitter::run() {
       !packed)
     held = stepsOfHeld(mask, blocks);
   bool isCut = false; // some scores are under the mask
-  auto loop =
-      scf::ForOp::create(builder, loc, blocks.first, blocks.end, index(1),
-                         ValueRange{accInit, maxInit, sumInit});
+  SmallVector<Value> inits = {accInit, maxInit, sumInit};
+  if (isFixed)
+    inits.push_back(flag(false));
+  auto loop = scf::ForOp::create(builder, loc, blocks.first, blocks.end,
+                                 index(1), inits);
   {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(loop.getBody());
@@ -609,36 +669,46 @@ LogicalResult Emitter::run() {
       return failure();
     Value scores = *made;
 
+    Base before = {max, sum, Value()};
+    Value follows = isFixed ? loop.getRegionIterArg(3) : Value();
     auto fixed = [&] {
       Value isFirst = arith::CmpIOp::create(
           builder, loc, arith::CmpIPredicate::eq, step, blocks.first);
-      return fixedReference(scores, max, sum, factor, isFirst,
+      return fixedReference(scores, before, factor, isFirst, follows,
                             [&] { return makeScores(/*again=*/true); });
     };
     FailureOr<Softmax> softmax;
-    if (!isFixed) {
+    if (isLazy) {
+      softmax = lazyMaximum(scores, before, factor);
+    } else if (!isFixed) {
       softmax = runningMaximum(scores, max, sum, factor);
     } else if (!inFull) {
       softmax = fixed();
     } else {
       // Few blocks are cut: their maxima cost less than a second copy of the
       // code that makes scores again.
-      Type rows = vectorType();
+      Type rows = vectorType(), isSo = builder.getI1Type();
       auto chosen = branch(
-          inFull, {scoreType(), rows, sumType(), rows, builder.getI1Type()},
+          inFull, {scoreType(), rows, sumType(), rows, isSo, isSo},
           [&]() -> FailureOr<SmallVector<Value>> {
             FailureOr<Softmax> softmax = fixed();
             if (failed(softmax))
               return failure();
             return softmax->values();
           },
-          [&] { return largerReference(scores, max, sum, factor).values(); });
+          [&] {
+            Value larger = largerMaximum(scores, factor, max);
+            Softmax softmax = relativeTo(raised(before, larger), scores, factor,
+                                         /*scales=*/flag(true));
+            softmax.follows = follows;
+            return softmax.values();
+          });
       if (succeeded(chosen))
         softmax = Softmax::of(*chosen);
     }
     if (failed(softmax))
       return failure();
-    auto [p, newMax, newSum, alpha, scales] = *softmax;
+    auto &[p, base, scales, newFollows] = *softmax;
     if (!vTile)
       vTile = load(op.getV(), vMap, AttentionOp::N, n0, tileN, e);
     Value factors = p;
@@ -646,10 +716,10 @@ LogicalResult Emitter::run() {
       factors = arith::TruncFOp::create(builder, loc,
                                         matrix(tileM, tileN, element), p);
     Value scaledAcc = acc;
-    auto scale = [&, alpha = alpha]() -> SmallVector<Value> {
+    auto scale = [&, alpha = base.alpha]() -> SmallVector<Value> {
       return {arith::MulFOp::create(builder, loc, acc, alongColumns(alpha, e))};
     };
-    if (isFixed)
+    if (isReference)
       scaledAcc = branch(scales, acc.getType(), scale, [&] {
                     return SmallVector<Value>{acc};
                   })->front();
@@ -658,7 +728,10 @@ LogicalResult Emitter::run() {
     Value newAcc =
         contract(factors, vTile, scaledAcc, /*rhsIsTransposed=*/false);
     isCut |= bool(inFull);
-    scf::YieldOp::create(builder, loc, ValueRange{newAcc, newMax, newSum});
+    SmallVector<Value> carried = {newAcc, base.reference, base.sum};
+    if (isFixed)
+      carried.push_back(newFollows);
+    scf::YieldOp::create(builder, loc, carried);
   }
   moveLoopInvariantCode(cast<LoopLikeOpInterface>(loop.getOperation()));
 
@@ -718,7 +791,7 @@ LogicalResult Emitter::run() {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(branch.thenBlock());
     Value reference = max;
-    if (!isFixed) {
+    if (!isReference) {
       Value none = arith::CmpFOp::create(
           builder, loc, arith::CmpFPredicate::OEQ, max, noRows);
       reference = scaled(
@@ -740,8 +813,7 @@ LogicalResult Emitter::run() {
   }
 
   Value log = math::Log2Op::create(builder, loc, safeSum);
-  // A fixed reference is in base-2 units.
-  log = fused<arith::AddFOp>(log, isFixed ? max : scaled(max, factor));
+  log = fused<arith::AddFOp>(log, isReference ? max : scaled(max, factor));
   log = arith::MulFOp::create(builder, loc, log, constant(vectorType(), kLn2));
   Attribute deadLse = rounded(accType, attention.getDeadLseValue());
   Value deadRows = arith::ConstantOp::create(

@@ -235,6 +235,7 @@ struct SelectSchedule : public fa::impl::FASelectScheduleBase<SelectSchedule> {
            << remark::metric("stages", plan.getStages())
            << remark::metric("overlap", plan.getOverlap())
            << remark::metric("fixed_reference", schedule.getFixedReference())
+           << remark::metric("lazy_maximum", schedule.getLazyMaximum())
            << remark::metric("partial_sums", schedule.getPartialSums())
            << remark::metric("sequential", schedule.getSequential());
     made << remark::metric("from", origin);

@@ -50,10 +50,9 @@ static void cloneCopies(Block &block, OpBuilder &builder, IRMapping &map) {
       cloneCopies(*loop.getBody(), inner, map);
       continue;
     }
-    // What depends on tiles no copy needs.
+    // What depends on tiles, or is carried by a loop, no copy needs.
     auto isThere = [&](Value operand) {
-      return map.contains(operand) || !operand.getDefiningOp() ||
-             operand.getParentBlock() != &block;
+      return map.contains(operand) || operand.getParentBlock() != &block;
     };
     if (isa<ProduceOp>(op) ||
         (isScalarComputation(&op) && llvm::all_of(op.getOperands(), isThere)))

@@ -84,9 +84,10 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
     - `packed`: the rows of a tile are the query heads that read one head of k
       and v, at as many query positions as fit beside them (at least one), so
       that keys are read once for all of them.
-    - `fixed_reference`: what a row's exponentials are relative to. Otherwise its
-      maximum so far; with it the maximum of its first block, replaced where it
-      turns out to be too small (`fa-online-softmax`).
+    - `fixed_reference`, `lazy_maximum`: what a row's exponentials are relative to.
+      Otherwise its maximum so far; with the first one the maximum of its first
+      block, replaced where it turns out to be too small; with the second one a
+      maximum that is replaced where later ones are far ahead (`fa-online-softmax`).
     - `partial_sums`: the lanes that share a row each add up what they hold of its
       exponentials and exchange their sums once, behind the loop over keys. On a
       CPU, where no row is shared, it says nothing.
@@ -103,6 +104,7 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
       "::mlir::tl::PlanAttr":$plan,
       DefaultValuedParameter<"bool", "false">:$packed,
       DefaultValuedParameter<"bool", "false">:$fixed_reference,
+      DefaultValuedParameter<"bool", "false">:$lazy_maximum,
       DefaultValuedParameter<"bool", "false">:$partial_sums,
       DefaultValuedParameter<"bool", "false">:$sequential);
   let assemblyFormat = "`<` struct(params) `>`";
@@ -111,7 +113,8 @@ def FA_ScheduleAttr : FA_Attr<"Schedule", "schedule"> {
     /// The same but for these.
     ScheduleAttr with(::mlir::tl::PlanAttr plan, bool packed) const {
       return get(getContext(), getTileM(), getTileN(), plan, packed,
-                 getFixedReference(), getPartialSums(), getSequential());
+                 getFixedReference(), getLazyMaximum(), getPartialSums(),
+                 getSequential());
     }
   }];
 }

@@ -233,9 +233,15 @@ def FAOnlineSoftmax : Pass<"fa-online-softmax", "::mlir::func::FuncOp"> {
     later block sum to more than 2^15 (infinity included, and any row that had no
     live key so far), a branch that each warp takes for itself (`tile.exceeds`)
     makes the scores of the block again, takes their maximum and scales what came
-    before: exact for every input. Blocks that the mask or the number of keys cuts,
+    before: exact for every input. Later blocks of these rows take their maximum at
+    once, as scores that rise once often do again. Blocks that the mask or the number of keys cuts,
     few as they are, take their maximum at once. Regions with functions (a tanh) or of many
     operations, and operations with `init_lse`, keep the running maximum.
+
+    With `lazy_maximum`, every block's maximum is taken, but the reference changes only
+    where it is more than 8 (a factor of 256) ahead, in a branch that each warp takes
+    for itself: the sums are rarely scaled (FlashAttention-4 does so). Operations with
+    `init_lse` keep the running maximum.
 
     With `partial_sums`, rows' sums are kept in parts (`tile.partial_sums`), one for each
     lane that shares the row, and added up behind the loop.
