@@ -269,6 +269,19 @@ def time_calls(call, flush, count):
 PEERS = ("torch flash", "torch cudnn", "torch flex")
 
 
+def shape_scores(q, k, scores):
+    """Makes q and k such that rows' scores rise along the keys, or are large."""
+    import torch
+
+    if scores == "rising":  # by 1,000 from the first key to the last
+        first = 30.0
+        places = torch.arange(k.shape[1], device=k.device) / k.shape[1]
+        q[..., 0] = first
+        k[..., 0] = (1000 * k.shape[3] ** 0.5 / first * places).to(k.dtype)[:, None]
+    elif scores == "large":
+        q *= 30
+
+
 def run_gpu_cell(args, shape, variant, flush):
     """One shape: every contestant in every round; returns a record per contestant."""
     import torch
@@ -281,6 +294,7 @@ def run_gpu_cell(args, shape, variant, flush):
 
     head_dim_v = args.head_dim_v or shape[3]
     inputs = [draw(shape[3]), draw(shape[3]), draw(head_dim_v)]
+    shape_scores(*inputs[:2], args.scores)
     dout = draw(head_dim_v) if args.backward else None
     table = torch.randn(shape[2], shape[1], device="cuda")  # heads, distances
     calls, records = {}, {}
@@ -697,6 +711,12 @@ def main():
             type=variants,
             default=VARIANTS[:2],
             help=f"gpu: of {','.join(VARIANTS)} (default: full,causal)",
+        )
+        sub.add_argument(
+            "--scores",
+            choices=["normal", "large", "rising"],
+            default="normal",
+            help="gpu: of deviation 1 or 30, or rising by 1,000 along each row",
         )
         sub.add_argument("--rounds", type=int, default=rounds)
         sub.add_argument("--calls", type=int, default=10, help="timed calls per round (gpu)")
