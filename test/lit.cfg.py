@@ -45,6 +45,8 @@ _PLANS = {
     "wgmma": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2',
     "overlap": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, '
     "overlap = true",
+    "turns": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, '
+    "overlap = true, turns = true",
     "persistent": '"sm_90a", mma = "wgmma", copy = "tma", warps = 8, producers = 4, stages = 2, '
     "persistent = true",
 }

@@ -36,6 +36,7 @@ void fa::buildLowerTileToNVVMPipeline(OpPassManager &manager) {
   func.addPass(createCSEPass());
   func.addPass(tl::createTilePlanResources());
   func.addPass(tl::createTileAsyncProducts());
+  func.addPass(tl::createTileTurns());
   manager.addPass(createConvertTileToThreads());
   // No canonicalization while loops carry hundreds of registers: its loop
   // patterns are quadratic in them (3.5 s for 128 accumulators).

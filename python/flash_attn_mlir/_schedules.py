@@ -26,6 +26,7 @@ _PLAN = (
     "square",
     "hold_left",
     "overlap",
+    "turns",
     "persistent",
     "bulk_stores",
 )
@@ -33,6 +34,7 @@ _DEFAULTS = {
     "square": False,
     "hold_left": False,
     "overlap": False,
+    "turns": False,
     "persistent": False,
     "bulk_stores": False,
     "fixed_reference": False,
@@ -146,6 +148,7 @@ _VALUES = {
         "stages": (1, 2, 3, 4),
         "hold_left": (False, True),
         "overlap": (False, True),
+        "turns": (False, True),
         "fixed_reference": (False, True),
         "lazy_maximum": (False, True),
         "partial_sums": (False, True),

@@ -18,7 +18,7 @@
 
 // CHECK: chip: sm_80 (A100 SXM 80 GB: 312 TFLOP/s, 2039 GB/s, ridge 153 FLOP/byte)
 // CHECK-NEXT: launch: matmul
-// CHECK-NEXT: plan: bulk_stores=false, copy="cp_async", hold_left=false, mma="mma_sync", overlap=false, persistent=false, producers=0, shared_limit=166912, square=false, stages=2, warps=4
+// CHECK-NEXT: plan: bulk_stores=false, copy="cp_async", hold_left=false, mma="mma_sync", overlap=false, persistent=false, producers=0, shared_limit=166912, square=false, stages=2, turns=false, warps=4
 // CHECK-NEXT: resources: blocks_per_sm=2, occupancy=0.125, registers={{[0-9]+}}, shared_bytes=65536, spill_loads=0, spill_stores=0, stack_bytes=0, threads=128
 // CHECK: : passed: tile-async-copy: copy (matmul): form=cp_async
 // CHECK: : analysis: tile-plan-resources: resources (matmul):

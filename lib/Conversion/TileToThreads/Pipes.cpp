@@ -544,11 +544,92 @@ struct ReleasePattern : PipePattern<ReleaseOp> {
   }
 };
 
+//===----------------------------------------------------------------------===//
+// Turns
+//===----------------------------------------------------------------------===//
+
+/// Turns are named barriers, one per team, of the warps of a team, which wait,
+/// and those of the team before, which arrive. Barrier 0 is the block's and the
+/// last one a role's (synchronize).
+class Turns {
+public:
+  Turns(OpBuilder &builder, Location loc, KernelContext &kernel, Operation *op)
+      : builder(builder), loc(loc), teams(kernel.plan.getTeams()) {
+    int64_t size = kernel.plan.getTeamSize();
+    threads = constantI32(builder, loc, 2 * 32 * size);
+    team = arith::DivUIOp::create(builder, loc, kernel.teamOf(op).warp,
+                                  constantI32(builder, loc, size));
+    isLast = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, team,
+                                   constantI32(builder, loc, teams - 1));
+  }
+
+  void wait() {
+    NVVM::BarrierOp::create(builder, loc, TypeRange(), barrierOf(team), threads,
+                            NVVM::BarrierReductionAttr(), Value());
+  }
+  void passOn() {
+    Value next =
+        arith::AddIOp::create(builder, loc, team, constantI32(builder, loc, 1));
+    arrive(arith::SelectOp::create(builder, loc, isLast,
+                                   constantI32(builder, loc, 0), next));
+  }
+  void begin() {
+    auto branch = scf::IfOp::create(builder, loc, isLast, false);
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(branch.thenBlock());
+    arrive(constantI32(builder, loc, 0));
+  }
+
+private:
+  Value barrierOf(Value team) {
+    return arith::AddIOp::create(builder, loc, team,
+                                 constantI32(builder, loc, 1));
+  }
+  void arrive(Value team) {
+    LLVM::CallIntrinsicOp::create(
+        builder, loc,
+        builder.getStringAttr("llvm.nvvm.barrier.cta.arrive.aligned.count"),
+        ValueRange{barrierOf(team), threads});
+  }
+
+  OpBuilder &builder;
+  Location loc;
+  int64_t teams;
+  Value team, isLast, threads;
+};
+
+struct TakeTurnPattern : PipePattern<TakeTurnOp> {
+  using PipePattern::PipePattern;
+  LogicalResult
+  matchAndRewrite(TakeTurnOp op, OpAdaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Turns(rewriter, op.getLoc(), kernel, op).wait();
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+struct PassTurnPattern : PipePattern<PassTurnOp> {
+  using PipePattern::PipePattern;
+  LogicalResult
+  matchAndRewrite(PassTurnOp op, OpAdaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Turns turns(rewriter, op.getLoc(), kernel, op);
+    if (op.getFirst())
+      turns.begin();
+    else
+      turns.passOn();
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
 } // namespace
 
 void tl::populatePipePatterns(const TypeConverter &converter,
                               RewritePatternSet &patterns,
                               KernelContext &kernel) {
-  patterns.add<MakePattern, ProducePattern, ConsumePattern, ReleasePattern>(
-      converter, patterns.getContext(), kernel);
+  patterns.add<MakePattern, ProducePattern, ConsumePattern, ReleasePattern,
+               TakeTurnPattern, PassTurnPattern>(converter,
+                                                 patterns.getContext(), kernel);
 }

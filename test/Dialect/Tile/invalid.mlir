@@ -330,6 +330,16 @@ func.func @fetch_element(%b: !tile.buffer<128x64xf16, swizzle = 128>) {
 
 // -----
 
+// expected-error @below {{has turns, which need mma = "wgmma", producers >= 1 and two to four teams (warps = 8, 12 or 16); leave it out}}
+func.func private @plan_turns_of_one() attributes {tile.plan = #tile.plan<chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 4, producers = 4, stages = 1, turns = true>}
+
+// -----
+
+// expected-error @below {{has turns, which need mma = "wgmma", producers >= 1 and two to four teams (warps = 8, 12 or 16); leave it out}}
+func.func private @plan_turns_mma() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 8, producers = 0, stages = 1, turns = true>}
+
+// -----
+
 // expected-error @below {{is persistent and has no producers, which would copy ahead for the next tile; use producers >= 1}}
 func.func private @plan_persistent() attributes {tile.plan = #tile.plan<chip = "sm_80", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1, persistent = true>}
 

@@ -5,7 +5,7 @@
 
 // What a matrix product becomes: copies, memory, instructions.
 // WGMMA-COUNT-2: remark: [Passed] copy | Category:tile-async-copy | Function=matmul | form=tma, stages=2, tile={{"?}}tensor<
-// WGMMA: [Analysis] resources | Category:tile-plan-resources | Function=matmul | bulk_stores=false, chip=sm_90a, copy=tma, hold_left=false, mma=wgmma, overlap=false, persistent=false, producers=4, shared_bytes={{[0-9]+}}, shared_limit=232448, square=false, stages=2, threads=384, warps=8
+// WGMMA: [Analysis] resources | Category:tile-plan-resources | Function=matmul | bulk_stores=false, chip=sm_90a, copy=tma, hold_left=false, mma=wgmma, overlap=false, persistent=false, producers=4, shared_bytes={{[0-9]+}}, shared_limit=232448, square=false, stages=2, threads=384, turns=false, warps=8
 // WGMMA: [Passed] mma | Category:convert-tile-to-threads | Function=matmul | form=wgmma.m64n128k16, k=64, left="shared memory", m=128, n=128, right="shared memory"
 
 // MMA-COUNT-2: [Passed] copy | Category:tile-async-copy | Function=matmul | form=cp_async, stages=2

@@ -42,7 +42,7 @@ LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                StringAttr chip, StringAttr mma, StringAttr copy,
                                int64_t warps, int64_t producers, int64_t stages,
                                bool square, bool holdLeft, bool overlap,
-                               bool persistent, bool bulkStores) {
+                               bool turns, bool persistent, bool bulkStores) {
   if (!llvm::is_contained({"vector", "mma_sync", "wgmma"}, mma.getValue()))
     return emitError() << "mma is '" << mma.getValue()
                        << "'; use vector, mma_sync or wgmma";
@@ -59,6 +59,13 @@ LogicalResult PlanAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     return emitError() << "has hold_left, which needs mma = \"mma_sync\" or "
                           "\"wgmma\" and warps with all columns of their rows "
                           "(square = false); leave it out";
+  constexpr int64_t kWarpsOfTeam = 4;
+  if (turns && (mma.getValue() != "wgmma" || producers == 0 ||
+                warps < 2 * kWarpsOfTeam || warps > 4 * kWarpsOfTeam))
+    return emitError()
+           << "has turns, which need mma = \"wgmma\", producers >= 1 "
+              "and two to four teams (warps = 8, 12 or 16); leave "
+              "it out";
   if (persistent && producers == 0)
     return emitError()
            << "is persistent and has no producers, which would copy "

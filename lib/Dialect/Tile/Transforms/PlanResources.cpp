@@ -175,6 +175,7 @@ struct TilePlanResources : tl::impl::TilePlanResourcesBase<TilePlanResources> {
         << remark::metric("square", plan.getSquare())
         << remark::metric("hold_left", plan.getHoldLeft())
         << remark::metric("overlap", plan.getOverlap())
+        << remark::metric("turns", plan.getTurns())
         << remark::metric("persistent", plan.getPersistent())
         << remark::metric("bulk_stores", plan.getBulkStores())
         << remark::metric("threads",

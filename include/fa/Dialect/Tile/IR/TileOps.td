@@ -72,6 +72,8 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
       in every iteration.
     - `overlap`: a product whose sum is carried by a loop runs beside the work of
       the next iteration (`tile-delay-products`).
+    - `turns`: teams of warps start the products of an iteration one after the other
+      (`tile-turns`). Needs wgmma, producers and at least two teams.
     - `persistent`: a launch has as many blocks as the device has multiprocessors;
       each takes one iteration of the grid after another (`tile-persistent`). Needs
       producers.
@@ -88,6 +90,7 @@ def Tile_PlanAttr : Tile_Attr<"Plan", "plan"> {
       "int64_t":$stages, DefaultValuedParameter<"bool", "false">:$square,
       DefaultValuedParameter<"bool", "false">:$hold_left,
       DefaultValuedParameter<"bool", "false">:$overlap,
+      DefaultValuedParameter<"bool", "false">:$turns,
       DefaultValuedParameter<"bool", "false">:$persistent,
       DefaultValuedParameter<"bool", "false">:$bulk_stores);
   let assemblyFormat = "`<` struct(params) `>`";
@@ -735,6 +738,32 @@ def Tile_FetchOp : Tile_Op<"fetch", [MemoryEffects<[MemRead]>]> {
   let assemblyFormat =
       "$buffer attr-dict `:` type($buffer) `->` type($result)";
   let hasVerifier = 1;
+}
+
+def Tile_TakeTurnOp : Tile_Op<"take_turn", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "wait until the team of warps before has passed its turn";
+  let description = [{
+    Teams of a role are in a ring. A turn orders when products start, and no memory.
+
+    ```mlir
+    tile.take_turn
+    ```
+  }];
+  let assemblyFormat = "attr-dict";
+}
+
+def Tile_PassTurnOp : Tile_Op<"pass_turn", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "let the next team of warps take its turn";
+  let description = [{
+    With `first`, at the beginning of a role, only the last team does so: the first one
+    takes the first turn.
+
+    ```mlir
+    tile.pass_turn
+    ```
+  }];
+  let arguments = (ins UnitAttr:$first);
+  let assemblyFormat = "(`first` $first^)? attr-dict";
 }
 
 def Tile_RolesOp : Tile_Op<"roles", [NoTerminator, RecursiveMemoryEffects]> {

@@ -276,6 +276,32 @@ def TileAsyncProducts : Pass<"tile-async-products", "::mlir::func::FuncOp"> {
   }];
 }
 
+def TileTurns : Pass<"tile-turns", "::mlir::func::FuncOp"> {
+  let summary = "Teams of warps start their products one after the other";
+  let description = [{
+    With `turns` in the plan (ping-pong, FlashAttention-3): in a loop with `async`
+    products, a team takes its turn before the first one and passes it on behind the
+    last that starts before a wait, so that the work of one team on what it waited for
+    falls beside products of another.
+
+    Loops that not all warps of the role run equally often are left alone, since a turn
+    that nobody passes on is waited for forever: those that depend on `tile.rows_held`,
+    `tile.exceeds` or `tile.nonfinite`.
+
+    Output:
+    ```mlir
+    tile.pass_turn first
+    scf.for ... {
+      tile.take_turn
+      %s0 = tile.contract async %q, %k, %zero
+      %o0 = tile.contract async %p, %v, %acc
+      tile.pass_turn
+      %s = tile.await %s0 {younger = 1}
+      ...
+    ```
+  }];
+}
+
 def TilePipeline : Pass<"tile-pipeline", "::mlir::func::FuncOp"> {
   let summary = "Start copies ahead of their use in the same threads";
   let description = [{
