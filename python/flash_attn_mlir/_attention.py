@@ -224,7 +224,7 @@ _PART, _MOST_PARTS = 64, 128
 
 # Where the compiler's table has rows for short sequences: smallest and largest head size,
 # and how many queries and keys they are the fastest for.
-_SHORT_SEQUENCES = ((49, 64, 4096), (81, 112, 1024))
+_SHORT_SEQUENCES = ((49, 64, 4096), (81, 112, 1024), (145, 192, 2048))
 _SHORT_ROWS = 4096  # what `query_rows` calls them
 
 

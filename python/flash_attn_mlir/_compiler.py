@@ -274,7 +274,7 @@ def compile(
         query_rows: 1: each sequence has one query (decoding), and the query heads that
             share a key head share a tile; 16 and 4096: any number, but fast for at most
             16, or for short sequences: at most 4096 queries and keys, 1024 at head sizes
-            above 64
+            above 64, 2048 above 144
         pack_heads: with query_rows=16, the query heads that share a key head share
             tiles, at as many queries as 16 rows hold
         partials: parts of the keys are computed at the same time, in workspaces

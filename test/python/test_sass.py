@@ -14,7 +14,7 @@ from sass import Kernel, disassemble
 
 HEAD_DIMS = (24, 32, 64, 96, 104, 128, 160, 192, 208, 256)
 # Those whose programs for short sequences are others, and are taken here.
-SHORT = {64: 4096, 104: 4096, 112: 4096}
+SHORT = {64: 4096, 104: 4096, 112: 4096, 160: 4096, 192: 4096}
 
 
 def compiled(**options) -> fa.Kernel:
