@@ -575,7 +575,7 @@ LogicalResult Emitter::run() {
     }
   }
 
-  // Then the running maximum is a reference in base-2 units.
+  // What is carried as the maximum is a reference in base-2 units.
   bool isReference = isFixed || isLazy;
   Value maxInit = isReference ? constant(vectorType(), kNoReference) : noRows;
   Value sumInit = constant(sumType(), 0.0);
