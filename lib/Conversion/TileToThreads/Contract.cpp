@@ -395,13 +395,14 @@ struct WgmmaPattern : OpConversionPattern<ContractOp> {
     SmallVector<Value> inputs;
     if (!fromZero)
       inputs = acc;
+    SmallVector<Value> factors;
+    for (SmallVector<Value> &step : words)
+      factors.append(step);
     if (!isHeld)
-      for (SmallVector<Value> &step : words)
-        inputs.append(step);
+      inputs.append(factors);
     inputs = ptx::wgmmaFence(rewriter, loc, inputs);
     if (isHeld)
-      for (SmallVector<Value> &step : words)
-        inputs.append(step);
+      inputs.append(factors);
 
     SmallVector<Value> results(acc.size());
     SmallVector<SmallVector<int64_t>> places;

@@ -14,6 +14,15 @@ namespace mlir::tl {
 #include "fa/Dialect/Tile/Transforms/Passes.h.inc"
 } // namespace mlir::tl
 
+/// Whether `value` is carried by a loop: as far as can be seen, anything.
+static bool isCarried(Value value) {
+  auto argument = dyn_cast<BlockArgument>(value);
+  auto loop = argument
+                  ? dyn_cast<scf::ForOp>(argument.getOwner()->getParentOp())
+                  : scf::ForOp();
+  return loop && argument != loop.getInductionVar();
+}
+
 /// Whether warps of one role may differ in `value`.
 static bool mayDiffer(Value value) {
   SetVector<Operation *> slice;
@@ -21,9 +30,10 @@ static bool mayDiffer(Value value) {
   options.inclusive = true;
   options.omitBlockArguments = true;
   (void)getBackwardSlice(value, &slice, options);
-  return llvm::any_of(slice, [](Operation *op) {
-    return isa<RowsHeldOp, ExceedsOp, NonfiniteOp>(op);
-  });
+  return isCarried(value) || llvm::any_of(slice, [](Operation *op) {
+           return isa<RowsHeldOp, ExceedsOp, NonfiniteOp>(op) ||
+                  llvm::any_of(op->getOperands(), isCarried);
+         });
 }
 
 /// Whether all warps of a role come to `op` equally often.

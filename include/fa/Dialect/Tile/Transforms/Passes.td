@@ -286,7 +286,7 @@ def TileTurns : Pass<"tile-turns", "::mlir::func::FuncOp"> {
 
     Loops that not all warps of the role run equally often are left alone, since a turn
     that nobody passes on is waited for forever: those that depend on `tile.rows_held`,
-    `tile.exceeds` or `tile.nonfinite`.
+    `tile.exceeds`, `tile.nonfinite` or on what a loop carries.
 
     Output:
     ```mlir
