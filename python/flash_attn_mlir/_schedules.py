@@ -186,6 +186,8 @@ def neighbours(row: Row) -> list[Row]:
             continue
         if other.get("fixed_reference") and other.get("lazy_maximum"):
             continue
+        if other.get("turns") and other["warps"] < 8:  # one team
+            continue
         warps = other.get("warps", row.value("warps"))
         if warps * row.value(split) == row.value("warps") * other.get(split, 0):
             costs[split] = 0
