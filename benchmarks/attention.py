@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -196,6 +197,24 @@ def sdpa(backend, causal, inputs, dout):
     return with_gradients(forward, views, dout)
 
 
+def has_flash3():
+    return importlib.util.find_spec("flash_attn_interface") is not None
+
+
+def flash3(causal, inputs, dout):
+    """FlashAttention-3's package, where it is installed."""
+    from flash_attn_interface import flash_attn_func
+
+    views = [x.transpose(1, 2).detach().requires_grad_(dout is not None) for x in inputs]
+
+    def forward():
+        result = flash_attn_func(*(x.transpose(1, 2) for x in views), causal=causal)
+        out = result[0] if isinstance(result, tuple) else result
+        return out.transpose(1, 2)
+
+    return with_gradients(forward, views, dout)
+
+
 def meaning(q, k, v, variant, table):
     """The output in float64 for (B, H, S, D)."""
     import torch
@@ -244,6 +263,8 @@ def contestants_gpu(args, variant, inputs, dout, table):
         causal = variant == "causal"
         made["torch flash"] = lambda: sdpa("FLASH_ATTENTION", causal, inputs, dout)
         made["torch cudnn"] = lambda: sdpa("CUDNN_ATTENTION", causal, inputs, dout)
+        if has_flash3():
+            made["FlashAttention-3"] = lambda: flash3(causal, inputs, dout)
     else:
         made["torch flex"] = lambda: flex(variant, inputs, dout, table)
     return made
@@ -266,7 +287,7 @@ def time_calls(call, flush, count):
     return [start.elapsed_time(end) for start, end in events]
 
 
-PEERS = ("torch flash", "torch cudnn", "torch flex")
+PEERS = ("torch flash", "torch cudnn", "torch flex", "FlashAttention-3")
 
 
 def shape_scores(q, k, scores):

@@ -21,6 +21,7 @@ COLOURS = {
     "torch cudnn": "#1f77b4",
     "torch flash": "#2ca02c",
     "torch flex": "#9467bd",
+    "FlashAttention-3": "#bcbd22",
 }
 OTHERS = ("#8c564b", "#7f7f7f", "#17becf")
 WIDTH, HEIGHT = 300, 220  # of a panel

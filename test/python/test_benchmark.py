@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib.machinery
 import importlib.util
 import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -55,6 +58,31 @@ def test_contestants(benchmark, problem, variant, backward):
     # The measure tells the variants apart.
     other = "full" if variant != "full" else "causal"
     assert error(benchmark.own("cpu", "float32", other, inputs, dout, table)) > 1e-3
+
+
+@pytest.mark.parametrize("variant", ["full", "causal"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_flash3(benchmark, problem, variant, backward, torch, monkeypatch):
+    """The package takes (B, S, H, D) and gives the output, or a tuple that begins with it."""
+    inputs, dout, table = problem
+    dout = dout if backward else None
+    args = argparse.Namespace(chips=[], dtype="float32")
+    name = "FlashAttention-3"
+    assert name not in benchmark.contestants_gpu(args, variant, inputs, dout, table)
+
+    def attention(q, k, v, causal):
+        views = (x.transpose(1, 2) for x in (q, k, v))
+        out = torch.nn.functional.scaled_dot_product_attention(*views, is_causal=causal)
+        return (out.transpose(1, 2), None) if causal else out.transpose(1, 2)
+
+    package = types.ModuleType("flash_attn_interface")
+    package.__spec__ = importlib.machinery.ModuleSpec(package.__name__, None)
+    package.flash_attn_func = attention
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    call = benchmark.contestants_gpu(args, variant, inputs, dout, table)[name]()
+    assert benchmark.relative_error(call(), inputs, variant, dout, table) < 1e-5
+    other = "full" if variant != "full" else "causal"
+    assert benchmark.relative_error(call(), inputs, other, dout, table) > 1e-3
 
 
 def test_programs_compile_for_gpus(benchmark):

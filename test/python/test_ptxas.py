@@ -74,7 +74,7 @@ def allowed_spills(chip, head_dim, mlir):
             return 128
     if chip == "sm_90a" and head_dim % 8 == 0:
         if head_dim <= 64:
-            return 256 if "mask " in mlir else 112
+            return 256 if "mask " in mlir else 120
         return 112 if "mask " in mlir else 16
     if chip == "sm_75" and head_dim > 192:
         return 96

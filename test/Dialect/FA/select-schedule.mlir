@@ -13,7 +13,7 @@
 
 // CHECK-LABEL: @d64
 // SM80: fa.schedule = #fa.schedule<tile_m = 128, tile_n = 128, plan = <chip = "sm_8{{[06]}}", mma = "mma_sync", copy = "cp_async", warps = 4, producers = 0, stages = 1>, partial_sums = true>
-// SM90A: fa.schedule = #fa.schedule<tile_m = 256, tile_n = 96, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 16, producers = 4, stages = 4, persistent = true>, fixed_reference = true, partial_sums = true>
+// SM90A: fa.schedule = #fa.schedule<tile_m = 192, tile_n = 128, plan = <chip = "sm_90a", mma = "wgmma", copy = "tma", warps = 12, producers = 4, stages = 2, overlap = true, persistent = true, bulk_stores = true>, fixed_reference = true, partial_sums = true>
 func.func @d64(%q: memref<?x64xf16> {tile.align = 16 : i64}, %s: f32, %l: memref<?xf32>) {
   fa.attention ins(%q, %q, %q : memref<?x64xf16>, memref<?x64xf16>, memref<?x64xf16>) scale(%s : f32)
     outs(%q, %l : memref<?x64xf16>, memref<?xf32>) {indexing_maps = #maps}
