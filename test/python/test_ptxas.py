@@ -73,8 +73,10 @@ def allowed_spills(chip, head_dim, mlir):
         if 80 < head_dim <= 128:
             return 128
     if chip == "sm_90a" and head_dim % 8 == 0:
+        if head_dim <= 64 and "mask " in mlir:
+            return 256
         if head_dim <= 64:
-            return 256 if "mask " in mlir else 120
+            return 16 if head_dim <= 48 else 120
         return 112 if "mask " in mlir else 16
     if chip == "sm_75" and head_dim > 192:
         return 96

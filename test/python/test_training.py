@@ -6,20 +6,12 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from flash_attn_mlir import _attention
 
 SIZES = {
     "cpu": ["--steps", "40", "--width", "64", "--seqlen", "64"],
     "cuda": ["--device", "cuda", "--dtype", "bfloat16", "--steps", "300", "--layers", "4",
              "--width", "512", "--heads", "8", "--seqlen", "512", "--batch", "16"],
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def poisoned_results(monkeypatch):
-    """Results as users have them, the short way open: 1,200 calls' would be kept to look at."""
-    for name in ("_short_way", "_short_way_is_closed"):  # as before, for later tests
-        monkeypatch.setattr(_attention, name, getattr(_attention, name))
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
